@@ -1,0 +1,3 @@
+//! The ez-api binary: commands, configuration, wiring, life cycle.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Logging, metrics, request ids: how every process of ez-api tells what it does.
