@@ -1,0 +1,33 @@
+//! Each shape of the contract reads its golden file and writes it back byte for byte.
+
+use ez_contract::UsageRecord;
+use ez_contract::snapshot::{
+    BindingSnapshot, ConfigEvent, MasterSnapshot, ModelSnapshot, ProviderSnapshot, TokenSnapshot,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn check<Shape: Serialize + DeserializeOwned>(golden: &str) {
+    let shape: Shape = serde_json::from_str(golden).expect("the golden file has the shape");
+    let written = serde_json::to_string(&shape).expect("the shape serialises");
+    assert_eq!(written, golden.trim_end());
+}
+
+#[test]
+fn every_shape_is_byte_for_byte_its_golden_file() {
+    check::<ProviderSnapshot>(include_str!("../goldens/provider.json"));
+    check::<ProviderSnapshot>(include_str!("../goldens/provider_full.json"));
+    check::<ModelSnapshot>(include_str!("../goldens/model.json"));
+    check::<BindingSnapshot>(include_str!("../goldens/binding.json"));
+    check::<TokenSnapshot>(include_str!("../goldens/token.json"));
+    check::<TokenSnapshot>(include_str!("../goldens/token_bare.json"));
+    check::<MasterSnapshot>(include_str!("../goldens/master.json"));
+    check::<ConfigEvent>(include_str!("../goldens/config_event.json"));
+    check::<UsageRecord>(include_str!("../goldens/usage_record.json"));
+}
+
+#[test]
+fn unknown_fields_of_a_newer_minor_version_are_ignored() {
+    let golden = include_str!("../goldens/master.json").replacen('{', r#"{"new_field":1,"#, 1);
+    assert!(serde_json::from_str::<MasterSnapshot>(&golden).is_ok());
+}
