@@ -1,0 +1,322 @@
+//! Finds the top-level members of a JSON object and splices values into it, without building a document, so that
+//! everything that was not asked for stays byte for byte what it was.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+
+/// A text that is no JSON object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// Not valid JSON.
+    #[error("the body is not valid JSON (near byte {offset})")]
+    Malformed {
+        /// Where it went wrong.
+        offset: usize,
+    },
+    /// Valid JSON, but no object.
+    #[error("the body must be a JSON object")]
+    NotAnObject,
+}
+
+/// A top-level member: where its key's text (without quotes) and its value stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The key between its quotes, escapes as written.
+    pub key: Range<usize>,
+    /// The value, without white space around it.
+    pub value: Range<usize>,
+}
+
+/// How deeply values may nest; deeper ones are refused as malformed, so that no input can exhaust the stack.
+const MAX_DEPTH: usize = 128;
+
+/// The top-level members of a JSON object in the order they stand in. Checks the whole text, nested values included.
+pub fn members(text: &[u8]) -> Result<Vec<Member>, ScanError> {
+    let mut cursor = Cursor { text, at: 0 };
+    cursor.skip_space();
+    if cursor.peek() != Some(b'{') {
+        let is_json = cursor.skip_value(0).is_ok() && cursor.at_end();
+        return Err(if is_json { ScanError::NotAnObject } else { cursor.fault() });
+    }
+    let mut members = Vec::with_capacity(16);
+    cursor.object(1, |key, value| members.push(Member { key, value }))?;
+    if cursor.at_end() { Ok(members) } else { Err(cursor.fault()) }
+}
+
+/// The value of the last member with this key, as the last one wins in every common JSON reader.
+pub fn value_of(text: &[u8], members: &[Member], key: &str) -> Option<Range<usize>> {
+    members.iter().rev().find(|member| &text[member.key.clone()] == key.as_bytes()).map(|member| member.value.clone())
+}
+
+/// Replaces ranges of `text`. The replacements must not overlap; they are applied in order of their position.
+pub fn splice(text: &[u8], mut replacements: Vec<(Range<usize>, Vec<u8>)>) -> Bytes {
+    replacements.sort_by_key(|(range, _)| range.start);
+    let added: usize = replacements.iter().map(|(_, with)| with.len()).sum();
+    let mut out = BytesMut::with_capacity(text.len() + added);
+    let mut copied = 0;
+    for (range, with) in replacements {
+        out.extend_from_slice(&text[copied..range.start]);
+        out.extend_from_slice(&with);
+        copied = range.end;
+    }
+    out.extend_from_slice(&text[copied..]);
+    out.freeze()
+}
+
+struct Cursor<'t> {
+    text: &'t [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn fault(&self) -> ScanError {
+        ScanError::Malformed { offset: self.at }
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn at_end(&mut self) -> bool {
+        self.skip_space();
+        self.at == self.text.len()
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), ScanError> {
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            Ok(())
+        } else {
+            Err(self.fault())
+        }
+    }
+
+    /// Reads an object from its opening brace on, telling each member.
+    fn object(&mut self, depth: usize, mut tell: impl FnMut(Range<usize>, Range<usize>)) -> Result<(), ScanError> {
+        self.expect(b'{')?;
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_space();
+            let key_quote = self.at;
+            self.skip_string()?;
+            let key = key_quote + 1..self.at - 1;
+            self.skip_space();
+            self.expect(b':')?;
+            self.skip_space();
+            let start = self.at;
+            self.skip_value(depth)?;
+            tell(key, start..self.at);
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.fault()),
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), ScanError> {
+        self.expect(b'[')?;
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            self.skip_space();
+            self.skip_value(depth)?;
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                _ => return Err(self.fault()),
+            }
+        }
+    }
+
+    fn skip_value(&mut self, depth: usize) -> Result<(), ScanError> {
+        if depth >= MAX_DEPTH {
+            return Err(self.fault());
+        }
+        match self.peek() {
+            Some(b'{') => self.object(depth + 1, |_, _| ()),
+            Some(b'[') => self.array(depth + 1),
+            Some(b'"') => self.skip_string(),
+            Some(b't') => self.skip_word(b"true"),
+            Some(b'f') => self.skip_word(b"false"),
+            Some(b'n') => self.skip_word(b"null"),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
+            _ => Err(self.fault()),
+        }
+    }
+
+    fn skip_word(&mut self, word: &[u8]) -> Result<(), ScanError> {
+        if self.text[self.at..].starts_with(word) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            Err(self.fault())
+        }
+    }
+
+    fn skip_string(&mut self) -> Result<(), ScanError> {
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            let rest = &self.text[self.at..];
+            let Some(stop) = memchr::memchr2(b'"', b'\\', rest) else {
+                self.at = self.text.len();
+                return Err(self.fault());
+            };
+            if let Some(control) = rest[..stop].iter().position(|byte| *byte < 0x20) {
+                self.at += control;
+                return Err(self.fault());
+            }
+            self.at += stop + 1;
+            if rest[stop] == b'"' {
+                break;
+            }
+            self.skip_escape()?;
+        }
+        // JSON text is UTF-8; a value that is not would be refused upstream with a worse message.
+        std::str::from_utf8(&self.text[start..self.at - 1])
+            .map(drop)
+            .map_err(|e| ScanError::Malformed { offset: start + e.valid_up_to() })
+    }
+
+    /// Reads what follows a backslash.
+    fn skip_escape(&mut self) -> Result<(), ScanError> {
+        match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                let digits = self.text.get(self.at + 1..self.at + 5).unwrap_or_default();
+                if digits.len() < 4 || !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return Err(self.fault());
+                }
+                self.at += 5;
+            }
+            _ => return Err(self.fault()),
+        }
+        Ok(())
+    }
+
+    fn skip_number(&mut self) -> Result<(), ScanError> {
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.skip_digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.skip_digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.skip_digits()?;
+        }
+        Ok(())
+    }
+
+    fn skip_digits(&mut self) -> Result<(), ScanError> {
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.at += 1;
+        }
+        if self.at > start { Ok(()) } else { Err(self.fault()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys_and_values(text: &str) -> Result<Vec<(String, String)>, ScanError> {
+        let found = members(text.as_bytes())?;
+        let part = |range: &Range<usize>| text[range.clone()].to_owned();
+        Ok(found.iter().map(|member| (part(&member.key), part(&member.value))).collect())
+    }
+
+    #[test]
+    fn members_are_found_where_they_stand() {
+        let found = keys_and_values(r#" {"model" : "a\"b", "n":-1.5e+3,"x":{"model":[1,{"y":null}]} } "#).unwrap();
+        let expected = [("model", r#""a\"b""#), ("n", "-1.5e+3"), ("x", r#"{"model":[1,{"y":null}]}"#)];
+        assert_eq!(found, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_wins() {
+        let text = br#"{"model":"a","model":"b"}"#;
+        let value = value_of(text, &members(text).unwrap(), "model").unwrap();
+        assert_eq!(&text[value], br#""b""#);
+    }
+
+    #[test]
+    fn faults_are_told_apart() {
+        assert_eq!(keys_and_values("[1]"), Err(ScanError::NotAnObject));
+        assert_eq!(keys_and_values("12"), Err(ScanError::NotAnObject));
+        assert_eq!(keys_and_values(r#"{"a":1,}"#), Err(ScanError::Malformed { offset: 7 }));
+        assert_eq!(keys_and_values(""), Err(ScanError::Malformed { offset: 0 }));
+        let deep = "[".repeat(100_000);
+        assert!(matches!(keys_and_values(&format!(r#"{{"a":{deep}"#)), Err(ScanError::Malformed { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_exactly_what_serde_json_accepts_and_never_panics(text in r#"[ {}\[\]",:0-9a-z\\.eE+\-ntfu\n]{0,40}"#) {
+            let ours = members(text.as_bytes());
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            // serde_json refuses numbers beyond f64 and lone surrogates, which are valid JSON text.
+            match (&ours, &theirs) {
+                (Ok(_), Ok(value)) => prop_assert!(value.is_object()),
+                (Err(ScanError::NotAnObject), Ok(value)) => prop_assert!(!value.is_object()),
+                (Err(ScanError::Malformed { .. }), Ok(_)) => prop_assert!(false, "refused valid JSON {text}"),
+                (Ok(_), Err(e)) => {
+                    let text = e.to_string();
+                    prop_assert!(text.contains("out of range") || text.contains("surrogate"), "{text}");
+                }
+                (Err(_), Err(_)) => {}
+            }
+        }
+
+        #[test]
+        fn reads_every_object_that_serde_json_writes(
+            map in proptest::collection::btree_map("[a-z]{1,6}", ".{0,12}", 0..8),
+        ) {
+            let text = serde_json::to_string(&map).unwrap();
+            let found = keys_and_values(&text).unwrap();
+            let expected: Vec<_> =
+                map.iter().map(|(key, value)| (key.clone(), serde_json::to_string(value).unwrap())).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = members(&bytes);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Metrics in Prometheus' text exposition, and the one list of their names.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// Calls that reached the gateway. Labels: `protocol`, `status`.
+pub const GATEWAY_CALLS: &str = "ez_gateway_calls_total";
+/// Calls refused because nobody knows the key. They leave no usage record.
+pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
+/// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
+pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
+/// Calls in flight.
+pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
+/// Usage records on disk that the control plane has not taken yet.
+pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
+/// Snapshot version that the gateway serves from.
+pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
+
+/// Renders the process's metrics.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+/// The recorder could not be installed.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics are already set up")]
+pub struct MetricsAlreadySet;
+
+impl Metrics {
+    /// Installs the process-wide recorder.
+    pub fn install() -> Result<Self, MetricsAlreadySet> {
+        PrometheusBuilder::new().install_recorder().map(Self).map_err(|_| MetricsAlreadySet)
+    }
+
+    /// A recorder of its own that nothing writes to, for tests that build several applications in one process.
+    pub fn detached() -> Self {
+        Self(PrometheusBuilder::new().build_recorder().handle())
+    }
+
+    /// The text exposition.
+    pub fn render(&self) -> String {
+        self.0.run_upkeep();
+        self.0.render()
+    }
+}
