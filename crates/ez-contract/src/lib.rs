@@ -2,6 +2,7 @@
 //! secret envelope. Pure: the same input gives the same output; no I/O, no clock, no async.
 
 pub mod access;
+pub mod clock;
 pub mod digest;
 pub mod model_ref;
 pub mod operation;
@@ -12,6 +13,7 @@ pub mod snapshot;
 pub mod status;
 pub mod usage;
 
+pub use clock::Clock;
 pub use digest::TokenDigest;
 pub use operation::Operation;
 pub use provider::{Protocol, ProviderType};

@@ -337,6 +337,7 @@ impl SnapshotEntry {
 
 /// A change to the snapshot: what stands now under a key, or that nothing does any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every change puts an entry, so boxing it would only add a hop")]
 pub enum SnapshotChange {
     /// The entry is new or differs.
     Put(SnapshotEntry),

@@ -1,1 +1,27 @@
 //! Control-plane rules and jobs: masters, keys, access, groups, bindings, snapshot building, outbox, logs. No HTTP server types.
+
+mod access;
+mod base_url;
+mod checks;
+mod control;
+mod error;
+mod recorded;
+mod write;
+
+pub mod api_keys;
+pub mod audit;
+pub mod bindings;
+pub mod child_keys;
+pub mod credentials;
+pub mod logs;
+pub mod masters;
+pub mod namespaces;
+pub mod provider_groups;
+pub mod publisher;
+pub mod sign_in;
+pub mod snapshot;
+pub mod sync;
+
+pub use control::{Control, ControlConfig, ControlParts, FirstRun};
+pub use error::{ControlError, FieldFault};
+pub use write::{Actor, Origin, Tenant, Write};

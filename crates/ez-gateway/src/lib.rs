@@ -1,1 +1,29 @@
-//! The data plane: one LLM call from bytes to settlement; upstream transport; durable usage log. hyper, no axum, no database.
+//! The data plane: one LLM call from bytes to settlement; upstream transport; durable usage log. hyper, no axum, no
+//! database. `call` is the table of contents of a call; each stage stands in the module of its name.
+
+mod admit;
+mod authn;
+mod call;
+mod dispatch;
+mod headers;
+mod ingress;
+mod inspect;
+mod models;
+
+mod pick;
+mod plan;
+mod refusal;
+mod relay;
+mod settle;
+mod upstream;
+
+pub mod config;
+pub mod control_link;
+pub mod gateway;
+pub mod listener;
+pub mod routing;
+pub mod usage_log;
+
+pub use config::GatewayConfig;
+pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestReport};
+pub use gateway::{Gateway, GatewayParts, GatewayStops};

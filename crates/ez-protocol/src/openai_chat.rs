@@ -74,6 +74,15 @@ pub fn rename_model(event: &Bytes, model: &str) -> Bytes {
     scan::splice(event, vec![(offset + at.start..offset + at.end, json_string(model))])
 }
 
+/// What stands behind the last blank line when a stream ends: some servers leave that line out after their last event,
+/// which is then completed here. `None` where the event itself was cut off; half an event must not be passed on.
+pub fn whole_tail(tail: &[u8]) -> Option<Bytes> {
+    let data = sse::data(tail)?;
+    let data = data.as_ref().trim_ascii();
+    let is_whole = data == b"[DONE]" || scan::members(data).is_ok();
+    is_whole.then(|| Bytes::from([tail.trim_ascii_end(), b"\n\n"].concat()))
+}
+
 /// What the gateway needs of a plain answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlainAnswer {
@@ -248,6 +257,15 @@ mod tests {
         assert_eq!(read_plain(body, None).unwrap().tokens, Some(expected));
         assert_eq!(read_plain(br#"{"usage":null}"#, None).unwrap().tokens, None);
         assert_eq!(read_plain(b"<html>", None), None);
+    }
+
+    #[test]
+    fn a_tail_is_completed_or_dropped() {
+        assert_eq!(whole_tail(b"data: [DONE]"), Some(Bytes::from_static(b"data: [DONE]\n\n")));
+        assert_eq!(whole_tail(b"data: {\"a\":1}\n"), Some(Bytes::from_static(b"data: {\"a\":1}\n\n")));
+        for cut in [&b"data: {\"a\":"[..], b"data: [DO", b"dat", b": ping"] {
+            assert_eq!(whole_tail(cut), None);
+        }
     }
 
     #[test]

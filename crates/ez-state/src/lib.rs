@@ -1,1 +1,22 @@
-//! Shared runtime state behind one closed enum of backends, in-process and Redis: snapshot publication, leases, counters. The only crate that knows Redis.
+//! Shared runtime state behind one closed enum of backends, in-process and Redis: snapshot publication, leases,
+//! counters, heartbeats. The only crate that knows Redis.
+//!
+//! Writers go through [`SharedState::publish`]. Readers do one [`SharedState::read_snapshot`], then wait on a
+//! [`ConfigWatch`] (and on a tick of their own) and follow with [`SharedState::read_changes`], reading everything again
+//! when that says [`SnapshotDelta::TooOld`]. What they get is never half of a publication.
+
+mod error;
+mod in_process;
+mod lease;
+mod publication;
+mod redis_state;
+mod shared_state;
+mod watch;
+
+pub use error::StateError;
+pub use in_process::InProcessState;
+pub use lease::Lease;
+pub use publication::{Publication, Scope, SnapshotDelta, SnapshotImage};
+pub use redis_state::RedisState;
+pub use shared_state::SharedState;
+pub use watch::ConfigWatch;

@@ -1,1 +1,28 @@
-//! The database: entities, migrations, one module per record kind, on SQLite and PostgreSQL from one code path. The only crate that knows SQL.
+//! The database: records, queries and transactions on SQLite and PostgreSQL from one code path. The only crate that
+//! knows SQL. No business rules and no clock: what a write means, and when it happens, is the caller's.
+
+mod connection;
+mod error;
+mod executor;
+mod listing;
+mod migrations;
+mod record;
+mod stored;
+mod words;
+
+pub mod api_keys;
+pub mod audit;
+pub mod bindings;
+pub mod child_keys;
+pub mod logs;
+pub mod masters;
+pub mod namespaces;
+pub mod outbox;
+pub mod provider_groups;
+pub mod settings;
+
+pub use connection::{Backend, ConnectOptions, Store, StoreTx};
+pub use error::{Conflict, ConflictKind, StoreError};
+pub use executor::Executor;
+pub use listing::{Page, Paged, Sort, SortField};
+pub use words::{ActorKind, IssuedBy, QuotaReset, RecordKind};

@@ -25,6 +25,7 @@ mod text;
 mod tools;
 
 pub use behaviour::{Behaviour, Fault, parse_duration};
+pub(crate) use body::since_epoch;
 pub use body::{STAMP_END, STAMP_START};
 pub use script::{RecordedRequest, Rule};
 pub use server::SimUpstream;

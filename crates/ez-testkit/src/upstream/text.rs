@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 /// Bytes of text that make one token.
 const TEXT_BYTES_PER_TOKEN: u64 = 4;
@@ -54,11 +54,11 @@ impl<'de> Visitor<'de> for TextBytes {
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<u64, E> {
-        self.visit_u64(0)
+        Ok(if self.counted { TEXT_BYTES_PER_TOKEN } else { 0 })
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<u64, E> {
-        self.visit_u64(0)
+        Ok(if self.counted { TEXT_BYTES_PER_TOKEN } else { 0 })
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<u64, E> {
@@ -116,9 +116,4 @@ impl Visitor<'_> for TextKey {
                 | "arguments"
         ))
     }
-}
-
-/// Whether the bytes are one JSON value.
-pub(super) fn is_json(body: &[u8]) -> bool {
-    serde_json::from_slice::<IgnoredAny>(body).is_ok()
 }

@@ -1,0 +1,9 @@
+//! Configuration: read in one place, from flags over environment over an optional TOML file over defaults, and
+//! validated whole before anything starts.
+
+mod layers;
+mod settings;
+mod value;
+
+pub(crate) use layers::{Layers, Overrides, resolve};
+pub(crate) use settings::{Role, Settings};

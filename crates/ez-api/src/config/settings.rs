@@ -1,0 +1,362 @@
+//! Settings: the table of everything that can be set, and the typed parts that it comes to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ez_contract::secret::SecretKey;
+use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_telemetry::logging::{LogFormat, parse_filter};
+use secrecy::SecretString;
+
+use super::layers::{Resolved, ResolvedSettings};
+use super::value::{duration_within, http_url, listen_address, networks, number_within, url_of_scheme};
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) default: Option<&'static str>,
+    /// Masked wherever settings are shown; may come from a file named by `<NAME>_FILE`.
+    pub(crate) is_secret: bool,
+    /// One line for people.
+    pub(crate) help: &'static str,
+}
+
+impl Setting {
+    pub(crate) fn lookup(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+}
+
+const fn plain(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: Some(default), is_secret: false, help }
+}
+
+const fn optional(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: None, is_secret: false, help }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Setting {
+    Setting { name, default: None, is_secret: true, help }
+}
+
+/// Every setting; docs/configuration.md is written from this table.
+pub(crate) const SETTINGS: &[Setting] = &[
+    secret("EZ_DATABASE_URL", "`postgres://…` or `sqlite://…`; default: an SQLite file in EZ_DATA_DIR"),
+    secret("EZ_REDIS_URL", "`redis://…` or `rediss://…`; default: state within the process, for one process only"),
+    plain("EZ_REDIS_PREFIX", "", "put before every Redis key"),
+    optional("EZ_CONTROL_URL", "where a gateway in a process of its own sends usage records, such as `http://control:8081`"),
+    optional("EZ_NODE_ID", "name of this process among others; default: the host's name"),
+    plain("EZ_DATA_DIR", "./data", "directory for the SQLite file, the generated secret key and the usage log"),
+    plain("EZ_CONTROL_LISTEN", "127.0.0.1:8081", "address of the control plane's listener"),
+    plain("EZ_GATEWAY_LISTEN", "0.0.0.0:8080", "address of the gateway's listener"),
+    secret("EZ_ADMIN_TOKEN", "bearer token of administrators; default: made and printed once at the first start"),
+    secret("EZ_INTERNAL_TOKEN", "bearer token between gateways and control planes; without it `/internal/*` answers 401"),
+    secret("EZ_JWT_SECRET", "signs sign-in tokens; default: made and kept at the first start"),
+    secret("EZ_SECRET_KEY", "encrypts upstream credentials, 32 bytes in hex or base64; default: a file in EZ_DATA_DIR, for one process only"),
+    secret("EZ_METRICS_TOKEN", "bearer token for `/metrics` besides the admin token"),
+    plain("EZ_LOG_LEVEL", "info", "error, warn, info, debug, trace, or target=level pairs"),
+    plain("EZ_LOG_FORMAT", "", "console or json; default: console on a terminal, else json"),
+    plain("EZ_LOG_BATCH_SIZE", "500", "usage records per batch to the control plane"),
+    plain("EZ_LOG_FLUSH_INTERVAL", "200ms", "how long a batch of usage records gathers"),
+    plain("EZ_LOG_QUEUE_CAPACITY", "10000", "usage records waiting for the disk"),
+    plain("EZ_SYNC_OUTBOX_INTERVAL", "1s", "how often unpublished changes are tried again"),
+    plain("EZ_SYNC_OUTBOX_BATCH_SIZE", "500", "changes per publication"),
+    plain("EZ_JOB_FULL_RECONCILE_INTERVAL", "5m", "how often the whole snapshot is compared and repaired"),
+    plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
+    plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
+    plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
+    plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
+    plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
+    plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
+    plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
+    plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
+    plain("EZ_USAGE_LOG_MAX_BYTES", "1073741824", "usage records kept while the control plane is away; beyond it calls are refused"),
+    plain("EZ_TRUSTED_PROXIES", "", "addresses and ranges whose `x-forwarded-for` is believed, separated by commas"),
+];
+
+/// Which planes a process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Role {
+    /// Both planes.
+    All,
+    /// The control plane.
+    Control,
+    /// The gateway.
+    Gateway,
+}
+
+impl Role {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Control => "control",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    pub(crate) const fn has_control(self) -> bool {
+        matches!(self, Self::All | Self::Control)
+    }
+
+    pub(crate) const fn has_gateway(self) -> bool {
+        matches!(self, Self::All | Self::Gateway)
+    }
+}
+
+/// Everything that can be set, typed and checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) database_url: Option<SecretString>,
+    pub(crate) redis_url: Option<SecretString>,
+    pub(crate) redis_prefix: String,
+    pub(crate) control_url: Option<String>,
+    pub(crate) control_listen: SocketAddr,
+    pub(crate) gateway_listen: SocketAddr,
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) internal_token: Option<SecretString>,
+    pub(crate) jwt_secret: Option<SecretString>,
+    pub(crate) metrics_token: Option<SecretString>,
+    pub(crate) secret_key: Option<SecretKey>,
+    pub(crate) log_level: String,
+    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) outbox_interval: Duration,
+    pub(crate) outbox_batch_size: u64,
+    pub(crate) reconcile_interval: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) gateway: GatewayConfig,
+}
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
+const MIN_TOKEN_CHARS: usize = 16;
+
+impl Settings {
+    /// Checks everything and tells every fault at once, each with the setting's name and what is allowed.
+    pub(crate) fn from_resolved(resolved: ResolvedSettings, role: Role) -> Result<Self, Vec<String>> {
+        let mut reader = Reader { faults: resolved.faults.clone(), resolved };
+        let settings = reader.read(role);
+        match settings {
+            Some(settings) if reader.faults.is_empty() => Ok(settings),
+            _ => Err(reader.faults),
+        }
+    }
+}
+
+struct Reader {
+    resolved: ResolvedSettings,
+    faults: Vec<String>,
+}
+
+impl Reader {
+    fn read(&mut self, role: Role) -> Option<Settings> {
+        let data_dir = self.required("EZ_DATA_DIR", |text| Ok(PathBuf::from(text)));
+        let database_url = self.secret_checked("EZ_DATABASE_URL", |text| url_of_scheme(text, &["postgres", "postgresql", "sqlite"]));
+        let redis_url = self.secret_checked("EZ_REDIS_URL", |text| url_of_scheme(text, &["redis", "rediss"]));
+        let secret_key = self.optional("EZ_SECRET_KEY", |text| {
+            SecretKey::parse(text).map_err(|_| "allowed is 32 bytes in hex (64 digits) or base64: `openssl rand -hex 32` makes one".to_owned())
+        });
+        let control_url = self.optional("EZ_CONTROL_URL", http_url);
+        let internal_token = self.token("EZ_INTERNAL_TOKEN");
+        self.check_role(role, redis_url.is_some(), secret_key.is_some(), control_url.is_some() && internal_token.is_some());
+        let log_format = self.optional("EZ_LOG_FORMAT", |text| match text {
+            "console" => Ok(LogFormat::Console),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("allowed is console or json".to_owned()),
+        });
+        let log_level = self.required("EZ_LOG_LEVEL", |text| parse_filter(text).map(|_| text.to_owned()).map_err(|e| e.to_string()));
+        let control_listen = self.required("EZ_CONTROL_LISTEN", listen_address);
+        let gateway_listen = self.required("EZ_GATEWAY_LISTEN", listen_address);
+        let admin_token = self.token("EZ_ADMIN_TOKEN");
+        let jwt_secret = self.token("EZ_JWT_SECRET");
+        let metrics_token = self.token("EZ_METRICS_TOKEN");
+        let outbox_interval = self.duration("EZ_SYNC_OUTBOX_INTERVAL", 10 * MS, HOUR);
+        let outbox_batch_size = self.number("EZ_SYNC_OUTBOX_BATCH_SIZE", 1, 100_000);
+        let reconcile_interval = self.duration("EZ_JOB_FULL_RECONCILE_INTERVAL", 100 * MS, DAY);
+        let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
+        let redis_prefix = self.optional("EZ_REDIS_PREFIX", |text| Ok(text.to_owned())).unwrap_or_default();
+        let gateway = self.gateway(data_dir.clone());
+        Some(Settings {
+            data_dir: data_dir?,
+            database_url,
+            redis_url,
+            redis_prefix,
+            control_url,
+            control_listen: control_listen?,
+            gateway_listen: gateway_listen?,
+            admin_token,
+            internal_token,
+            jwt_secret,
+            metrics_token,
+            secret_key,
+            log_level: log_level?,
+            log_format,
+            outbox_interval: outbox_interval?,
+            outbox_batch_size: outbox_batch_size?,
+            reconcile_interval: reconcile_interval?,
+            drain_timeout: drain_timeout?,
+            gateway: gateway?,
+        })
+    }
+
+    fn gateway(&mut self, data_dir: Option<PathBuf>) -> Option<GatewayConfig> {
+        let node_id = self.optional("EZ_NODE_ID", |text| Ok(text.to_owned())).unwrap_or_else(host_name);
+        let max_body_bytes = self.number("EZ_MAX_BODY_BYTES", 1_024, 1 << 30);
+        let max_attempts = self.number("EZ_MAX_ATTEMPTS", 1, 20);
+        let connect_timeout = self.duration("EZ_CONNECT_TIMEOUT", 10 * MS, HOUR);
+        let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
+        let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
+        let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
+        let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
+        let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
+        let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
+        let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 1, 10_000_000);
+        let ship_batch = self.number("EZ_LOG_BATCH_SIZE", 1, 10_000);
+        let ship_interval = self.duration("EZ_LOG_FLUSH_INTERVAL", MS, HOUR);
+        let usage_log = UsageLogConfig {
+            dir: data_dir?.join("usage"),
+            fsync_interval: fsync_interval?,
+            max_bytes: max_bytes?,
+            segment_bytes: 16 << 20,
+            queue_capacity: usize::try_from(queue_capacity?).ok()?,
+            ship_batch: usize::try_from(ship_batch?).ok()?,
+            ship_interval: ship_interval?,
+        };
+        Some(GatewayConfig {
+            node_id,
+            max_body_bytes: usize::try_from(max_body_bytes?).ok()?,
+            max_answer_bytes: 64 << 20,
+            max_attempts: usize::try_from(max_attempts?).ok()?,
+            connect_timeout: connect_timeout?,
+            first_byte_timeout: first_byte_timeout?,
+            idle_timeout: idle_timeout?,
+            call_timeout: call_timeout?,
+            trusted_proxies,
+            usage_log,
+        })
+    }
+
+    /// What a plane in a process of its own cannot do without.
+    fn check_role(&mut self, role: Role, has_redis: bool, has_secret_key: bool, has_control_link: bool) {
+        if role == Role::All {
+            return;
+        }
+        let role = role.as_str();
+        if !has_redis {
+            self.faults.push(format!("EZ_REDIS_URL is missing: `--role {role}` shares its state with other processes over Redis"));
+        }
+        if !has_secret_key {
+            self.faults.push(format!("EZ_SECRET_KEY is missing: `--role {role}` must have the same key as every other process"));
+        }
+        if role == Role::Gateway.as_str() && !has_control_link {
+            self.faults.push("EZ_CONTROL_URL and EZ_INTERNAL_TOKEN are needed: a gateway of its own sends usage records there".to_owned());
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&Resolved> {
+        self.resolved.values.get(name).filter(|resolved| !resolved.value.is_empty())
+    }
+
+    fn optional<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let Resolved { value, source } = self.text(name)?;
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(allowed) => {
+                let is_secret = Setting::lookup(name).is_some_and(|setting| setting.is_secret);
+                let shown = if is_secret { String::new() } else { format!(" `{value}`") };
+                self.faults.push(format!("{name} has a wrong value{shown} (from {source}): {allowed}"));
+                None
+            }
+        }
+    }
+
+    fn required<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        if self.text(name).is_none() {
+            self.faults.push(format!("{name} must not be empty"));
+        }
+        self.optional(name, parse)
+    }
+
+    fn secret_checked(&mut self, name: &'static str, check: impl Fn(&str) -> Result<String, String>) -> Option<SecretString> {
+        self.optional(name, check).map(SecretString::from)
+    }
+
+    fn token(&mut self, name: &'static str) -> Option<SecretString> {
+        self.secret_checked(name, |text| {
+            let is_sound = text.len() >= MIN_TOKEN_CHARS && text.bytes().all(|byte| byte.is_ascii_graphic());
+            if is_sound { Ok(text.to_owned()) } else { Err(format!("allowed is {MIN_TOKEN_CHARS} or more visible ASCII characters")) }
+        })
+    }
+
+    fn duration(&mut self, name: &'static str, least: Duration, most: Duration) -> Option<Duration> {
+        self.required(name, |text| duration_within(text, least, most))
+    }
+
+    fn number(&mut self, name: &'static str, least: u64, most: u64) -> Option<u64> {
+        self.required(name, |text| number_within(text, least, most))
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "ez-api".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::layers::{Layers, resolve};
+    use super::*;
+
+    fn settings(environment: &[(&str, &str)], role: Role) -> Result<Settings, Vec<String>> {
+        let environment: BTreeMap<String, String> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::from_resolved(resolve(Layers { environment, ..Layers::default() }), role)
+    }
+
+    #[test]
+    fn nothing_set_is_enough_for_one_process() {
+        let settings = settings(&[], Role::All).unwrap();
+        assert_eq!(settings.gateway_listen.port(), 8080);
+        assert_eq!(settings.gateway.max_body_bytes, 32 << 20);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_name_and_what_is_allowed() {
+        let faults = settings(
+            &[("EZ_MAX_ATTEMPTS", "0"), ("EZ_IDLE_TIMEOUT", "soon"), ("EZ_SECRET_KEY", "canary"), ("EZ_LOG_LEVEL", "loud")],
+            Role::All,
+        )
+        .unwrap_err();
+        let text = faults.join("\n");
+        for expected in ["EZ_MAX_ATTEMPTS", "from 1 to 20", "EZ_IDLE_TIMEOUT", "500ms, 30s, 5m, 1h", "EZ_SECRET_KEY", "EZ_LOG_LEVEL"] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+        assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn planes_of_their_own_need_what_they_share() {
+        let text = settings(&[], Role::Gateway).unwrap_err().join("\n");
+        for expected in ["EZ_REDIS_URL", "EZ_SECRET_KEY", "EZ_CONTROL_URL"] {
+            assert!(text.contains(expected), "{expected} in {text}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_warned_about_and_layers_override() {
+        let resolved = resolve(Layers {
+            config_file: Some("max_attempts = 5\nidle_timeout = \"1m\"\ntypo = 1".to_owned()),
+            environment: [("EZ_MAX_ATTEMPTS".to_owned(), "6".to_owned()), ("EZ_TYPO".to_owned(), "1".to_owned())].into(),
+            flags: [("EZ_MAX_ATTEMPTS", "7".to_owned())].into(),
+        });
+        assert_eq!(resolved.values["EZ_MAX_ATTEMPTS"].value, "7");
+        assert_eq!(resolved.values["EZ_IDLE_TIMEOUT"].value, "1m");
+        assert_eq!(resolved.warnings.len(), 2, "{:?}", resolved.warnings);
+    }
+}

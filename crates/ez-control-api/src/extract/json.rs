@@ -1,0 +1,84 @@
+//! JSON in and out.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::fault_of;
+use crate::problem::{ApiError, ProblemKind};
+
+/// A JSON body. Refusals: 415 where it is not said to be JSON, 413 where it is too large, 400 where it is no JSON (with
+/// the position), 422 where a field is unknown, missing or of a wrong type (with its JSON pointer).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        require_json(request.headers())?;
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ApiError::new(ProblemKind::TooLarge, "the body is larger than this route takes: send less at once")
+            }
+            status => ApiError::new(ProblemKind::Other(status), "the body did not arrive whole: send it again"),
+        })?;
+        parse(&body).map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let essence = given.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    let is_json = essence.eq_ignore_ascii_case("application/json")
+        || essence.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"));
+    if is_json {
+        return Ok(());
+    }
+    let found = given.map_or("none was given".to_owned(), |given| format!("`{given}` was given"));
+    Err(ApiError::new(
+        ProblemKind::UnsupportedMediaType,
+        format!("send the body as content-type application/json: {found}"),
+    ))
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refusal(error.path(), error.inner()))?;
+    deserializer.end().map_err(|error| malformed(&error))?;
+    Ok(value)
+}
+
+fn refusal(path: &serde_path_to_error::Path, error: &serde_json::Error) -> ApiError {
+    match error.classify() {
+        Category::Data => ApiError::invalid(vec![fault_of(path, &without_position(error))]),
+        Category::Io | Category::Syntax | Category::Eof => malformed(error),
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> ApiError {
+    let (line, column) = (error.line(), error.column());
+    let reason = without_position(error);
+    ApiError::new(
+        ProblemKind::MalformedJson,
+        format!("the body is not well-formed JSON at line {line} column {column}: {reason}"),
+    )
+}
+
+/// The message alone: the pointer says where, and a position inside of it would only repeat that.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}

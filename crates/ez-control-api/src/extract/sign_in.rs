@@ -1,0 +1,129 @@
+//! Who asks: the extractors that let a request through to the routes of admins, masters and gateways.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
+use ez_control::sign_in::{self, Principal};
+use ez_control::{Actor, Control, Origin, Tenant, Write};
+use ez_store::masters::Master;
+use ez_telemetry::RequestId;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+
+use super::query::refuse_unexpected;
+use crate::problem::{ApiError, ProblemKind};
+
+/// A request of an admin.
+#[derive(Debug)]
+pub(crate) struct AdminCtx {
+    pub(crate) control: Control,
+    origin: Origin,
+}
+
+/// A request of a master. All it reaches is its own: every look-up takes its [`MasterCtx::tenant`].
+#[derive(Debug)]
+pub(crate) struct MasterCtx {
+    pub(crate) control: Control,
+    pub(crate) master: Master,
+    origin: Origin,
+}
+
+/// A request of a gateway.
+#[derive(Debug)]
+pub(crate) struct InternalCtx {
+    pub(crate) control: Control,
+}
+
+impl AdminCtx {
+    /// Begins the unit of work that a change is made in.
+    pub(crate) async fn write(&self) -> Result<Write, ApiError> {
+        Ok(self.control.write(Actor::admin(self.origin.clone())).await?)
+    }
+}
+
+impl MasterCtx {
+    /// The bounds of what this request may see.
+    pub(crate) fn tenant(&self) -> Tenant {
+        Tenant::Only(self.master.id)
+    }
+
+    /// Begins the unit of work that a change is made in.
+    pub(crate) async fn write(&self) -> Result<Write, ApiError> {
+        Ok(self.control.write(Actor::master(self.master.id, self.origin.clone())).await?)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AdminCtx
+where
+    Control: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let (control, origin) = (Control::from_ref(state), origin(parts));
+        match sign_in::authenticate(&control, bearer(parts)?, &origin).await? {
+            Principal::Admin => {
+                refuse_unexpected(parts)?;
+                Ok(Self { control, origin })
+            }
+            Principal::Master(_) => {
+                Err(ApiError::new(ProblemKind::Forbidden, "this route is for admins: a master's routes are under /v1"))
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MasterCtx
+where
+    Control: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let (control, origin) = (Control::from_ref(state), origin(parts));
+        match sign_in::authenticate(&control, bearer(parts)?, &origin).await? {
+            Principal::Master(master) => {
+                refuse_unexpected(parts)?;
+                Ok(Self { control, master: *master, origin })
+            }
+            Principal::Admin => Err(ApiError::new(
+                ProblemKind::Forbidden,
+                "this route is for masters: an admin's routes are under /admin",
+            )),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for InternalCtx
+where
+    Control: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let control = Control::from_ref(state);
+        sign_in::authenticate_internal(&control, bearer(parts)?, &origin(parts)).await?;
+        refuse_unexpected(parts)?;
+        Ok(Self { control })
+    }
+}
+
+/// The bearer token of a request. Errors: unauthenticated where it has none.
+pub(crate) fn bearer(parts: &Parts) -> Result<&str, ApiError> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match header.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => Ok(token.trim()),
+        _ => Err(ApiError::new(ProblemKind::Unauthenticated, "sign in with the header `Authorization: Bearer …`")),
+    }
+}
+
+/// Where a request comes from, for audit and for limits on failed sign-ins.
+pub(crate) fn origin(parts: &Parts) -> Origin {
+    let request_id = parts.extensions.get::<RequestId>().map_or_else(String::new, RequestId::to_string);
+    Origin { request_id, client_ip: client_ip(parts) }
+}
+
+/// The peer's address, where the listener tells.
+fn client_ip(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip().to_canonical())
+}

@@ -1,0 +1,193 @@
+//! The OpenAPI document: what the route table does not say by itself, and the document as text.
+
+use std::sync::LazyLock;
+
+use http::Method;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Ref, RefOr,
+    Response, ResponseBuilder, schema::Type, tag::TagBuilder,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::problem::{FaultResponse, PROBLEM_JSON, ProblemKind, ProblemResponse};
+use crate::router;
+
+/// Security scheme of the admin routes.
+pub(crate) const ADMIN: &str = "admin";
+/// Security scheme of the master routes.
+pub(crate) const MASTER: &str = "master";
+/// Security scheme of the routes for gateways.
+pub(crate) const INTERNAL: &str = "internal";
+/// Security scheme of `/metrics`.
+pub(crate) const METRICS: &str = "metrics";
+
+const DESCRIPTION: &str = "\
+The control plane of ez-api. Every answer carries `X-Request-ID`: the caller's where it sent a sane one, else a new one. \
+Every error is `application/problem+json`. Unknown fields and parameters are refused. A PUT changes only the fields that \
+are present, and `null` clears an optional one. Times are UTC, given as RFC 3339 or Unix seconds and answered as RFC 3339.";
+
+const TAGS: &[(&str, &str)] = &[
+    ("public", "What anyone may know of the process."),
+    ("auth", "Signing in."),
+    ("tokens", "A master's own child keys."),
+    ("self", "What a master may know of itself."),
+    ("masters", "Tenants."),
+    ("keys", "Child keys of all masters."),
+    ("namespaces", "Views on the model catalogue."),
+    ("provider-groups", "Upstream configurations."),
+    ("api-keys", "Upstream credentials."),
+    ("bindings", "Which provider group serves a public model."),
+    ("logs", "Accounts of calls."),
+    ("sync", "Publication of the snapshot."),
+    ("audit", "Who changed what."),
+    ("internal", "For gateways only."),
+];
+
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
+
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    let text = DOCUMENT.to_pretty_json().unwrap_or_default();
+    format!("{text}\n")
+});
+
+/// The OpenAPI document of the whole control plane: pretty JSON in a stable order, with a line feed at its end.
+pub fn openapi_json() -> String {
+    TEXT.clone()
+}
+
+/// The same, for serving.
+pub(crate) fn openapi_text() -> &'static str {
+    &TEXT
+}
+
+/// Whether this route documents any query parameter. `route` is its pattern.
+pub(crate) fn takes_query(method: &Method, route: &str) -> bool {
+    let Some(item) = DOCUMENT.paths.paths.get(route) else { return false };
+    let operation = match *method {
+        Method::GET | Method::HEAD => &item.get,
+        Method::PUT => &item.put,
+        Method::POST => &item.post,
+        Method::DELETE => &item.delete,
+        _ => return false,
+    };
+    operation.as_ref().is_some_and(|operation| takes(operation, ParameterIn::Query))
+}
+
+/// The document before the routes add their operations.
+pub(crate) fn base() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("ez-api control plane")
+        .description(Some(DESCRIPTION))
+        // The API's version, not the build's, so that the checked-in document changes with the API alone.
+        .version("1.0.0")
+        .license(Some(utoipa::openapi::License::new("Apache-2.0")))
+        .build();
+    let tags = TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build());
+    OpenApiBuilder::new().openapi(OpenApiVersion::Version31).info(info).tags(Some(tags)).build()
+}
+
+fn document() -> OpenApi {
+    let mut document = router::table().split_for_parts().1;
+    let components = document.components.get_or_insert_default();
+    for (name, about) in [
+        (ADMIN, "The admin token, or a JWT that `POST /auth/login` made of it."),
+        (MASTER, "A master key, or a JWT that `POST /auth/login` made of it."),
+        (INTERNAL, "`EZ_INTERNAL_TOKEN`; where none is configured these routes are closed."),
+        (METRICS, "The admin token, or `EZ_METRICS_TOKEN`."),
+    ] {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
+        components.security_schemes.insert(name.to_owned(), SecurityScheme::Http(scheme));
+    }
+    components.schemas.insert("Fault".to_owned(), FaultResponse::schema());
+    components.schemas.insert("Problem".to_owned(), ProblemResponse::schema());
+    for kind in ANSWERED {
+        components.responses.insert(component_name(*kind), RefOr::T(problem_response(*kind)));
+    }
+    for item in document.paths.paths.values_mut() {
+        for (operation, writes) in [
+            (&mut item.get, false),
+            (&mut item.put, true),
+            (&mut item.post, true),
+            (&mut item.delete, true),
+        ] {
+            if let Some(operation) = operation {
+                document_problems(operation, writes);
+            }
+        }
+    }
+    document
+}
+
+/// The problems that an operation can answer with and that routes need not spell out one by one.
+const ANSWERED: &[ProblemKind] = &[
+    ProblemKind::MalformedJson,
+    ProblemKind::Unauthenticated,
+    ProblemKind::Forbidden,
+    ProblemKind::NotFound,
+    ProblemKind::Conflict,
+    ProblemKind::TooLarge,
+    ProblemKind::UnsupportedMediaType,
+    ProblemKind::Invalid,
+    ProblemKind::TooMany,
+    ProblemKind::Internal,
+    ProblemKind::Unavailable,
+];
+
+/// Adds the problems that follow from what the operation takes, so that none is forgotten when a route is added.
+fn document_problems(operation: &mut Operation, writes: bool) {
+    let signs_in = operation.security.is_some() || operation.operation_id.as_deref() == Some("login");
+    let has_body = operation.request_body.is_some();
+    let (has_path, has_query) = (takes(operation, ParameterIn::Path), takes(operation, ParameterIn::Query));
+    for kind in ANSWERED {
+        let is_possible = match kind {
+            ProblemKind::MalformedJson | ProblemKind::TooLarge | ProblemKind::UnsupportedMediaType => has_body,
+            ProblemKind::Unauthenticated | ProblemKind::TooMany | ProblemKind::Unavailable => signs_in,
+            ProblemKind::Forbidden => signs_in && has_security_of_people(operation),
+            ProblemKind::NotFound => has_path,
+            ProblemKind::Conflict => writes && has_security_of_people(operation),
+            ProblemKind::Invalid => has_body || has_query,
+            _ => true,
+        };
+        if is_possible {
+            let status = kind.status().as_str().to_owned();
+            let reference = Ref::from_response_name(component_name(*kind));
+            operation.responses.responses.entry(status).or_insert(RefOr::Ref(reference));
+        }
+    }
+}
+
+fn takes(operation: &Operation, place: ParameterIn) -> bool {
+    operation.parameters.iter().flatten().any(|parameter| match parameter {
+        RefOr::T(parameter) => parameter.parameter_in == place,
+        RefOr::Ref(_) => false,
+    })
+}
+
+/// Gateways are all alike, so nothing of theirs is forbidden or in conflict.
+fn has_security_of_people(operation: &Operation) -> bool {
+    !operation.tags.iter().flatten().any(|tag| tag == INTERNAL) && operation.security.is_some()
+}
+
+/// `not_found` as `NotFound`.
+fn component_name(kind: ProblemKind) -> String {
+    kind.code().split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
+}
+
+fn problem_response(kind: ProblemKind) -> Response {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemResponse::name()))).build();
+    let response = ResponseBuilder::new().description(format!("{}.", kind.title())).content(PROBLEM_JSON, content);
+    let header = match kind {
+        ProblemKind::Unauthenticated => Some(("WWW-Authenticate", "How to sign in.", Type::String)),
+        ProblemKind::TooMany => Some(("Retry-After", "Seconds to wait.", Type::Integer)),
+        _ => None,
+    };
+    match header {
+        Some((name, about, schema_type)) => {
+            let schema = ObjectBuilder::new().schema_type(schema_type);
+            response.header(name, HeaderBuilder::new().description(Some(about)).schema(schema).build()).build()
+        }
+        None => response.build(),
+    }
+}

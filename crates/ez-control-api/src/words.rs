@@ -1,0 +1,53 @@
+//! OpenAPI schemas of the closed sets of words, taken from the sets themselves.
+
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+/// Defines a schema-only type for each word set, so that a DTO can say `value_type = words::RecordStatus`.
+macro_rules! word_schemas {
+    ($($(#[$doc:meta])* $name:ident = $path:path;)+) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name;
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    use $path as Words;
+                    words(Words::ALL.iter().map(|word| word.as_str()))
+                }
+            }
+
+            impl ToSchema for $name {}
+        )+
+    };
+}
+
+word_schemas! {
+    /// State of a master, namespace, provider group or binding.
+    RecordStatus = ez_contract::status::RecordStatus;
+    /// State of a child key.
+    KeyStatus = ez_contract::status::KeyStatus;
+    /// State of an API key.
+    ApiKeyStatus = ez_contract::status::ApiKeyStatus;
+    /// Type of a provider group.
+    ProviderType = ez_contract::ProviderType;
+    /// A wire protocol.
+    Protocol = ez_contract::Protocol;
+    /// How a binding picks the upstream model.
+    SelectorType = ez_contract::selector::SelectorType;
+    /// How token counts came about.
+    UsageSource = ez_contract::usage::UsageSource;
+    /// Who ended a call.
+    EndedBy = ez_contract::usage::EndedBy;
+    /// Who acted.
+    ActorKind = ez_store::ActorKind;
+    /// Who issued a child key.
+    IssuedBy = ez_store::IssuedBy;
+    /// Kind of a record.
+    RecordKind = ez_store::RecordKind;
+}
+
+fn words(allowed: impl Iterator<Item = &'static str>) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(allowed)).into()
+}

@@ -1,0 +1,166 @@
+//! What can go wrong in the control plane, told by what the caller may do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use ez_contract::secret::SecretError;
+use ez_state::StateError;
+use ez_store::{Conflict, ConflictKind, StoreError};
+
+/// How many records an error lists at most; who must clean up more than these sees the rest on the next try.
+const MAX_REFERENCES: usize = 100;
+
+/// Why the control plane did not do what it was asked. No message carries a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The record is not there, or not for this caller to see.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// Which one, such as `child key 5`.
+        what: String,
+    },
+    /// Fields of the request break rules; all of them are told at once.
+    #[error("the request is not valid: {}", Listed(.0))]
+    Invalid(Vec<FieldFault>),
+    /// The request is fine but does not fit what stands.
+    #[error("{message}")]
+    Conflict {
+        /// What is in the way, and what to do.
+        message: String,
+        /// The records that are in the way, where there are some.
+        references: Vec<String>,
+    },
+    /// The caller is known and may not do this.
+    #[error("{message}")]
+    Forbidden {
+        /// Why not.
+        message: String,
+    },
+    /// The credential is missing, unknown or dead.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What to send.
+        message: String,
+    },
+    /// Too many attempts; later ones are answered again.
+    #[error("too many failed sign-ins from this address; try again in {} seconds", .retry_after.as_secs())]
+    TooMany {
+        /// When.
+        retry_after: Duration,
+    },
+    /// The database or the shared state does not answer. The same request may succeed later.
+    #[error("a service that this needs is unavailable; try again")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// A fault of this installation or of ez-api.
+    #[error("an internal fault; the log tells more")]
+    Internal(#[source] Box<dyn Error + Send + Sync>),
+}
+
+/// A field of a request that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldFault {
+    /// JSON pointer to the field.
+    pub pointer: String,
+    /// The rule, and what to write instead.
+    pub message: String,
+}
+
+/// Collects the faults of a request, so that all are told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Vec<FieldFault>);
+
+impl Faults {
+    /// Notes a fault.
+    pub(crate) fn add(&mut self, pointer: impl Into<String>, message: impl fmt::Display) {
+        self.0.push(FieldFault { pointer: pointer.into(), message: message.to_string() });
+    }
+
+    /// Ends the collection: fine, or [`ControlError::Invalid`].
+    pub(crate) fn into_result(self) -> Result<(), ControlError> {
+        if self.0.is_empty() { Ok(()) } else { Err(ControlError::Invalid(self.0)) }
+    }
+}
+
+impl ControlError {
+    pub(crate) fn not_found(what: &str, id: impl fmt::Display) -> Self {
+        Self::NotFound { what: format!("{what} {id}") }
+    }
+
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::Conflict { message: message.into(), references: Vec::new() }
+    }
+
+    /// A conflict with records that it lists, the first hundred of them.
+    pub(crate) fn conflict_with(message: impl Into<String>, references: impl IntoIterator<Item = String>) -> Self {
+        let references = references.into_iter().take(MAX_REFERENCES).collect();
+        Self::Conflict { message: message.into(), references }
+    }
+
+    pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::Unauthenticated { message: message.into() }
+    }
+
+    pub(crate) fn internal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<StoreError> for ControlError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict(conflict) => Self::conflict(conflict_message(&conflict)),
+            StoreError::Unavailable(_) => Self::Unavailable(error.into()),
+            StoreError::Corrupt { .. } | StoreError::Backend(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<StateError> for ControlError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Unavailable(_) | StateError::Unsettled => Self::Unavailable(error.into()),
+            StateError::Corrupt(_) | StateError::Backend(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SecretError> for ControlError {
+    fn from(error: SecretError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+/// Rules look for conflicts before they write; what the database finds came up at the same moment, or is a name taken.
+fn conflict_message(conflict: &Conflict) -> String {
+    let (noun, fields) = (noun(conflict.table), conflict.fields.join(", "));
+    match conflict.kind {
+        ConflictKind::Duplicate => format!("another {noun} has the same {fields}; choose another, or update that one"),
+        ConflictKind::MissingReference => {
+            format!("what this {noun} refers to ({fields}) was deleted meanwhile; read it again and retry")
+        }
+        ConflictKind::StillReferenced => {
+            format!("other records ({fields}) refer to this {noun} since a moment ago; retry to see which")
+        }
+    }
+}
+
+fn noun(table: &str) -> String {
+    match table {
+        "api_keys" => "API key".to_owned(),
+        _ => table.trim_end_matches('s').replace('_', " "),
+    }
+}
+
+/// Writes faults as `/name: must not be empty; /weight: …`.
+struct Listed<'a>(&'a [FieldFault]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, fault) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", fault.pointer, fault.message)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Admission: refusals that need no body.
+
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use ez_contract::Operation;
+use ez_contract::access::ip_allowed;
+use ez_contract::status::{KeyStatus, RecordStatus};
+use ez_protocol::error::FaultKind;
+use http::StatusCode;
+
+use crate::authn::{Caller, unauthenticated};
+use crate::refusal::Refusal;
+
+/// Refuses a dead key, a suspended master, a foreign address, and a scope that the key lacks.
+pub(crate) fn admit(
+    caller: &Caller,
+    client_ip: IpAddr,
+    operation: Option<Operation>,
+    now: DateTime<Utc>,
+) -> Result<(), Refusal> {
+    let Caller { token, master } = caller;
+    match token.status {
+        KeyStatus::Active => {}
+        KeyStatus::Suspended => return Err(unauthenticated("key_suspended", "this API key is suspended")),
+        KeyStatus::Expired => return Err(expired()),
+        KeyStatus::Exhausted => {
+            let message = "this API key has used up its token quota: ask for a higher quota, or wait for its reset";
+            return Err(Refusal::client(
+                StatusCode::TOO_MANY_REQUESTS,
+                FaultKind::RateLimit,
+                "insufficient_quota",
+                message,
+            ));
+        }
+    }
+    if token.expires_at.is_some_and(|end| end <= now.timestamp()) {
+        return Err(expired());
+    }
+    if token.issued_at_epoch < master.epoch {
+        return Err(unauthenticated("key_revoked", "this API key was revoked: ask for a new one"));
+    }
+    if master.status != RecordStatus::Active {
+        return Err(unauthenticated("master_suspended", "the account that this API key belongs to is suspended"));
+    }
+    if !ip_allowed(client_ip, &token.allow_ips, &token.deny_ips) {
+        return Err(forbidden("ip_not_allowed", format!("this API key may not be used from {client_ip}")));
+    }
+    match operation {
+        Some(operation) if !operation.is_allowed_by(&token.scopes) => {
+            let scope = operation.scope();
+            Err(forbidden("scope_not_allowed", format!("this API key lacks the scope `{scope}`")))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn forbidden(code: &str, message: String) -> Refusal {
+    Refusal::client(StatusCode::FORBIDDEN, FaultKind::Permission, code, message)
+}
+
+fn expired() -> Refusal {
+    unauthenticated("key_expired", "this API key has expired: ask for a new one")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ez_contract::snapshot::{MasterSnapshot, TokenSnapshot};
+
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -> Option<(u16, String)> {
+        let token = include_str!("../../ez-contract/goldens/token.json");
+        let master = include_str!("../../ez-contract/goldens/master.json");
+        let mut token: TokenSnapshot = serde_json::from_str(token).unwrap();
+        let mut master: MasterSnapshot = serde_json::from_str(master).unwrap();
+        change(&mut token, &mut master);
+        let caller = Caller { token: Arc::new(token), master: Arc::new(master) };
+        let now = DateTime::from_timestamp(1_767_139_199, 0).unwrap();
+        let verdict = admit(&caller, "192.0.2.1".parse().unwrap(), Some(Operation::Chat), now);
+        verdict.err().map(|refusal| (refusal.fault.status, refusal.fault.code))
+    }
+
+    #[test]
+    fn every_rule_refuses_with_its_own_reason() {
+        assert_eq!(refused(|_, _| ()), None);
+        type Change = fn(&mut TokenSnapshot, &mut MasterSnapshot);
+        let cases: [(Change, u16, &str); 9] = [
+            (|token, _| token.status = KeyStatus::Suspended, 401, "key_suspended"),
+            (|token, _| token.status = KeyStatus::Expired, 401, "key_expired"),
+            (|token, _| token.expires_at = Some(1_767_139_199), 401, "key_expired"),
+            (|token, _| token.status = KeyStatus::Exhausted, 429, "insufficient_quota"),
+            (|_, master| master.epoch = 2, 401, "key_revoked"),
+            (|_, master| master.status = RecordStatus::Suspended, 401, "master_suspended"),
+            (|token, _| token.deny_ips = vec!["192.0.2.0/24".into()], 403, "ip_not_allowed"),
+            (|token, _| token.allow_ips = vec!["10.0.0.0/8".into()], 403, "ip_not_allowed"),
+            (|token, _| token.scopes = vec!["embeddings:*".into()], 403, "scope_not_allowed"),
+        ];
+        for (change, status, code) in cases {
+            assert_eq!(refused(change), Some((status, code.to_owned())));
+        }
+    }
+}

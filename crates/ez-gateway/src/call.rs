@@ -1,0 +1,139 @@
+//! One call from its first byte to its settlement: the table of contents of the data plane.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ez_contract::Protocol;
+use ez_telemetry::RequestId;
+use ez_telemetry::metrics::{GATEWAY_CALLS, GATEWAY_IN_FLIGHT};
+use ez_telemetry::request_id::X_REQUEST_ID;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use rand::Rng;
+use tokio::time::Instant;
+
+use crate::authn::Caller;
+use crate::gateway::Gateway;
+use crate::ingress::{self, Arrival, Route};
+use crate::inspect::Inspected;
+use crate::refusal::{Refusal, full};
+use crate::routing::RoutingSnapshot;
+use crate::settle::Account;
+use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay};
+
+/// The body of every answer. Failures are told inside it, so it never fails itself.
+pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Answers one request.
+pub(crate) async fn answer(
+    gateway: Arc<Gateway>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let _in_flight = InFlight::enter();
+    let request_id = RequestId::from_headers(request.headers());
+    let (head, body) = request.into_parts();
+    let protocol = ingress::protocol_of(head.uri.path());
+    let mut response = if head.method == Method::HEAD && head.uri.path() == "/" {
+        // Agents probe their base URL with this before their first call.
+        Response::new(full(Bytes::new()))
+    } else {
+        let head = ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies);
+        match head {
+            Ok(arrival) => serve(gateway, arrival, body).await,
+            Err((protocol, refusal)) => refusal.into_response(protocol, &request_id),
+        }
+    };
+    response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
+    let status = response.status().as_u16().to_string();
+    metrics::counter!(GATEWAY_CALLS, "protocol" => protocol.as_str(), "status" => status).increment(1);
+    response
+}
+
+async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: Incoming) -> Response<AnswerBody> {
+    let snapshot = gateway.snapshot.load_full();
+    let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
+        Err(refusal) => Err(refusal),
+        Ok(caller) => match arrival.route {
+            Route::ListModels => list_models(&gateway, &snapshot, &arrival, &caller),
+            Route::ChatCompletions => chat(&gateway, &snapshot, &arrival, &caller, body).await,
+        },
+    };
+    served.unwrap_or_else(|refusal| refusal.into_response(arrival.protocol, &arrival.request_id))
+}
+
+fn list_models(
+    gateway: &Gateway,
+    snapshot: &RoutingSnapshot,
+    arrival: &Arrival,
+    caller: &Caller,
+) -> Result<Response<AnswerBody>, Refusal> {
+    admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
+    let mut response = Response::new(full(models::list_openai(snapshot, caller)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// A chat call: its key is known, so it leaves exactly one usage record, whatever becomes of it.
+async fn chat(
+    gateway: &Arc<Gateway>,
+    snapshot: &RoutingSnapshot,
+    arrival: &Arrival,
+    caller: &Caller,
+    body: Incoming,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let arrived = Instant::now();
+    let deadline = arrived + gateway.config.call_timeout;
+    let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
+    match prepare(gateway, snapshot, arrival, caller, body, &mut account, deadline).await {
+        Ok((inspected, answer)) => relay::relay(gateway, &inspected, answer, account, deadline).await,
+        Err(refusal) => match account.refuse(&refusal).await {
+            Ok(()) => Err(refusal),
+            Err(e) => {
+                tracing::error!(error = %e, request_id = account.request_id(), "refused call not settled");
+                Err(relay::not_settled())
+            }
+        },
+    }
+}
+
+/// Everything before the client sees a byte.
+async fn prepare(
+    gateway: &Gateway,
+    snapshot: &RoutingSnapshot,
+    arrival: &Arrival,
+    caller: &Caller,
+    body: Incoming,
+    account: &mut Account,
+    deadline: Instant,
+) -> Result<(Inspected, dispatch::Answer), Refusal> {
+    admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
+    let inspected = inspect::inspect(&arrival.headers, body, gateway.config.max_body_bytes).await?;
+    account.note_request(&inspected);
+    let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
+    account.note_target(&target);
+    let plan = plan::plan(snapshot, &target, Protocol::OpenaiChat)?;
+    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
+    let answer = dispatch::dispatch(gateway, arrival, &inspected, choices, account, deadline).await?;
+    Ok((inspected, answer))
+}
+
+/// Counts a request among those in flight for as long as it lives.
+struct InFlight;
+
+impl InFlight {
+    fn enter() -> Self {
+        metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!(GATEWAY_IN_FLIGHT).decrement(1.0);
+    }
+}

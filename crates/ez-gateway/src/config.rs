@@ -1,0 +1,50 @@
+//! What the gateway can be told, already validated.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Settings of the data plane.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Name of this process among gateways.
+    pub node_id: String,
+    /// Largest request body, bytes.
+    pub max_body_bytes: usize,
+    /// Largest plain answer and largest streamed event taken from an upstream, bytes.
+    pub max_answer_bytes: usize,
+    /// Upstream attempts per call.
+    pub max_attempts: usize,
+    /// Bound on connecting to an upstream.
+    pub connect_timeout: Duration,
+    /// Bound from sending a request to the head of its answer.
+    pub first_byte_timeout: Duration,
+    /// Bound on silence within an answer.
+    pub idle_timeout: Duration,
+    /// Bound on a whole call.
+    pub call_timeout: Duration,
+    /// Proxies whose `x-forwarded-for` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The durable usage log.
+    pub usage_log: UsageLogConfig,
+}
+
+/// Settings of the durable usage log.
+#[derive(Debug, Clone)]
+pub struct UsageLogConfig {
+    /// Directory of its segments.
+    pub dir: PathBuf,
+    /// How often written records are forced to the disk, for power loss; a killed process loses nothing anyway.
+    pub fsync_interval: Duration,
+    /// Calls are refused while unshipped segments hold more, bytes.
+    pub max_bytes: u64,
+    /// A segment is closed when it is larger, bytes.
+    pub segment_bytes: u64,
+    /// Records taken up and not yet written.
+    pub queue_capacity: usize,
+    /// Records per batch to the control plane.
+    pub ship_batch: usize,
+    /// How long the shipper lets a batch gather.
+    pub ship_interval: Duration,
+}

@@ -1,0 +1,123 @@
+//! The gateway's line to the control plane: usage records go over it, in one process or over HTTP.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ez_contract::UsageRecord;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use serde::{Deserialize, Serialize};
+
+use crate::upstream::Transport;
+
+/// A call over the line under way.
+pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkError>> + Send + 'a>>;
+
+/// Takes usage records. The binary brings the direct one where both planes share a process.
+pub trait ControlLink: Send + Sync {
+    /// Hands over a batch; idempotent by record id.
+    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport>;
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestReport {
+    /// Records that were new.
+    pub accepted: u64,
+    /// Records that were there already.
+    pub duplicates: u64,
+    /// Records that will never be taken.
+    pub rejected: Vec<RejectedRecord>,
+}
+
+/// A record that will never be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedRecord {
+    /// The record.
+    pub id: String,
+    /// Why not.
+    pub reason: String,
+}
+
+/// The control plane did not take a batch; it is sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlLinkError {
+    /// It cannot be reached or did not answer.
+    #[error("the control plane cannot be reached: {0}")]
+    Unreachable(String),
+    /// It answered with a failure.
+    #[error("the control plane refused: {0}")]
+    Refused(String),
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// The line over HTTP, for a gateway in a process of its own.
+pub struct HttpControlLink {
+    logs: Uri,
+    authorization: HeaderValue,
+    transport: Transport,
+}
+
+/// The control URL or the internal token cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidControlLink {
+    /// Not an http(s) URL.
+    #[error("EZ_CONTROL_URL is not a valid http(s) URL such as http://control:8081")]
+    Url,
+    /// Not a header value.
+    #[error("EZ_INTERNAL_TOKEN holds characters that no header can carry")]
+    Token,
+}
+
+impl HttpControlLink {
+    /// A line to the control plane at `control_url`.
+    pub fn new(control_url: &str, internal_token: &str) -> Result<Self, InvalidControlLink> {
+        let logs: Uri = format!("{}/internal/logs", control_url.trim_end_matches('/'))
+            .parse()
+            .map_err(|_| InvalidControlLink::Url)?;
+        if logs.host().is_none() || !matches!(logs.scheme_str(), Some("http" | "https")) {
+            return Err(InvalidControlLink::Url);
+        }
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {internal_token}")).map_err(|_| InvalidControlLink::Token)?;
+        authorization.set_sensitive(true);
+        Ok(Self { logs, authorization, transport: Transport::new(Duration::from_secs(5)) })
+    }
+
+    async fn post(&self, records: &[UsageRecord]) -> Result<IngestReport, ControlLinkError> {
+        #[derive(Serialize)]
+        struct Batch<'a> {
+            records: &'a [UsageRecord],
+        }
+        let unreachable = |e: &dyn std::fmt::Display| ControlLinkError::Unreachable(e.to_string());
+        let body = serde_json::to_vec(&Batch { records }).map_err(|e| ControlLinkError::Refused(e.to_string()))?;
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.logs.clone();
+        request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let response = self.transport.send(request).await.map_err(|e| unreachable(&e))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|e| unreachable(&e))?;
+        if !status.is_success() {
+            return Err(ControlLinkError::Refused(format!(
+                "it answered {status}: check EZ_INTERNAL_TOKEN on both sides"
+            )));
+        }
+        serde_json::from_slice(&body.to_bytes()).map_err(|e| ControlLinkError::Refused(e.to_string()))
+    }
+}
+
+impl ControlLink for HttpControlLink {
+    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+        Box::pin(async move {
+            let answered = tokio::time::timeout(TIMEOUT, self.post(records)).await;
+            answered.unwrap_or_else(|_| Err(ControlLinkError::Unreachable("it did not answer in time".to_owned())))
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! Dispatch: sends a call upstream, classifies what comes back, and goes on to the next candidate as long as the
+//! client has not seen a byte.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ez_protocol::error::FaultKind;
+use ez_protocol::openai_chat::{self, ChatEvent, PlainAnswer, VendorError};
+use ez_protocol::sse::EventFramer;
+use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+
+use crate::gateway::Gateway;
+use crate::headers;
+use crate::ingress::Arrival;
+use crate::inspect::Inspected;
+use crate::plan::UpstreamChoice;
+use crate::refusal::Refusal;
+use crate::settle::Account;
+
+/// What an upstream answered, as far as it was read before the client may see any of it.
+pub(crate) struct Answer {
+    pub(crate) head: AnswerHead,
+    pub(crate) body: Content,
+}
+
+/// What the client's answer is made of besides its body.
+pub(crate) struct AnswerHead {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) choice: UpstreamChoice,
+}
+
+/// The body of an answer.
+pub(crate) enum Content {
+    /// All of it.
+    Plain(PlainContent),
+    /// A stream whose first meaningful event was looked at.
+    Stream(StreamContent),
+}
+
+/// A whole body.
+pub(crate) struct PlainContent {
+    pub(crate) body: Bytes,
+    pub(crate) answer: PlainAnswer,
+    /// What the vendor complained of, where the answer is an error of the client's making.
+    pub(crate) error: Option<VendorError>,
+}
+
+/// A stream and the events already taken from it.
+pub(crate) struct StreamContent {
+    pub(crate) peeked: Vec<Bytes>,
+    pub(crate) framer: EventFramer,
+    pub(crate) rest: Incoming,
+}
+
+/// What an attempt came to.
+enum Outcome {
+    /// The client gets this.
+    Deliver(Box<Answer>),
+    /// The next candidate may do better; else the client gets the refusal.
+    TryNext(Refusal),
+}
+
+/// Bound on the body of an error answer, bytes.
+const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
+
+/// Tries the choices in their order. The refusal is that of the last attempt.
+pub(crate) async fn dispatch(
+    gateway: &Gateway,
+    arrival: &Arrival,
+    inspected: &Inspected,
+    choices: Vec<UpstreamChoice>,
+    account: &mut Account,
+    deadline: Instant,
+) -> Result<Answer, Refusal> {
+    let mut last = None;
+    for choice in choices {
+        if Instant::now() >= deadline {
+            break;
+        }
+        account.note_attempt(&choice);
+        let provider_type = choice.upstream.snapshot.provider_type.as_str();
+        let api_key_id = choice.upstream.snapshot.id;
+        let attempt = Attempt { gateway, inspected, deadline };
+        match attempt.run(arrival, choice).await {
+            Outcome::Deliver(answer) => {
+                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
+                    .increment(1);
+                return Ok(*answer);
+            }
+            Outcome::TryNext(refusal) => {
+                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
+                    .increment(1);
+                let request_id = arrival.request_id.as_str();
+                tracing::info!(request_id, api_key_id, reason = refusal.fault.message, "upstream attempt failed");
+                last = Some(refusal);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| timed_out("the call's deadline passed before an upstream could be tried")))
+}
+
+struct Attempt<'c> {
+    gateway: &'c Gateway,
+    inspected: &'c Inspected,
+    deadline: Instant,
+}
+
+impl Attempt<'_> {
+    async fn run(&self, arrival: &Arrival, choice: UpstreamChoice) -> Outcome {
+        let Some(request) = self.encode(arrival, &choice) else {
+            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used"));
+        };
+        let head_by = self.by(self.gateway.config.first_byte_timeout);
+        let response = match timeout_at(head_by, self.gateway.transport.send(request)).await {
+            Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
+            Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(&chain(&e))),
+            Ok(Ok(response)) => response,
+        };
+        if !response.status().is_success() {
+            return self.classify_error(response, choice).await;
+        }
+        if is_event_stream(response.headers()) {
+            self.peek_stream(response, choice, head_by).await
+        } else {
+            self.read_plain(response, choice).await
+        }
+    }
+
+    fn encode(&self, arrival: &Arrival, choice: &UpstreamChoice) -> Option<Request<Full<Bytes>>> {
+        let target = choice.upstream.target.as_ref()?;
+        let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.chat_completions();
+        *request.headers_mut() = headers::for_upstream(&arrival.headers);
+        let (name, value) = target.auth();
+        request.headers_mut().insert(name, value);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Some(request)
+    }
+
+    /// A status outside 2xx: the client's own fault is told to it in the vendor's words, all else goes on.
+    async fn classify_error(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
+        let (parts, body) = response.into_parts();
+        let read_by = self.by(self.gateway.config.idle_timeout);
+        let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
+        let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+        let error = openai_chat::vendor_error(&body);
+        match parts.status.as_u16() {
+            401 | 403 => Outcome::TryNext(credential_refused()),
+            status @ (408 | 429 | 500..) => {
+                let refusal = vendor_failure(status, error.as_ref());
+                let retry_after =
+                    parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+                Outcome::TryNext(match retry_after {
+                    Some(seconds) => refusal.with_retry_after(Duration::from_secs(seconds)),
+                    None => refusal,
+                })
+            }
+            // Redirects are never followed: they would carry the credential to another host.
+            300..=399 => Outcome::TryNext(unreachable_upstream("it answered with a redirect; check the base URL")),
+            _ => {
+                let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+                let body = Content::Plain(PlainContent {
+                    body,
+                    answer: PlainAnswer::default(),
+                    error: Some(error.unwrap_or_default()),
+                });
+                Outcome::Deliver(Box::new(Answer { head, body }))
+            }
+        }
+    }
+
+    async fn read_plain(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
+        let (parts, body) = response.into_parts();
+        let read_by = self.by(self.gateway.config.first_byte_timeout);
+        let body = match timeout_at(read_by, Limited::new(body, self.gateway.config.max_answer_bytes).collect()).await {
+            Err(_) => return Outcome::TryNext(timed_out("the upstream's answer did not arrive in time")),
+            Ok(Err(e)) if e.is::<LengthLimitError>() => {
+                return Outcome::TryNext(broken("the upstream's answer is larger than this gateway takes"));
+            }
+            Ok(Err(_)) => return Outcome::TryNext(broken("the upstream broke off in the middle of its answer")),
+            Ok(Ok(body)) => body.to_bytes(),
+        };
+        if let Some(error) = openai_chat::vendor_error(&body) {
+            return self.error_in_success(&error);
+        }
+        let public_name = self.public_name(&choice);
+        let Some(answer) = openai_chat::read_plain(&body, public_name) else {
+            return Outcome::TryNext(broken("the upstream's answer is no JSON object"));
+        };
+        let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+        Outcome::Deliver(Box::new(Answer { head, body: Content::Plain(PlainContent { body, answer, error: None }) }))
+    }
+
+    /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
+    async fn peek_stream(&self, response: Response<Incoming>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+        let (parts, mut rest) = response.into_parts();
+        let mut framer = EventFramer::new(self.gateway.config.max_answer_bytes);
+        let mut peeked = Vec::new();
+        loop {
+            match framer.next_event() {
+                Err(e) => return Outcome::TryNext(broken(&e.to_string())),
+                Ok(Some(event)) => {
+                    let meaning = openai_chat::classify(&event);
+                    if let ChatEvent::Error(error) = &meaning {
+                        return self.error_in_success(error);
+                    }
+                    peeked.push(event);
+                    if meaning == ChatEvent::Other {
+                        continue;
+                    }
+                    let head =
+                        AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+                    let body = Content::Stream(StreamContent { peeked, framer, rest });
+                    return Outcome::Deliver(Box::new(Answer { head, body }));
+                }
+                Ok(None) => match timeout_at(peek_by, rest.frame()).await {
+                    Err(_) => return Outcome::TryNext(timed_out("the upstream's stream did not start in time")),
+                    Ok(None) => return Outcome::TryNext(broken("the upstream's stream ended before its first event")),
+                    Ok(Some(Err(_))) => {
+                        return Outcome::TryNext(broken("the upstream's stream broke off before its first event"));
+                    }
+                    Ok(Some(Ok(frame))) => {
+                        if let Some(data) = frame.data_ref() {
+                            framer.push(data);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// An error object where an answer should be.
+    fn error_in_success(&self, error: &VendorError) -> Outcome {
+        Outcome::TryNext(vendor_failure(status_of(error), Some(error)))
+    }
+
+    /// The name to put in place of the upstream's, where they differ.
+    fn public_name(&self, choice: &UpstreamChoice) -> Option<&str> {
+        let asked = self.inspected.peek.model.as_str();
+        (asked != choice.upstream_model).then_some(asked)
+    }
+
+    fn by(&self, bound: Duration) -> Instant {
+        (Instant::now() + bound).min(self.deadline)
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+}
+
+/// The status that an error object inside a 200 stands for.
+pub(crate) fn status_of(error: &VendorError) -> u16 {
+    let words = [error.code.as_deref(), error.kind.as_deref()];
+    if let Some(status) = words[0].and_then(|code| code.parse().ok()).filter(|status| (400..600).contains(status)) {
+        return status;
+    }
+    let mentions = |needle: &str| words.iter().flatten().any(|word| word.contains(needle));
+    if mentions("rate_limit") || mentions("quota") {
+        429
+    } else if mentions("overloaded") || mentions("unavailable") {
+        503
+    } else {
+        502
+    }
+}
+
+fn vendor_failure(status: u16, error: Option<&VendorError>) -> Refusal {
+    let message = error.map(|error| error.message.as_str()).filter(|message| !message.is_empty());
+    let said = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let http_status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    match status {
+        429 => {
+            let text = format!("the upstream is limiting calls{said}");
+            Refusal::upstream(http_status, FaultKind::RateLimit, "upstream_rate_limited", text)
+                .with_retry_after(Duration::from_secs(1))
+        }
+        408 | 504 => timed_out(&format!("the upstream timed out{said}")),
+        503 | 529 => {
+            let text = format!("the upstream is overloaded{said}");
+            Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, "upstream_unavailable", text)
+                .with_retry_after(Duration::from_secs(1))
+        }
+        _ => {
+            let text = format!("the upstream failed with status {status}{said}");
+            Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_error", text)
+        }
+    }
+}
+
+/// The vendor's words are left out: they quote parts of the credential.
+fn credential_refused() -> Refusal {
+    let message = "the upstream refused this gateway's credential: an operator must renew it";
+    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, "upstream_credential_refused", message)
+        .with_retry_after(Duration::from_secs(30))
+}
+
+fn unreachable_upstream(reason: &str) -> Refusal {
+    let message = format!("the upstream cannot be reached: {reason}");
+    Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_unreachable", message)
+}
+
+fn timed_out(message: &str) -> Refusal {
+    Refusal::upstream(StatusCode::GATEWAY_TIMEOUT, FaultKind::Timeout, "upstream_timeout", message)
+}
+
+fn broken(message: &str) -> Refusal {
+    Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_broken_answer", message)
+}
+
+/// An error with its causes. Transport errors name hosts and ports, never headers or bodies.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_inside_a_success_get_the_status_that_they_mean() {
+        let error = |code: Option<&str>, kind: Option<&str>| VendorError {
+            message: String::new(),
+            code: code.map(str::to_owned),
+            kind: kind.map(str::to_owned),
+        };
+        assert_eq!(status_of(&error(Some("429"), None)), 429);
+        assert_eq!(status_of(&error(Some("rate_limit_exceeded"), None)), 429);
+        assert_eq!(status_of(&error(None, Some("insufficient_quota"))), 429);
+        assert_eq!(status_of(&error(Some("server_is_overloaded"), None)), 503);
+        assert_eq!(status_of(&error(Some("9"), Some("server_error"))), 502);
+    }
+}

@@ -1,0 +1,58 @@
+//! The gateway as one object: what a call needs, and the background work that belongs to it.
+
+use std::sync::Arc;
+
+use ez_contract::clock::Clock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::GatewayConfig;
+use crate::control_link::ControlLink;
+use crate::routing::SnapshotCell;
+use crate::settle::{Settler, settle_cancelled};
+use crate::upstream::Transport;
+use crate::usage_log::{self, UsageLog};
+
+/// What calls share.
+pub struct Gateway {
+    pub(crate) config: GatewayConfig,
+    pub(crate) snapshot: Arc<SnapshotCell>,
+    pub(crate) transport: Transport,
+    pub(crate) settler: Arc<Settler>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What a gateway is built from.
+pub struct GatewayParts {
+    /// Validated settings.
+    pub config: GatewayConfig,
+    /// Where the follower puts the newest snapshot.
+    pub snapshot: Arc<SnapshotCell>,
+    /// The durable usage log, opened.
+    pub usage_log: UsageLog,
+    /// Takes the usage records.
+    pub control_link: Arc<dyn ControlLink>,
+    /// Tells the time of usage records.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// When the background work of a gateway ends.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayStops {
+    /// Cut off calls still running: set when the drain deadline has passed.
+    pub cut_off: CancellationToken,
+    /// Ship what is left and end: set when every call is gone.
+    pub shipping: CancellationToken,
+}
+
+impl Gateway {
+    /// Builds the gateway and starts its background work on `tasks`.
+    pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &TaskTracker) -> Arc<Self> {
+        let GatewayParts { config, snapshot, usage_log, control_link, clock } = parts;
+        let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
+        tasks.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        tasks.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
+        let transport = Transport::new(config.connect_timeout);
+        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })
+    }
+}

@@ -1,0 +1,180 @@
+//! Ingress: request id, path to operation and dialect, the credential, the client's address.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ez_contract::{Operation, Protocol};
+use ez_protocol::error::FaultKind;
+use ez_telemetry::RequestId;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, StatusCode, Uri, request};
+use ipnet::IpNet;
+
+use crate::refusal::Refusal;
+
+/// What the head of a request says.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) request_id: RequestId,
+    pub(crate) protocol: Protocol,
+    pub(crate) route: Route,
+    pub(crate) credential: Option<Credential>,
+    pub(crate) client_ip: IpAddr,
+    pub(crate) headers: HeaderMap,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `POST /v1/chat/completions`.
+    ChatCompletions,
+    /// `GET /v1/models`.
+    ListModels,
+}
+
+impl Route {
+    /// The operation that a key's scopes must allow; `None` where any key may ask.
+    pub(crate) fn operation(self) -> Option<Operation> {
+        match self {
+            Self::ChatCompletions => Some(Operation::Chat),
+            Self::ListModels => None,
+        }
+    }
+}
+
+/// A clear token as the client sent it. Never shown.
+pub(crate) struct Credential(String);
+
+impl Credential {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential(…)")
+    }
+}
+
+/// Reads the head of a request. A path that is not served is refused in the dialect that it looks like.
+pub(crate) fn read_head(
+    head: request::Parts,
+    peer: SocketAddr,
+    request_id: RequestId,
+    trusted_proxies: &[IpNet],
+) -> Result<Arrival, (Protocol, Refusal)> {
+    let protocol = protocol_of(head.uri.path());
+    let route = route_of(&head.method, head.uri.path()).map_err(|refusal| (protocol, refusal))?;
+    Ok(Arrival {
+        request_id,
+        protocol,
+        route,
+        credential: credential_of(&head.headers, &head.uri),
+        client_ip: client_ip(peer.ip(), &head.headers, trusted_proxies),
+        headers: head.headers,
+    })
+}
+
+/// The dialect that a path belongs to; OpenAI's where nothing tells.
+pub(crate) fn protocol_of(path: &str) -> Protocol {
+    match path {
+        "/v1/responses" => Protocol::OpenaiResponses,
+        "/v1/messages" | "/messages" | "/v1/messages/count_tokens" => Protocol::AnthropicMessages,
+        path if path.starts_with("/v1beta/") || path.contains(":generateContent") => Protocol::Gemini,
+        _ => Protocol::OpenaiChat,
+    }
+}
+
+fn route_of(method: &Method, path: &str) -> Result<Route, Refusal> {
+    let (route, expected) = match path {
+        "/v1/chat/completions" => (Route::ChatCompletions, Method::POST),
+        "/v1/models" => (Route::ListModels, Method::GET),
+        _ => {
+            let message = format!(
+                "nothing is served at `{path}`: this gateway serves POST /v1/chat/completions and GET /v1/models"
+            );
+            return Err(Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "unknown_path", message));
+        }
+    };
+    if *method == expected {
+        return Ok(route);
+    }
+    let message = format!("`{path}` takes {expected}, not {method}");
+    Err(Refusal::client(StatusCode::METHOD_NOT_ALLOWED, FaultKind::InvalidRequest, "method_not_allowed", message))
+}
+
+/// The first credential found, in the places where the vendors' SDKs put theirs.
+fn credential_of(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let in_header =
+        || ["x-api-key", "x-goog-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    let in_query = || {
+        let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        pairs.filter(|(name, _)| name == "key").map(|(_, value)| value.into_owned()).next()
+    };
+    let token = bearer.or_else(in_header).map(str::to_owned).or_else(in_query)?;
+    (!token.is_empty()).then_some(Credential(token))
+}
+
+/// The peer's address or, behind trusted proxies, the nearest hop that none of them vouches for as its own.
+fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()));
+    let mut address = peer.to_canonical();
+    let hops = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
+    for hop in hops.flat_map(|value| value.rsplit(',')) {
+        if !is_trusted(address) {
+            break;
+        }
+        // A hop that is no address cannot be vouched for, nor anything behind it.
+        let Ok(next) = hop.trim().parse::<IpAddr>() else { break };
+        address = next.to_canonical();
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn credentials_are_found_wherever_sdks_put_them() {
+        let uri: Uri = "/v1/chat/completions?key=from%2Dquery".parse().unwrap();
+        let cases: [(&[(&'static str, &str)], &str); 6] = [
+            (&[("authorization", "Bearer a")], "a"),
+            (&[("authorization", "bearer  a")], "a"),
+            (&[("x-api-key", "b")], "b"),
+            (&[("x-goog-api-key", "c")], "c"),
+            (&[("api-key", "d")], "d"),
+            (&[], "from-query"),
+        ];
+        for (pairs, expected) in cases {
+            let found = credential_of(&headers(pairs), &uri).unwrap();
+            assert_eq!(found.as_str(), expected);
+        }
+        assert!(credential_of(&HeaderMap::new(), &"/".parse().unwrap()).is_none());
+        assert!(!format!("{:?}", credential_of(&headers(&[("api-key", "canary")]), &uri)).contains("canary"));
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_about_the_client() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let cases = [
+            ("192.0.2.1", "203.0.113.9", "192.0.2.1"),
+            ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
+            ("10.0.0.1", "198.51.100.1, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
+            ("10.0.0.1", "nonsense", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ];
+        for (peer, forwarded, expected) in cases {
+            let found = client_ip(peer.parse().unwrap(), &headers(&[("x-forwarded-for", forwarded)]), &trusted);
+            assert_eq!(found.to_string(), expected, "{peer} <- {forwarded}");
+        }
+    }
+}

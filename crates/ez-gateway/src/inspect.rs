@@ -1,0 +1,137 @@
+//! Inspection: the bounded read of a body, and what routing needs of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ez_protocol::error::FaultKind;
+use ez_protocol::inspect::{ChatRequestPeek, InspectError};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, StatusCode};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use crate::refusal::Refusal;
+
+/// A body as it came, and what routing needs of it.
+#[derive(Debug)]
+pub(crate) struct Inspected {
+    pub(crate) body: Bytes,
+    pub(crate) peek: ChatRequestPeek,
+}
+
+/// How much of an oversized body is read and thrown away, and for how long: clients write their whole body before
+/// they read, and would see a broken connection instead of the 413.
+const DISCARD_MAX_BYTES: u64 = 256 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound on a client that stops sending in the middle of its body.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads at most `max_bytes` of a chat request.
+pub(crate) async fn inspect<B>(headers: &HeaderMap, body: B, max_bytes: usize) -> Result<Inspected, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let body = read_bounded(headers, body, max_bytes).await?;
+    let peek = ChatRequestPeek::of(&body).map_err(|e| malformed(&e))?;
+    Ok(Inspected { body, peek })
+}
+
+async fn read_bounded<B>(headers: &HeaderMap, mut body: B, max_bytes: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > max_bytes as u64) {
+        // A client that waits for `100 Continue` has sent nothing yet and hears the refusal at once.
+        let waits_for_leave = headers.contains_key(EXPECT);
+        return Err(if waits_for_leave { too_large(max_bytes).closing() } else { discard(body, max_bytes).await });
+    }
+    let mut collected = Collected::default();
+    loop {
+        let frame = tokio::time::timeout(BODY_IDLE_TIMEOUT, body.frame()).await.map_err(|_| body_timeout())?;
+        match frame {
+            None => return Ok(collected.finish()),
+            Some(Err(e)) => return Err(broken_body(&e)),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                if collected.len() + data.len() > max_bytes {
+                    return Err(discard(body, max_bytes).await);
+                }
+                collected.push(data);
+            }
+        }
+    }
+}
+
+/// A body in pieces; the common case of a single piece is kept without a copy.
+#[derive(Default)]
+struct Collected {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Collected {
+    fn len(&self) -> usize {
+        self.first.len() + self.rest.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            self.rest.extend_from_slice(&data);
+        }
+    }
+
+    fn finish(self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.first;
+        }
+        let mut whole = BytesMut::with_capacity(self.len());
+        whole.extend_from_slice(&self.first);
+        whole.extend_from_slice(&self.rest);
+        whole.freeze()
+    }
+}
+
+/// Reads an oversized body to its end without keeping it. What is still unread then costs the connection.
+async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, max_bytes: usize) -> Refusal {
+    let read_to_end = async {
+        let mut discarded = 0_u64;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len) as u64;
+            if discarded > DISCARD_MAX_BYTES {
+                return false;
+            }
+        }
+        true
+    };
+    let is_drained = tokio::time::timeout(DISCARD_TIMEOUT, read_to_end).await.unwrap_or(false);
+    if is_drained { too_large(max_bytes) } else { too_large(max_bytes).closing() }
+}
+
+fn too_large(max_bytes: usize) -> Refusal {
+    let message = format!("the body is larger than {max_bytes} bytes: send less, or have EZ_MAX_BODY_BYTES raised");
+    Refusal::client(StatusCode::PAYLOAD_TOO_LARGE, FaultKind::TooLarge, "request_too_large", message)
+}
+
+fn body_timeout() -> Refusal {
+    let message = format!("the body stopped arriving for {} seconds", BODY_IDLE_TIMEOUT.as_secs());
+    Refusal::client(StatusCode::REQUEST_TIMEOUT, FaultKind::InvalidRequest, "request_timeout", message).closing()
+}
+
+fn broken_body(e: &impl std::fmt::Display) -> Refusal {
+    let message = format!("the body could not be read: {e}");
+    Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "incomplete_body", message).closing()
+}
+
+fn malformed(e: &InspectError) -> Refusal {
+    let code = match e {
+        InspectError::Json(_) => "invalid_json",
+        InspectError::Missing { .. } => "missing_required_parameter",
+        InspectError::WrongType { .. } => "invalid_type",
+    };
+    Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, code, e.to_string()).with_param(e.field())
+}

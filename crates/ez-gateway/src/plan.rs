@@ -1,0 +1,128 @@
+//! The plan (pure): a model reference to the candidates that may serve it, in the order of their priority.
+
+use std::sync::Arc;
+
+use ez_contract::Protocol;
+use ez_contract::model_ref::ModelRef;
+use ez_contract::snapshot::{BindingSnapshot, Candidate, CandidateError};
+use ez_contract::status::RecordStatus;
+use ez_protocol::error::FaultKind;
+use http::StatusCode;
+
+use crate::admit::forbidden;
+use crate::authn::Caller;
+use crate::refusal::Refusal;
+use crate::routing::{RoutingSnapshot, Upstream};
+
+/// What a model reference means for this caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) namespace: String,
+    pub(crate) public_model: String,
+}
+
+/// The candidates of a call: tiers by falling priority, each with at least one choice.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) tiers: Vec<Vec<Choice>>,
+}
+
+/// One candidate with the credentials that can serve it now.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) weight: u64,
+    pub(crate) upstreams: Vec<UpstreamChoice>,
+}
+
+/// One credential and the model to ask it for.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamChoice {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) upstream_model: String,
+}
+
+/// Resolves a model reference, and refuses namespaces and models that the key may not use.
+pub(crate) fn resolve(snapshot: &RoutingSnapshot, caller: &Caller, model: &str) -> Result<Target, Refusal> {
+    let token = &caller.token;
+    let is_known = |name: &str| snapshot.has_namespace(name) || caller.master.namespaces.iter().any(|own| own == name);
+    let reference = ModelRef::resolve(model, &token.default_namespace, is_known);
+    if !token.namespaces.iter().any(|own| own == reference.namespace) {
+        let message = format!("this API key may not use the namespace `{}`", reference.namespace);
+        return Err(forbidden("namespace_not_allowed", message).with_param(Some("model")));
+    }
+    if token.model_limits_enabled && !token.model_limits.iter().any(|allowed| allowed == reference.public_model) {
+        let message = format!("this API key may not use the model `{}`", reference.public_model);
+        return Err(forbidden("model_not_allowed", message).with_param(Some("model")));
+    }
+    Ok(Target { namespace: reference.namespace.to_owned(), public_model: reference.public_model.to_owned() })
+}
+
+/// Orders what can serve the target; a refusal tells the real reason where nothing can.
+pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, protocol: Protocol) -> Result<Plan, Refusal> {
+    let key = ez_contract::model_ref::binding_key(&target.namespace, &target.public_model);
+    let binding = snapshot.binding(&key).filter(|binding| binding.status == RecordStatus::Active);
+    let binding = binding.ok_or_else(|| unknown_model(target))?;
+
+    let mut tiers: Vec<(i32, Vec<Choice>)> = Vec::new();
+    let mut speaks_otherwise = false;
+    for candidate in binding.candidates.iter().filter(|candidate| can_serve(candidate)) {
+        let all = usable_upstreams(snapshot, candidate);
+        let had_some = !all.is_empty();
+        let upstreams: Vec<_> = all.into_iter().filter(|choice| choice.upstream.speaks(protocol)).collect();
+        if upstreams.is_empty() {
+            speaks_otherwise |= had_some;
+            continue;
+        }
+        let choice = Choice { weight: u64::from(candidate.weight), upstreams };
+        match tiers.iter_mut().find(|(priority, _)| *priority == candidate.priority) {
+            Some((_, tier)) => tier.push(choice),
+            None => tiers.push((candidate.priority, vec![choice])),
+        }
+    }
+    if tiers.is_empty() {
+        return Err(if speaks_otherwise { not_translated(target, protocol) } else { no_candidate(binding, target) });
+    }
+    tiers.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
+    Ok(Plan { tiers: tiers.into_iter().map(|(_, tier)| tier).collect() })
+}
+
+fn can_serve(candidate: &Candidate) -> bool {
+    candidate.status == RecordStatus::Active && candidate.error.is_none() && candidate.weight > 0
+}
+
+fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<UpstreamChoice> {
+    let found = candidate.upstreams.iter().filter_map(|(id, model)| Some((snapshot.upstream(*id)?, model)));
+    found
+        .filter(|(upstream, _)| upstream.is_usable() && upstream.weight() > 0)
+        .map(|(upstream, model)| UpstreamChoice { upstream: upstream.clone(), upstream_model: model.clone() })
+        .collect()
+}
+
+fn unknown_model(target: &Target) -> Refusal {
+    let Target { namespace, public_model } = target;
+    let message = format!(
+        "the model `{public_model}` does not exist in the namespace `{namespace}`: GET /v1/models lists what this key may use"
+    );
+    Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "model_not_found", message).with_param(Some("model"))
+}
+
+fn not_translated(target: &Target, protocol: Protocol) -> Refusal {
+    let model = &target.public_model;
+    let message = format!("the upstreams of `{model}` do not speak {protocol}: call it in their own protocol");
+    Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_protocol", message)
+        .with_param(Some("model"))
+}
+
+fn no_candidate(binding: &BindingSnapshot, target: &Target) -> Refusal {
+    let model = &target.public_model;
+    let errors: Vec<_> = binding.candidates.iter().filter_map(|candidate| candidate.error).collect();
+    let (code, message) = if errors.contains(&CandidateError::ConfigError) {
+        let reason = "its binding picks no upstream model, or several: an operator must mend the selector";
+        (CandidateError::ConfigError.as_str(), format!("`{model}` cannot be served: {reason}"))
+    } else {
+        let reason = "no upstream API key of its bindings is active: an operator must add or activate one";
+        (CandidateError::NoProvider.as_str(), format!("`{model}` cannot be served: {reason}"))
+    };
+    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, code, message)
+        .with_retry_after(std::time::Duration::from_secs(30))
+}

@@ -1,0 +1,96 @@
+//! Refusals and failures: who is at fault, what the caller may do, and the answer in the caller's dialect.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ez_contract::Protocol;
+use ez_contract::usage::EndedBy;
+use ez_protocol::error::{Fault, FaultKind, render};
+use ez_telemetry::RequestId;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+
+use crate::call::AnswerBody;
+
+/// Who is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Client,
+    Upstream,
+    Internal,
+}
+
+/// Why a call ends without an answer of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) source: Source,
+    pub(crate) fault: Fault,
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the connection cannot be used again, because part of the request is still unread.
+    pub(crate) close: bool,
+}
+
+impl Refusal {
+    pub(crate) fn client(status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
+        Self::new(Source::Client, status, kind, code, message)
+    }
+
+    pub(crate) fn upstream(status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
+        Self::new(Source::Upstream, status, kind, code, message)
+    }
+
+    pub(crate) fn internal(code: &str, message: impl Into<String>) -> Self {
+        Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
+    }
+
+    pub(crate) fn with_param(mut self, param: Option<&str>) -> Self {
+        self.fault.param = param.map(str::to_owned);
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// Who ended a call that ends with this refusal.
+    pub(crate) fn ended_by(&self) -> EndedBy {
+        match self.source {
+            Source::Upstream => EndedBy::Upstream,
+            Source::Client | Source::Internal => EndedBy::Gateway,
+        }
+    }
+
+    /// The whole answer in the caller's dialect.
+    pub(crate) fn into_response(self, protocol: Protocol, request_id: &RequestId) -> Response<AnswerBody> {
+        let body = render(protocol, &self.fault, request_id.as_str());
+        let mut response = Response::new(full(body));
+        *response.status_mut() = StatusCode::from_u16(self.fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(retry_after) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn new(source: Source, status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
+        let fault =
+            Fault { status: status.as_u16(), kind, code: code.to_owned(), message: message.into(), param: None };
+        Self { source, fault, retry_after: None, close: false }
+    }
+}
+
+/// A body that is all there.
+pub(crate) fn full(body: Bytes) -> AnswerBody {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
+}

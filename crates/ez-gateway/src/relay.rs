@@ -1,0 +1,270 @@
+//! Relay: hands an answer to the client. A stream passes event by event, its usage is read as it passes, and its end
+//! is told truthfully: the terminal event is released only once the call is settled.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ez_contract::Protocol;
+use ez_protocol::error::{Fault, FaultKind, render_event};
+use ez_protocol::openai_chat::{self, ChatEvent};
+use ez_protocol::sse::EventFramer;
+use futures_util::stream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::call::AnswerBody;
+use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
+use crate::gateway::Gateway;
+use crate::inspect::Inspected;
+use crate::refusal::{Refusal, full};
+use crate::settle::{Account, End};
+
+/// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes the client's response of an upstream's answer.
+pub(crate) async fn relay(
+    gateway: &Gateway,
+    inspected: &Inspected,
+    answer: Answer,
+    mut account: Account,
+    deadline: Instant,
+) -> Result<Response<AnswerBody>, Refusal> {
+    account.note_status(answer.head.status.as_u16());
+    let headers = response_headers(&answer.head, account.attempts());
+    let status = answer.head.status;
+    let body = match answer.body {
+        Content::Plain(content) => full(plain(content, &mut account).await?),
+        Content::Stream(content) => {
+            let asked = inspected.peek.model.as_str();
+            let relay = StreamRelay {
+                idle_timeout: gateway.config.idle_timeout,
+                public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
+                withholds_usage: !inspected.peek.wants_usage,
+                peeked: content.peeked.into(),
+                framer: content.framer,
+                upstream: content.rest,
+                phase: Phase::Passing,
+                deadline,
+                account,
+            };
+            relay.into_body()
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Settles a plain answer; its body may be released once this returns.
+async fn plain(content: PlainContent, account: &mut Account) -> Result<Bytes, Refusal> {
+    let body = content.answer.renamed.unwrap_or(content.body);
+    account.note_sent(body.len());
+    if let Some(tokens) = content.answer.tokens {
+        account.note_tokens(tokens);
+    }
+    let end = match content.error {
+        None => End::complete(),
+        Some(error) => End::upstream(format!("the upstream refused the request: {}", error.message)),
+    };
+    match account.settle(end).await {
+        Ok(()) => Ok(body),
+        Err(e) => {
+            tracing::error!(error = %e, request_id = account.request_id(), "call not settled; its answer is withheld");
+            Err(not_settled())
+        }
+    }
+}
+
+pub(crate) fn not_settled() -> Refusal {
+    Refusal::internal("usage_log_unavailable", "this gateway cannot account for calls at the moment: try again later")
+}
+
+fn response_headers(head: &AnswerHead, attempts: u32) -> HeaderMap {
+    let mut headers = head.headers.clone();
+    let provider = &head.choice.upstream.snapshot.name;
+    for (name, text) in [("x-ez-provider", provider), ("x-ez-model", &head.choice.upstream_model)] {
+        // Names of groups and models may hold what no header can carry.
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers.insert(HeaderName::from_static("x-ez-attempts"), HeaderValue::from(attempts));
+    if head.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Tells nginx and its like not to gather events.
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    }
+    headers
+}
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Events pass.
+    Passing,
+    /// The terminal event was released; the upstream's end is awaited.
+    Finishing,
+    /// Nothing more comes.
+    Ended,
+}
+
+/// Why a stream did not reach its terminal event.
+#[derive(Debug)]
+enum Break {
+    /// The upstream said so itself, in this event.
+    Told(Bytes, String),
+    /// It stopped; the client is told in the gateway's words.
+    Silent(FaultKind, &'static str, String),
+}
+
+struct StreamRelay {
+    account: Account,
+    peeked: VecDeque<Bytes>,
+    framer: EventFramer,
+    upstream: Incoming,
+    phase: Phase,
+    public_name: Option<String>,
+    withholds_usage: bool,
+    idle_timeout: Duration,
+    deadline: Instant,
+}
+
+impl StreamRelay {
+    fn into_body(self) -> AnswerBody {
+        let frames = stream::unfold(self, |mut relay| async move {
+            let bytes = relay.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), relay))
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    /// What the client gets next.
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.phase {
+            Phase::Passing => {}
+            Phase::Finishing => {
+                self.await_upstream_end().await;
+                return None;
+            }
+            Phase::Ended => return None,
+        }
+        loop {
+            let event = match self.next_event().await {
+                Ok(event) => event,
+                Err(reason) => return Some(self.break_off(reason).await),
+            };
+            match openai_chat::classify(&event) {
+                ChatEvent::Done => return Some(self.complete(event).await),
+                ChatEvent::Error(error) => {
+                    let reason = Break::Told(event, format!("the upstream broke off: {}", error.message));
+                    return Some(self.break_off(reason).await);
+                }
+                ChatEvent::Usage { tokens, usage_only } => {
+                    self.account.note_tokens(tokens);
+                    if usage_only && self.withholds_usage {
+                        continue;
+                    }
+                    return Some(self.pass(event));
+                }
+                ChatEvent::Content => return Some(self.pass(event)),
+                ChatEvent::Other => {
+                    self.account.note_sent(event.len());
+                    return Some(event);
+                }
+            }
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<Bytes, Break> {
+        if let Some(event) = self.peeked.pop_front() {
+            return Ok(event);
+        }
+        loop {
+            let framed = self.framer.next_event();
+            if let Some(event) =
+                framed.map_err(|e| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", e.to_string()))?
+            {
+                return Ok(event);
+            }
+            let by = (Instant::now() + self.idle_timeout).min(self.deadline);
+            match timeout_at(by, self.upstream.frame()).await {
+                Err(_) => {
+                    let message = "the upstream's stream fell silent for too long".to_owned();
+                    return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
+                }
+                Ok(Some(Err(_))) => {
+                    let message = "the upstream's connection broke in the middle of the stream".to_owned();
+                    return Err(Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message));
+                }
+                Ok(None) => {
+                    return self.framer.finish().and_then(|tail| openai_chat::whole_tail(&tail)).ok_or_else(truncated);
+                }
+                Ok(Some(Ok(frame))) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.framer.push(data);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, event: Bytes) -> Bytes {
+        let event = match &self.public_name {
+            Some(name) => openai_chat::rename_model(&event, name),
+            None => event,
+        };
+        self.account.note_sent(event.len());
+        event
+    }
+
+    /// Settles, then releases the terminal event.
+    async fn complete(&mut self, terminal: Bytes) -> Bytes {
+        self.phase = Phase::Finishing;
+        self.account.note_sent(terminal.len());
+        match self.account.settle(End::complete()).await {
+            Ok(()) => terminal,
+            Err(e) => {
+                tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
+                self.phase = Phase::Ended;
+                render_event(Protocol::OpenaiChat, &not_settled().fault, self.account.request_id())
+            }
+        }
+    }
+
+    /// Settles, then tells the client that this is no proper end.
+    async fn break_off(&mut self, reason: Break) -> Bytes {
+        self.phase = Phase::Ended;
+        let (event, error) = match reason {
+            Break::Told(event, error) => (event, error),
+            Break::Silent(kind, code, message) => {
+                let fault = Fault { status: 502, kind, code: code.to_owned(), message: message.clone(), param: None };
+                (render_event(Protocol::OpenaiChat, &fault, self.account.request_id()), message)
+            }
+        };
+        self.account.note_sent(event.len());
+        if let Err(e) = self.account.settle(End::upstream(error)).await {
+            tracing::error!(error = %e, request_id = self.account.request_id(), "broken call not settled");
+        }
+        event
+    }
+
+    async fn await_upstream_end(&mut self) {
+        self.phase = Phase::Ended;
+        let to_end = async { while let Some(Ok(_)) = self.upstream.frame().await {} };
+        // A server that keeps the stream open costs its connection, nothing else.
+        let _ = timeout(TAIL_TIMEOUT, to_end).await;
+    }
+}
+
+fn truncated() -> Break {
+    let message = "the upstream's stream ended without its terminal event".to_owned();
+    Break::Silent(FaultKind::Upstream, "upstream_truncated", message)
+}

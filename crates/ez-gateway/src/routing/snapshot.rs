@@ -1,0 +1,181 @@
+//! The routing snapshot: everything that a call looks up, in memory and immutable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ez_contract::secret::{SecretKey, SecretPlace};
+use ez_contract::snapshot::{
+    BindingSnapshot, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
+};
+use ez_contract::status::ApiKeyStatus;
+use ez_contract::{Protocol, TokenDigest};
+
+use super::sharded::ShardedMap;
+use crate::upstream::UpstreamTarget;
+
+/// Where the current snapshot stands; a call takes one `Arc` of it and uses nothing else.
+pub type SnapshotCell = ArcSwap<RoutingSnapshot>;
+
+/// The routing state at one version.
+#[derive(Debug, Clone)]
+pub struct RoutingSnapshot {
+    version: u64,
+    tokens: ShardedMap<TokenDigest, Arc<TokenSnapshot>>,
+    masters: ShardedMap<i64, Arc<MasterSnapshot>>,
+    bindings: ShardedMap<String, Arc<BindingSnapshot>>,
+    upstreams: ShardedMap<i64, Arc<Upstream>>,
+    /// Bindings per namespace: a namespace that no binding names is not known here.
+    namespaces: HashMap<String, usize>,
+}
+
+/// One upstream credential, ready to call with.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) snapshot: ProviderSnapshot,
+    /// Where and how to call; `None` where the snapshot's URL or secret cannot be used.
+    pub(crate) target: Option<UpstreamTarget>,
+}
+
+impl Upstream {
+    /// Whether calls may go there at all.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.snapshot.status == ApiKeyStatus::Active && self.target.is_some()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        u64::from(self.snapshot.weight.unwrap_or(1))
+    }
+
+    pub(crate) fn speaks(&self, protocol: Protocol) -> bool {
+        let own = &self.snapshot.protocols;
+        let protocols = if own.is_empty() { self.snapshot.provider_type.default_protocols() } else { own };
+        protocols.contains(&protocol)
+    }
+}
+
+impl RoutingSnapshot {
+    /// A snapshot without anything in it, from before the first publication.
+    pub fn empty() -> Self {
+        Self {
+            version: 0,
+            tokens: ShardedMap::new(),
+            masters: ShardedMap::new(),
+            bindings: ShardedMap::new(),
+            upstreams: ShardedMap::new(),
+            namespaces: HashMap::new(),
+        }
+    }
+
+    /// A snapshot of these entries.
+    pub fn from_entries(version: u64, entries: Vec<SnapshotEntry>, secret_key: &SecretKey) -> Self {
+        let mut snapshot = Self { version, ..Self::empty() };
+        for entry in entries {
+            snapshot.put(entry, secret_key);
+        }
+        snapshot
+    }
+
+    /// This snapshot with some entries changed.
+    pub fn with_changes(&self, version: u64, changes: Vec<SnapshotChange>, secret_key: &SecretKey) -> Self {
+        let mut next = Self { version, ..self.clone() };
+        for change in changes {
+            match change {
+                SnapshotChange::Put(entry) => next.put(entry, secret_key),
+                SnapshotChange::Remove(key) => next.remove(&key),
+            }
+        }
+        next
+    }
+
+    /// The version that was published.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn token(&self, digest: &TokenDigest) -> Option<&Arc<TokenSnapshot>> {
+        self.tokens.get(digest)
+    }
+
+    pub(crate) fn master(&self, id: i64) -> Option<&Arc<MasterSnapshot>> {
+        self.masters.get(&id)
+    }
+
+    pub(crate) fn binding(&self, key: &str) -> Option<&Arc<BindingSnapshot>> {
+        self.bindings.get(key)
+    }
+
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &Arc<BindingSnapshot>> {
+        self.bindings.values()
+    }
+
+    pub(crate) fn upstream(&self, api_key_id: i64) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(&api_key_id)
+    }
+
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.contains_key(name)
+    }
+
+    fn put(&mut self, entry: SnapshotEntry, secret_key: &SecretKey) {
+        let key = entry.key();
+        match (entry, key) {
+            (SnapshotEntry::Token(digest, token), _) => {
+                self.tokens.insert(digest, Arc::new(token));
+            }
+            (SnapshotEntry::Master(master), _) => {
+                self.masters.insert(master.id, Arc::new(master));
+            }
+            (SnapshotEntry::Binding(binding), SnapshotKey::Binding(key)) => {
+                let namespace = binding.namespace.clone();
+                if self.bindings.insert(key, Arc::new(binding)).is_none() {
+                    *self.namespaces.entry(namespace).or_default() += 1;
+                }
+            }
+            (SnapshotEntry::Provider(provider), _) => {
+                let upstream = open_upstream(provider, secret_key);
+                self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
+            }
+            // Capabilities and flags are not asked for by any stage yet.
+            (SnapshotEntry::Model(_) | SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
+        }
+    }
+
+    fn remove(&mut self, key: &SnapshotKey) {
+        match key {
+            SnapshotKey::Token(digest) => drop(self.tokens.remove(digest)),
+            SnapshotKey::Master(id) => drop(self.masters.remove(id)),
+            SnapshotKey::Provider(id) => drop(self.upstreams.remove(id)),
+            SnapshotKey::Binding(key) => {
+                let Some(binding) = self.bindings.remove(key.as_str()) else { return };
+                if let Some(count) = self.namespaces.get_mut(&binding.namespace) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.namespaces.remove(&binding.namespace);
+                    }
+                }
+            }
+            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => {}
+        }
+    }
+}
+
+/// Decrypts an upstream's secret and prepares how to call it. One that cannot be used stays in the snapshot, unusable,
+/// so that calls to it fail over instead of vanishing.
+fn open_upstream(snapshot: ProviderSnapshot, secret_key: &SecretKey) -> Upstream {
+    let target = match open_secret(&snapshot, secret_key) {
+        Ok(secret) => UpstreamTarget::new(&snapshot, &secret).map_err(|e| e.to_string()),
+        Err(reason) => Err(reason),
+    };
+    let target = target
+        .inspect_err(|reason| {
+            tracing::error!(api_key_id = snapshot.id, name = snapshot.name, reason, "API key cannot be used")
+        })
+        .ok();
+    Upstream { snapshot, target }
+}
+
+fn open_secret(snapshot: &ProviderSnapshot, secret_key: &SecretKey) -> Result<String, String> {
+    let uuid = snapshot.uuid.ok_or("the snapshot carries no uuid to decrypt its secret with")?;
+    secret_key.open(&snapshot.api_key, SecretPlace::api_key(uuid, "api_key")).map_err(|e| e.to_string())
+}

@@ -1,0 +1,204 @@
+//! Settlement: the account of a call, opened with its caller and closed exactly once, on end, error or cancel.
+
+use std::sync::Arc;
+
+use ez_contract::clock::Clock;
+use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::authn::Caller;
+use crate::ingress::Arrival;
+use crate::inspect::Inspected;
+use crate::plan::{Target, UpstreamChoice};
+use crate::refusal::Refusal;
+use crate::usage_log::{UsageLog, UsageLogError};
+
+/// nginx's word for a client that left before its answer.
+const STATUS_CLIENT_CLOSED: u16 = 499;
+const MAX_ERROR_CHARS: usize = 500;
+
+/// Where accounts are settled.
+pub(crate) struct Settler {
+    usage_log: UsageLog,
+    clock: Arc<dyn Clock>,
+    cancelled: mpsc::UnboundedSender<UsageRecord>,
+    /// Set once calls are cut off because the process ends.
+    cut_off: CancellationToken,
+}
+
+impl Settler {
+    pub(crate) fn new(
+        usage_log: UsageLog,
+        clock: Arc<dyn Clock>,
+        cut_off: CancellationToken,
+    ) -> (Self, mpsc::UnboundedReceiver<UsageRecord>) {
+        let (cancelled, receiver) = mpsc::unbounded_channel();
+        (Self { usage_log, clock, cancelled, cut_off }, receiver)
+    }
+}
+
+/// Settles the accounts of cancelled calls until every call is gone.
+pub(crate) async fn settle_cancelled(usage_log: UsageLog, mut cancelled: mpsc::UnboundedReceiver<UsageRecord>) {
+    while let Some(record) = cancelled.recv().await {
+        if let Err(e) = usage_log.append(&record).await {
+            tracing::error!(error = %e, request_id = record.request_id, "usage record of a cancelled call not written");
+        }
+    }
+}
+
+/// The account of one call. Dropping it unsettled reports the call as cancelled.
+pub(crate) struct Account {
+    record: UsageRecord,
+    arrived: Instant,
+    settler: Arc<Settler>,
+    is_open: bool,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone)]
+pub(crate) struct End {
+    pub(crate) ended_by: EndedBy,
+    pub(crate) error: Option<String>,
+}
+
+impl End {
+    pub(crate) fn complete() -> Self {
+        Self { ended_by: EndedBy::Complete, error: None }
+    }
+
+    pub(crate) fn upstream(error: impl Into<String>) -> Self {
+        Self { ended_by: EndedBy::Upstream, error: Some(error.into()) }
+    }
+}
+
+impl Account {
+    /// Opens the account of a call whose key is known.
+    pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Self {
+        let record = UsageRecord {
+            id: Uuid::now_v7().to_string(),
+            request_id: arrival.request_id.to_string(),
+            created_at: settler.clock.now(),
+            master_id: caller.master.id,
+            key_id: caller.token.id,
+            group_id: None,
+            api_key_id: None,
+            namespace: String::new(),
+            model: String::new(),
+            upstream_model: None,
+            protocol: arrival.protocol,
+            provider_type: None,
+            status: 0,
+            error: None,
+            stream: false,
+            ended_by: EndedBy::Client,
+            attempts: 0,
+            latency_ms: 0,
+            first_byte_ms: None,
+            tokens: TokenUsage::default(),
+            usage_source: UsageSource::Unknown,
+            cost: None,
+            price_version: None,
+            client_ip: Some(arrival.client_ip.to_string()),
+            request_bytes: 0,
+            response_bytes: 0,
+        };
+        Self { record, arrived, settler, is_open: true }
+    }
+
+    pub(crate) fn note_request(&mut self, inspected: &Inspected) {
+        self.record.request_bytes = inspected.body.len() as u64;
+        self.record.stream = inspected.peek.stream;
+        self.record.model.clone_from(&inspected.peek.model);
+    }
+
+    pub(crate) fn note_target(&mut self, target: &Target) {
+        self.record.namespace.clone_from(&target.namespace);
+        self.record.model.clone_from(&target.public_model);
+    }
+
+    pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
+        let provider = &choice.upstream.snapshot;
+        self.record.attempts += 1;
+        self.record.group_id = Some(provider.group_id);
+        self.record.api_key_id = Some(provider.id);
+        self.record.provider_type = Some(provider.provider_type);
+        self.record.upstream_model = Some(choice.upstream_model.clone());
+    }
+
+    /// Notes the status that the client is about to see.
+    pub(crate) fn note_status(&mut self, status: u16) {
+        self.record.status = status;
+    }
+
+    pub(crate) fn note_tokens(&mut self, tokens: TokenUsage) {
+        self.record.tokens = tokens;
+        self.record.usage_source = UsageSource::Exact;
+    }
+
+    /// Notes body bytes handed to the client.
+    pub(crate) fn note_sent(&mut self, bytes: usize) {
+        self.record.response_bytes += bytes as u64;
+        if self.record.first_byte_ms.is_none() && bytes > 0 {
+            self.record.first_byte_ms = Some(self.elapsed_ms());
+        }
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.record.attempts
+    }
+
+    pub(crate) fn request_id(&self) -> &str {
+        &self.record.request_id
+    }
+
+    /// Closes the account. Once this returns, the record survives a kill of the process, and what the call still holds
+    /// back may be released.
+    pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
+        self.record.ended_by = end.ended_by;
+        self.record.error = end.error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect());
+        self.record.latency_ms = self.elapsed_ms();
+        let appended = self.settler.usage_log.append(&self.record).await;
+        self.is_open = false;
+        appended
+    }
+
+    /// Closes the account of a refused call.
+    pub(crate) async fn refuse(&mut self, refusal: &Refusal) -> Result<(), UsageLogError> {
+        self.note_status(refusal.fault.status);
+        let error = format!("{}: {}", refusal.fault.code, refusal.fault.message);
+        self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let (ended_by, error) = if self.settler.cut_off.is_cancelled() {
+            (EndedBy::Gateway, "the gateway stopped before the call had ended")
+        } else {
+            (EndedBy::Client, "the client left before the call had ended")
+        };
+        let mut record = self.record.clone();
+        record.ended_by = ended_by;
+        record.error = Some(error.to_owned());
+        record.latency_ms = self.elapsed_ms();
+        if record.status == 0 {
+            record.status = STATUS_CLIENT_CLOSED;
+        }
+        if self.settler.cancelled.send(record).is_err() {
+            tracing::error!(
+                request_id = self.record.request_id,
+                "usage record of a cancelled call lost: settlement has ended"
+            );
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The durable usage log: records are on disk before the last byte of an answer is released, and stay there until the
+//! control plane has taken them. A killed process loses none; a power failure at most `fsync_interval` of them.
+
+mod segment;
+mod shipper;
+mod writer;
+
+pub use shipper::ship;
+pub use writer::{UsageLog, UsageLogError};

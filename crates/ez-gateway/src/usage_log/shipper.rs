@@ -1,0 +1,98 @@
+//! The shipping side: reads batches from the segments and hands them to the control plane until it has taken them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::segment::{self, Batch, Position};
+use super::writer::{Shared, UsageLog};
+use crate::control_link::ControlLink;
+
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Ships records until `stop`, then what is left if the control plane takes it at once. What fails is tried again, in
+/// order; ingestion is idempotent by record id, so a batch whose answer was lost does no harm.
+pub async fn ship(log: UsageLog, link: Arc<dyn ControlLink>, stop: CancellationToken) {
+    let shared = log.shared();
+    // Only calls keep the log open; the shipper must not.
+    drop(log);
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        // Asked before reading: only an empty log read after the last call has ended is the end.
+        let was_last = stop.is_cancelled();
+        match ship_batch(&shared, link.as_ref()).await {
+            Ok(0) if was_last => return,
+            Ok(0) => {
+                backoff = FIRST_BACKOFF;
+                tokio::select! {
+                    () = shared.written.notified() => {}
+                    () = stop.cancelled() => continue,
+                }
+                // Lets a batch gather, unless the process waits for the end.
+                tokio::select! {
+                    () = tokio::time::sleep(shared.config.ship_interval) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            Ok(_) => backoff = FIRST_BACKOFF,
+            Err(e) => {
+                tracing::warn!(error = %e, depth = shared.depth.load(Ordering::Relaxed), "usage records not taken by the control plane yet");
+                if was_last {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(backoff) => {}
+                    () = stop.cancelled() => {}
+                }
+                backoff = (backoff * 2).min(MAX_BACKOFF);
+            }
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ShipError {
+    #[error("the usage log cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    Link(#[from] crate::control_link::ControlLinkError),
+}
+
+/// Ships one batch; tells how many records it held.
+async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usize, ShipError> {
+    let reading = shared.clone();
+    let (from, batch) = blocking(move || read_next(&reading)).await?;
+    if batch.records.is_empty() {
+        if batch.next != from {
+            let moving = shared.clone();
+            blocking(move || moving.shipped(0, batch.next)).await?;
+        }
+        return Ok(0);
+    }
+    let report = link.ingest(&batch.records).await?;
+    for rejected in &report.rejected {
+        tracing::error!(
+            record_id = rejected.id,
+            reason = rejected.reason,
+            "usage record rejected by the control plane"
+        );
+    }
+    let taken = batch.records.len();
+    let saving = shared.clone();
+    blocking(move || saving.shipped(taken as u64, batch.next)).await?;
+    Ok(taken)
+}
+
+fn read_next(shared: &Shared) -> io::Result<(Position, Batch)> {
+    let from = segment::load_position(shared.dir())?;
+    let active = shared.active_segment.load(Ordering::Acquire);
+    Ok((from, segment::read_batch(shared.dir(), from, active, shared.config.ship_batch)?))
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,255 @@
+//! A gateway in the test's own process, between a simulated upstream and a control link that keeps what it gets.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use ez_contract::secret::{SecretKey, SecretPlace};
+use ez_contract::snapshot::{
+    BindingSnapshot, Candidate, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, TokenSnapshot,
+};
+use ez_contract::{Clock, TokenDigest, UsageRecord};
+use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_gateway::control_link::LinkFuture;
+use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
+use ez_gateway::usage_log::UsageLog;
+use ez_gateway::{ControlLink, Gateway, GatewayParts, GatewayStops, IngestReport, listener};
+use ez_state::{Publication, Scope, SharedState};
+use ez_testkit::upstream::{Behaviour, SimUpstream};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// The clear token that every test calls with.
+pub(crate) const TOKEN: &str = "sk-ez-test0token";
+const SECRET_KEY: [u8; 32] = [7; 32];
+
+pub(crate) struct TestGateway {
+    pub(crate) upstream: SimUpstream,
+    pub(crate) address: SocketAddr,
+    pub(crate) state: SharedState,
+    pub(crate) records: Arc<RecordingLink>,
+    pub(crate) stop: CancellationToken,
+    stops: GatewayStops,
+    tasks: TaskTracker,
+    serving: TaskTracker,
+    follower_stop: CancellationToken,
+    _usage_dir: tempfile::TempDir,
+}
+
+/// A control plane that keeps every record it is given.
+#[derive(Default)]
+pub(crate) struct RecordingLink(Mutex<Vec<UsageRecord>>);
+
+impl ControlLink for RecordingLink {
+    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+        Box::pin(async move {
+            self.0.lock().unwrap().extend_from_slice(records);
+            Ok(IngestReport { accepted: records.len() as u64, ..IngestReport::default() })
+        })
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the gateway under test runs in real time")]
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {}", self.text()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+impl TestGateway {
+    /// A gateway with two API keys (`sk-up-1`, `sk-up-2`) in one group, model `m` asked upstream as `m`, and model
+    /// `alias` asked as `up-model`.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+        let usage_dir = tempfile::tempdir().unwrap();
+        let mut config = config(usage_dir.path());
+        change(&mut config);
+        let state = SharedState::in_process();
+        let entries = entries(&upstream.openai_base_url());
+        publish(&state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+
+        let tasks = TaskTracker::new();
+        let serving = TaskTracker::new();
+        let cell = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
+        let (applied, mut is_applied) = watch::channel(false);
+        let follower_stop = CancellationToken::new();
+        let follower = FollowerConfig {
+            state: state.clone(),
+            secret_key: Arc::new(SecretKey::from_bytes(&SECRET_KEY).unwrap()),
+            poll_interval: Duration::from_secs(1),
+        };
+        tasks.spawn(follow(follower, cell.clone(), applied, follower_stop.clone()));
+        is_applied.wait_for(|applied| *applied).await.unwrap();
+
+        let (usage_log, _threads) = UsageLog::open(config.usage_log.clone()).unwrap();
+        let records = Arc::new(RecordingLink::default());
+        let stops = GatewayStops::default();
+        let parts = GatewayParts {
+            config,
+            snapshot: cell,
+            usage_log,
+            control_link: records.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let gateway = Gateway::start(parts, &stops, &tasks);
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let drain = Duration::from_millis(500);
+        serving.spawn(listener::serve(tcp, gateway, stop.clone(), stops.cut_off.clone(), drain));
+        Self { upstream, address, state, records, stop, stops, tasks, serving, follower_stop, _usage_dir: usage_dir }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        Client::builder(TokioExecutor::new()).build_http().request(request).await.unwrap()
+    }
+
+    pub(crate) fn request(&self, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}{path}", self.address))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .header("content-type", "application/json")
+            .body(Full::new(body.into()))
+            .unwrap()
+    }
+
+    pub(crate) async fn call(&self, request: Request<Full<Bytes>>) -> Answer {
+        let (parts, body) = self.send(request).await.into_parts();
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(crate) async fn chat(&self, body: impl Into<Bytes>) -> Answer {
+        self.call(self.request("/v1/chat/completions", body)).await
+    }
+
+    /// Stops the gateway as the life cycle does, and tells every record it made.
+    pub(crate) async fn finish(self) -> Vec<UsageRecord> {
+        self.stop.cancel();
+        self.serving.close();
+        self.serving.wait().await;
+        self.follower_stop.cancel();
+        self.stops.shipping.cancel();
+        self.tasks.close();
+        tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.expect("background work ends");
+        let records = self.records.0.lock().unwrap().clone();
+        records
+    }
+
+    /// The only record of a test with one call.
+    pub(crate) async fn finish_with_one_record(self) -> UsageRecord {
+        let records = self.finish().await;
+        assert_eq!(records.len(), 1, "{records:#?}");
+        records.into_iter().next().unwrap()
+    }
+}
+
+pub(crate) async fn publish(state: &SharedState, changes: Vec<SnapshotChange>) {
+    let at = DateTime::from_timestamp(1_767_139_200, 0).unwrap();
+    state.publish("test", at, Publication { changes, scope: Scope::Changes }).await.unwrap();
+}
+
+pub(crate) fn token() -> TokenSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/token.json");
+    TokenSnapshot { expires_at: None, ..serde_json::from_str(golden).unwrap() }
+}
+
+pub(crate) fn token_entry(token: TokenSnapshot) -> SnapshotEntry {
+    SnapshotEntry::Token(TokenDigest::of(TOKEN), token)
+}
+
+pub(crate) fn provider(id: i64, base_url: &str, secret: &str) -> ProviderSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/provider.json");
+    let uuid = Uuid::from_u128(id as u128);
+    let key = SecretKey::from_bytes(&SECRET_KEY).unwrap();
+    ProviderSnapshot {
+        id,
+        name: format!("sim#{id}"),
+        provider_type: "openai".parse().unwrap(),
+        base_url: base_url.to_owned(),
+        api_key: key.seal(secret, SecretPlace::api_key(uuid, "api_key"), [id as u8; 12]).unwrap(),
+        uuid: Some(uuid),
+        ..serde_json::from_str(golden).unwrap()
+    }
+}
+
+pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/binding.json");
+    let golden: BindingSnapshot = serde_json::from_str(golden).unwrap();
+    let upstreams = upstreams.iter().map(|(id, model)| (*id, (*model).to_owned())).collect();
+    let candidates = vec![Candidate { upstreams, ..golden.candidates[0].clone() }];
+    BindingSnapshot { namespace: "default".into(), public_model: public_model.to_owned(), candidates, ..golden }
+}
+
+fn entries(base_url: &str) -> Vec<SnapshotEntry> {
+    let master = include_str!("../../../ez-contract/goldens/master.json");
+    let master: MasterSnapshot = serde_json::from_str(master).unwrap();
+    vec![
+        SnapshotEntry::Master(master),
+        token_entry(token()),
+        SnapshotEntry::Provider(provider(1, base_url, "sk-up-1")),
+        SnapshotEntry::Provider(provider(2, base_url, "sk-up-2")),
+        SnapshotEntry::Binding(binding("m", &[(1, "m"), (2, "m")])),
+        SnapshotEntry::Binding(binding("alias", &[(1, "up-model")])),
+    ]
+}
+
+fn config(usage_dir: &std::path::Path) -> GatewayConfig {
+    GatewayConfig {
+        node_id: "test".into(),
+        max_body_bytes: 1 << 20,
+        max_answer_bytes: 1 << 20,
+        max_attempts: 3,
+        connect_timeout: Duration::from_secs(2),
+        first_byte_timeout: Duration::from_millis(700),
+        idle_timeout: Duration::from_millis(500),
+        call_timeout: Duration::from_secs(20),
+        trusted_proxies: Vec::new(),
+        usage_log: UsageLogConfig {
+            dir: usage_dir.to_owned(),
+            fsync_interval: Duration::from_millis(50),
+            max_bytes: 1 << 30,
+            segment_bytes: 1 << 20,
+            queue_capacity: 100,
+            ship_batch: 100,
+            ship_interval: Duration::from_millis(5),
+        },
+    }
+}

@@ -1,0 +1,222 @@
+//! The in-process backend: plain maps behind one lock that is never held across an await.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::CONTRACT_VERSION;
+use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold};
+use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage};
+
+/// Counters are swept of expired ones when they pass this number, and then twice what was left.
+const SWEEP_COUNTERS_AT: usize = 1024;
+
+/// State within this process. Made by [`crate::SharedState::in_process`].
+#[derive(Clone)]
+pub struct InProcessState(Arc<Shared>);
+
+struct Shared {
+    tables: Mutex<Tables>,
+    version: watch::Sender<u64>,
+}
+
+struct Tables {
+    meta: SnapshotMeta,
+    entries: BTreeMap<SnapshotKey, SnapshotEntry>,
+    events: VecDeque<ConfigEvent>,
+    leases: HashMap<String, Grant>,
+    counters: HashMap<String, Window>,
+    sweep_counters_at: usize,
+    gateways: BTreeMap<String, Expiring<GatewayHeartbeat>>,
+}
+
+/// The newest grant of a lease; kept after its end, for the fence.
+struct Grant {
+    holder: String,
+    fence: u64,
+    ends_at: Instant,
+}
+
+struct Window {
+    count: u64,
+    ends_at: Instant,
+}
+
+struct Expiring<Value> {
+    value: Value,
+    ends_at: Instant,
+}
+
+impl Default for InProcessState {
+    fn default() -> Self {
+        let tables = Tables {
+            meta: SnapshotMeta::default(),
+            entries: BTreeMap::new(),
+            events: VecDeque::new(),
+            leases: HashMap::new(),
+            counters: HashMap::new(),
+            sweep_counters_at: SWEEP_COUNTERS_AT,
+            gateways: BTreeMap::new(),
+        };
+        Self(Arc::new(Shared { tables: Mutex::new(tables), version: watch::Sender::new(0) }))
+    }
+}
+
+impl fmt::Debug for InProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcessState").field("version", &*self.0.version.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl InProcessState {
+    pub(crate) fn publish(&self, publisher: &str, published_at: DateTime<Utc>, publication: Publication) -> u64 {
+        let mut tables = self.tables();
+        let changed = tables.apply(publication);
+        let version = match tables.meta.version {
+            0 => first_version(published_at),
+            last => last + 1,
+        };
+        tables.meta = SnapshotMeta {
+            contract_version: CONTRACT_VERSION.to_owned(),
+            version,
+            pending: version,
+            published_at: Some(published_at),
+            publisher: publisher.to_owned(),
+        };
+        tables.events.push_back(event(version, Some(changed)));
+        if tables.events.len() > MAX_EVENTS {
+            tables.events.pop_front();
+        }
+        // Within the lock, so that watchers see versions in their order.
+        self.0.version.send_replace(version);
+        version
+    }
+
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        self.tables().meta.clone()
+    }
+
+    pub(crate) fn read_snapshot(&self) -> SnapshotImage {
+        let tables = self.tables();
+        SnapshotImage {
+            meta: tables.meta.clone(),
+            entries: tables.entries.values().cloned().collect(),
+            damaged: Vec::new(),
+        }
+    }
+
+    pub(crate) fn read_changes(&self, since: u64) -> SnapshotDelta {
+        let tables = self.tables();
+        let version = tables.meta.version;
+        if since == version {
+            return SnapshotDelta::UpToDate;
+        }
+        let events = tables.events.iter().filter(|event| event.version > since);
+        let Some(changed) = changed_since(since, version, events) else {
+            return SnapshotDelta::TooOld;
+        };
+        let changes = changed
+            .into_iter()
+            .map(|key| match tables.entries.get(&key) {
+                Some(entry) => SnapshotChange::Put(entry.clone()),
+                None => SnapshotChange::Remove(key),
+            })
+            .collect();
+        SnapshotDelta::Changes { meta: tables.meta.clone(), changes, damaged: Vec::new() }
+    }
+
+    pub(crate) fn subscribe(&self) -> ConfigWatch {
+        ConfigWatch::in_process(self.0.version.subscribe())
+    }
+
+    pub(crate) fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Option<Lease> {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        let last = tables.leases.get(name);
+        let fence = match last {
+            Some(grant) if grant.ends_at > now && grant.holder != holder => return None,
+            Some(grant) if grant.ends_at > now => grant.fence,
+            ended => ended.map_or(0, |grant| grant.fence + 1).max(clock_fence()),
+        };
+        tables.leases.insert(name.to_owned(), Grant { holder: holder.to_owned(), fence, ends_at: now + ttl });
+        Some(Lease { name: name.to_owned(), holder: holder.to_owned(), fence })
+    }
+
+    pub(crate) fn release_lease(&self, lease: &Lease) -> bool {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        match tables.leases.get_mut(&lease.name) {
+            Some(grant) if grant.holder == lease.holder && grant.fence == lease.fence && grant.ends_at > now => {
+                grant.ends_at = now;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn increment(&self, key: &str, window: Duration) -> u64 {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        if let Some(counter) = tables.counters.get_mut(key).filter(|counter| counter.ends_at > now) {
+            counter.count += 1;
+            return counter.count;
+        }
+        tables.counters.insert(key.to_owned(), Window { count: 1, ends_at: now + window });
+        if tables.counters.len() > tables.sweep_counters_at {
+            tables.counters.retain(|_, counter| counter.ends_at > now);
+            tables.sweep_counters_at = SWEEP_COUNTERS_AT.max(tables.counters.len() * 2);
+        }
+        1
+    }
+
+    pub(crate) fn report_gateway(&self, heartbeat: &GatewayHeartbeat, ttl: Duration) {
+        let report = Expiring { value: heartbeat.clone(), ends_at: Instant::now() + ttl };
+        self.tables().gateways.insert(heartbeat.node_id.clone(), report);
+    }
+
+    pub(crate) fn list_gateways(&self) -> Vec<GatewayHeartbeat> {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        tables.gateways.retain(|_, report| report.ends_at > now);
+        tables.gateways.values().map(|report| report.value.clone()).collect()
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Nothing in a locked section panics half-way, so a poisoned lock guards whole tables.
+        self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tables {
+    /// Applies a publication and returns the keys that it touches.
+    fn apply(&mut self, publication: Publication) -> Vec<SnapshotKey> {
+        let mut desired = fold(publication.changes);
+        if publication.scope == Scope::Everything {
+            for key in self.entries.keys() {
+                if !desired.contains_key(key) {
+                    desired.insert(key.clone(), None);
+                }
+            }
+        }
+        let changed = desired.keys().cloned().collect();
+        for (key, entry) in desired {
+            match entry {
+                Some(entry) => self.entries.insert(key, entry),
+                None => self.entries.remove(&key),
+            };
+        }
+        changed
+    }
+}
+
+/// The least fence of a new grant: a process that starts anew must not repeat fences that a database remembers.
+#[expect(clippy::disallowed_methods, reason = "a fence has to outgrow the last process's; no rule reads it as a time")]
+fn clock_fence() -> u64 {
+    u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)
+}

@@ -1,0 +1,151 @@
+//! The closed enum of backends: every operation on shared state starts here.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
+
+use crate::publication::Scope;
+use crate::{ConfigWatch, InProcessState, Lease, Publication, RedisState, SnapshotDelta, SnapshotImage, StateError};
+
+/// State that control planes and gateways share. Clones are cheap and see the same state.
+///
+/// Operations on Redis are bounded to about two seconds each and fail with [`StateError::Unavailable`] while it is
+/// down; the connection heals by itself. The in-process backend never fails.
+#[derive(Debug, Clone)]
+pub enum SharedState {
+    /// Within this process, for a single `ez-api serve`.
+    InProcess(InProcessState),
+    /// In Redis, for any number of processes.
+    Redis(RedisState),
+}
+
+impl SharedState {
+    /// An empty state that lives as long as its clones.
+    pub fn in_process() -> Self {
+        Self::InProcess(InProcessState::default())
+    }
+
+    /// State in the Redis at `url` (`redis://`, `rediss://`, `valkey://`), every key and channel behind `prefix`
+    /// (`EZ_REDIS_PREFIX`, may be empty).
+    ///
+    /// Does not wait for Redis, as a gateway starts without it; [`Self::ping`] tells whether it is there. Async because
+    /// the connection needs the running runtime. A URL that cannot be used is [`StateError::Backend`].
+    pub async fn connect_redis(url: &str, prefix: &str) -> Result<Self, StateError> {
+        RedisState::connect(url, prefix).map(Self::Redis)
+    }
+
+    /// `in-process` or `redis`.
+    pub fn backend_name(&self) -> &'static str {
+        match self {
+            Self::InProcess(_) => "in-process",
+            Self::Redis(_) => "redis",
+        }
+    }
+
+    /// Whether the backend answers.
+    pub async fn ping(&self) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(_) => Ok(()),
+            Self::Redis(state) => state.ping().await,
+        }
+    }
+
+    /// Publishes at once, for readers: they see all of it or none of it. Returns the snapshot version that it made;
+    /// versions of one state only grow. Changes that name nothing are no publication: the present version is returned.
+    ///
+    /// Publishers take turns; [`StateError::Unsettled`] means that the turn did not come within seconds. After any
+    /// error readers keep waiting on what was begun, until some publication is completed: publish again.
+    pub async fn publish(
+        &self,
+        publisher: &str,
+        published_at: DateTime<Utc>,
+        publication: Publication,
+    ) -> Result<u64, StateError> {
+        if publication.scope == Scope::Changes && publication.changes.is_empty() {
+            return Ok(self.meta().await?.version);
+        }
+        match self {
+            Self::InProcess(state) => Ok(state.publish(publisher, published_at, publication)),
+            Self::Redis(state) => state.publish(publisher, published_at, publication).await,
+        }
+    }
+
+    /// Which publication stands, and whether one is under way.
+    pub async fn meta(&self) -> Result<SnapshotMeta, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.meta()),
+            Self::Redis(state) => state.meta().await,
+        }
+    }
+
+    /// Reads the whole snapshot. [`StateError::Unsettled`] when publications got in the way for about a second.
+    pub async fn read_snapshot(&self) -> Result<SnapshotImage, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.read_snapshot()),
+            Self::Redis(state) => state.read_snapshot().await,
+        }
+    }
+
+    /// Reads what changed after version `since`, as consistently as [`Self::read_snapshot`].
+    pub async fn read_changes(&self, since: u64) -> Result<SnapshotDelta, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.read_changes(since)),
+            Self::Redis(state) => state.read_changes(since).await,
+        }
+    }
+
+    /// A wake-up for publications. Subscribe before the first read, so that nothing falls in between.
+    pub fn subscribe(&self) -> ConfigWatch {
+        match self {
+            Self::InProcess(state) => state.subscribe(),
+            Self::Redis(state) => state.subscribe(),
+        }
+    }
+
+    /// Takes the lease `name` for `ttl`, or renews it where `holder` has it already; `None` where another has it.
+    pub async fn acquire_lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.acquire_lease(name, holder, ttl)),
+            Self::Redis(state) => state.acquire_lease(name, holder, ttl).await,
+        }
+    }
+
+    /// Gives a lease back before its time. Does nothing to a lease that was granted anew since; says whether this one
+    /// was still held.
+    pub async fn release_lease(&self, lease: &Lease) -> Result<bool, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.release_lease(lease)),
+            Self::Redis(state) => state.release_lease(lease).await,
+        }
+    }
+
+    /// Counts one event under `key` (`limit:{key}`) and returns how many there were in the window. The window begins
+    /// with its first event and lasts `window`; later events do not prolong it. An event may count twice when the
+    /// connection breaks meanwhile.
+    pub async fn increment(&self, key: &str, window: Duration) -> Result<u64, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.increment(key, window)),
+            Self::Redis(state) => state.increment(key, window).await,
+        }
+    }
+
+    /// Tells of a gateway; forgotten after `ttl` unless told again.
+    pub async fn report_gateway(&self, heartbeat: &GatewayHeartbeat, ttl: Duration) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.report_gateway(heartbeat, ttl);
+                Ok(())
+            }
+            Self::Redis(state) => state.report_gateway(heartbeat, ttl).await,
+        }
+    }
+
+    /// Gateways heard of within their time, ordered by node id.
+    pub async fn list_gateways(&self) -> Result<Vec<GatewayHeartbeat>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.list_gateways()),
+            Self::Redis(state) => state.list_gateways().await,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! What holds for every backend.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::CONTRACT_VERSION;
+use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
+use ez_state::{ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::backend::Backend;
+use crate::sample::{self, Held};
+
+pub(crate) async fn an_empty_store_has_version_zero(backend: Backend) {
+    let state = &backend.state;
+    state.ping().await.unwrap();
+    assert_eq!(state.meta().await.unwrap(), SnapshotMeta::default());
+    let image = state.read_snapshot().await.unwrap();
+    assert_eq!((image.meta.version, image.entries.len()), (0, 0));
+    assert_eq!(state.read_changes(0).await.unwrap(), SnapshotDelta::UpToDate);
+    assert_eq!(state.read_changes(7).await.unwrap(), SnapshotDelta::TooOld);
+}
+
+pub(crate) async fn every_kind_of_entry_comes_back_as_published(backend: Backend) {
+    let published_at: DateTime<Utc> = "2026-11-23T07:00:00.123456Z".parse().unwrap();
+    let changes = sample::goldens().into_iter().map(SnapshotChange::Put).collect();
+    let publication = Publication { changes, scope: Scope::Changes };
+    let version = backend.state.publish("cp-1", published_at, publication).await.unwrap();
+
+    let image = backend.another().await.read_snapshot().await.unwrap();
+    assert_eq!(
+        image.meta,
+        SnapshotMeta {
+            contract_version: CONTRACT_VERSION.to_owned(),
+            version,
+            pending: version,
+            published_at: Some(published_at),
+            publisher: "cp-1".to_owned(),
+        }
+    );
+    assert_eq!(sample::held(image.entries.clone()), sample::held(sample::goldens()));
+    assert!(image.entries.is_sorted_by_key(SnapshotEntry::key), "entries are ordered by key");
+    assert!(image.damaged.is_empty());
+}
+
+pub(crate) async fn publishing_no_changes_changes_nothing(backend: Backend) {
+    let state = &backend.state;
+    assert_eq!(sample::publish(state, []).await, 0);
+    let version = sample::publish(state, [sample::feature("one", true)]).await;
+    assert_eq!(sample::publish(state, []).await, version);
+    assert_eq!(state.read_changes(version).await.unwrap(), SnapshotDelta::UpToDate);
+}
+
+pub(crate) async fn the_last_change_of_a_key_stands(backend: Backend) {
+    let state = &backend.state;
+    let put = |value| SnapshotChange::Put(sample::feature("flag", value));
+    let remove = SnapshotChange::Remove(SnapshotKey::Feature("flag".to_owned()));
+    let before = sample::publish_scoped(state, Scope::Changes, vec![put(true), remove.clone(), put(false)]).await;
+    assert_eq!(state.read_snapshot().await.unwrap().entries, [sample::feature("flag", false)]);
+
+    sample::publish_scoped(state, Scope::Changes, vec![put(true), remove.clone()]).await;
+    assert!(state.read_snapshot().await.unwrap().entries.is_empty());
+    assert_eq!(changes_since(state, before).await, [remove]);
+}
+
+pub(crate) async fn everything_removes_what_it_does_not_name(backend: Backend) {
+    let state = &backend.state;
+    let before = sample::publish(state, sample::goldens()).await;
+    let kept = [sample::provider(42, 9), sample::token("new", 77)];
+    sample::publish_everything(state, kept.clone()).await;
+    assert_eq!(state.read_snapshot().await.unwrap().entries, kept);
+
+    let mut follower = sample::held(sample::goldens());
+    sample::apply(&mut follower, changes_since(state, before).await);
+    assert_eq!(follower, sample::held(kept));
+
+    sample::publish_everything(state, []).await;
+    assert!(state.read_snapshot().await.unwrap().entries.is_empty());
+}
+
+pub(crate) async fn deltas_lead_to_the_same_snapshot_as_a_full_read(backend: Backend) {
+    let seed: u64 = rand::rng().random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let reader = backend.another().await;
+
+    let mut version = sample::publish(&backend.state, sample::goldens()).await;
+    let mut follower: Held = sample::held(reader.read_snapshot().await.unwrap().entries);
+    for _ in 0..80 {
+        let scope = if random.random_ratio(1, 10) { Scope::Everything } else { Scope::Changes };
+        let count = random.random_range(1..12);
+        let changes = (0..count).map(|_| random_change(&mut random)).collect();
+        sample::publish_scoped(&backend.state, scope, changes).await;
+        if random.random_ratio(1, 2) {
+            continue;
+        }
+        let SnapshotDelta::Changes { meta, changes, damaged } = reader.read_changes(version).await.unwrap() else {
+            panic!("the changes since {version} are known");
+        };
+        assert!(damaged.is_empty());
+        sample::apply(&mut follower, changes);
+        version = meta.version;
+        let image = reader.read_snapshot().await.unwrap();
+        assert_eq!(image.meta, meta);
+        assert_eq!(follower, sample::held(image.entries));
+    }
+}
+
+pub(crate) async fn a_large_publication_asks_for_a_full_read(backend: Backend) {
+    let state = &backend.state;
+    let before = sample::publish(state, [sample::feature("one", true)]).await;
+    let entries: Vec<SnapshotEntry> = (0..3000).map(|id| sample::token(&format!("token {id}"), id)).collect();
+    let large = sample::publish_everything(state, entries.clone()).await;
+    assert_eq!(state.read_changes(before).await.unwrap(), SnapshotDelta::TooOld);
+    assert_eq!(sample::held(state.read_snapshot().await.unwrap().entries), sample::held(entries));
+
+    sample::publish(state, [sample::feature("two", true)]).await;
+    assert_eq!(changes_since(state, large).await, [SnapshotChange::Put(sample::feature("two", true))]);
+    assert_eq!(state.read_changes(before).await.unwrap(), SnapshotDelta::TooOld);
+}
+
+pub(crate) async fn a_version_that_is_gone_or_unknown_is_too_old(backend: Backend) {
+    let state = &backend.state;
+    let forgotten = sample::publish(state, [sample::feature("one", true)]).await;
+    sample::publish(state, [sample::feature("two", true)]).await;
+    assert!(matches!(state.read_changes(forgotten).await.unwrap(), SnapshotDelta::Changes { .. }));
+    backend.forget_events().await;
+    let version = sample::publish(state, [sample::feature("three", true)]).await;
+
+    assert_eq!(state.read_changes(forgotten).await.unwrap(), SnapshotDelta::TooOld);
+    assert_eq!(state.read_changes(0).await.unwrap(), SnapshotDelta::TooOld);
+    assert_eq!(state.read_changes(version + 1).await.unwrap(), SnapshotDelta::TooOld);
+    assert_eq!(state.read_changes(u64::MAX).await.unwrap(), SnapshotDelta::TooOld);
+    assert_eq!(changes_since(state, version - 1).await, [SnapshotChange::Put(sample::feature("three", true))]);
+}
+
+pub(crate) async fn readers_never_see_half_of_a_publication(backend: Backend) {
+    // More than one write, so that a reader could see some of it.
+    let all = |value| (0..700).map(move |number| sample::feature(&format!("flag {number}"), value));
+    sample::publish(&backend.state, all(false)).await;
+    let writer = backend.another().await;
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        for round in 0..20 {
+            sample::publish(&writer, all(round % 2 == 0)).await;
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+
+    let mut reads = 0;
+    while writing.try_join_next().is_none() {
+        match backend.state.read_snapshot().await {
+            Ok(image) => {
+                let values: BTreeSet<bool> = image.entries.iter().filter_map(feature_value).collect();
+                assert_eq!((image.entries.len(), values.len()), (700, 1));
+                reads += 1;
+            }
+            Err(error) => assert_eq!(error, StateError::Unsettled),
+        }
+    }
+    assert!(reads > 0, "some reads came through");
+}
+
+pub(crate) async fn concurrent_publishers_leave_it_settled_with_versions_in_a_row(backend: Backend) {
+    const PUBLISHERS: i64 = 6;
+    const ROUNDS: i64 = 15;
+    let first = sample::publish(&backend.state, [sample::feature("one", true)]).await;
+    let mut publishers = JoinSet::new();
+    for publisher in 0..PUBLISHERS {
+        let state = backend.another().await;
+        publishers.spawn(async move {
+            let mut versions = Vec::new();
+            for round in 0..ROUNDS {
+                versions
+                    .push(sample::publish(&state, [sample::provider(publisher, 1), sample::master(round, 1)]).await);
+            }
+            versions
+        });
+    }
+    let mut all = BTreeSet::new();
+    while let Some(versions) = publishers.join_next().await {
+        let versions = versions.unwrap();
+        assert!(versions.is_sorted(), "a publisher's versions grow");
+        all.extend(versions);
+    }
+
+    let count = u64::try_from(PUBLISHERS * ROUNDS).unwrap();
+    assert_eq!(all, (first + 1..=first + count).collect());
+    let meta = backend.state.meta().await.unwrap();
+    assert!(meta.is_settled());
+    assert_eq!(meta.version, first + count);
+    assert_eq!(backend.state.read_snapshot().await.unwrap().entries.len(), 1 + 6 + 15);
+    assert_eq!(changes_since(&backend.state, first).await.len(), 6 + 15);
+}
+
+pub(crate) async fn a_publication_wakes_subscribers(backend: Backend) {
+    let mut watches = [backend.state.subscribe(), backend.another().await.subscribe()];
+    for round in [true, false, true] {
+        for watch in &mut watches {
+            quieten(watch).await;
+        }
+        sample::publish(&backend.state, [sample::feature("one", round)]).await;
+        for watch in &mut watches {
+            timeout(Duration::from_secs(1), watch.changed()).await.expect("a publication wakes within a second");
+        }
+    }
+}
+
+pub(crate) async fn a_publication_before_the_first_wait_is_not_missed(backend: Backend) {
+    let mut watch = backend.state.subscribe();
+    sample::publish(&backend.state, [sample::feature("one", true)]).await;
+    timeout(Duration::from_secs(1), watch.changed()).await.expect("it wakes for what came before");
+}
+
+pub(crate) async fn leases_exclude_renew_and_expire(backend: Backend) {
+    const TTL: Duration = Duration::from_millis(600);
+    let (one, two) = (&backend.state, &backend.another().await);
+    let first = one.acquire_lease("job", "cp-1", TTL).await.unwrap().expect("a free lease is granted");
+    assert_eq!((first.name.as_str(), first.holder.as_str()), ("job", "cp-1"));
+    assert_eq!(two.acquire_lease("job", "cp-2", TTL).await.unwrap(), None);
+    assert!(two.acquire_lease("another job", "cp-2", TTL).await.unwrap().is_some());
+
+    sleep(TTL / 2).await;
+    assert_eq!(
+        one.acquire_lease("job", "cp-1", TTL).await.unwrap().as_ref(),
+        Some(&first),
+        "a renewal is no new grant"
+    );
+    sleep(TTL * 2 / 3).await;
+    assert_eq!(two.acquire_lease("job", "cp-2", TTL).await.unwrap(), None, "the renewal holds");
+
+    sleep(TTL).await;
+    let second = two.acquire_lease("job", "cp-2", TTL).await.unwrap().expect("an expired lease is free");
+    assert!(second.fence > first.fence);
+    assert_eq!(one.acquire_lease("job", "cp-1", TTL).await.unwrap(), None);
+    sleep(TTL * 3 / 2).await;
+    let third = two.acquire_lease("job", "cp-2", TTL).await.unwrap().expect("an expired lease is free");
+    assert!(third.fence > second.fence, "a grant after expiry is a new one, for the same holder too");
+}
+
+pub(crate) async fn a_released_lease_is_free_and_a_lost_one_is_left_alone(backend: Backend) {
+    const TTL: Duration = Duration::from_secs(30);
+    let (one, two) = (&backend.state, &backend.another().await);
+    let first = one.acquire_lease("job", "cp-1", TTL).await.unwrap().unwrap();
+    assert!(one.release_lease(&first).await.unwrap());
+    assert!(!one.release_lease(&first).await.unwrap());
+
+    let second = two.acquire_lease("job", "cp-2", TTL).await.unwrap().unwrap();
+    assert!(!one.release_lease(&first).await.unwrap());
+    assert_eq!(one.acquire_lease("job", "cp-1", TTL).await.unwrap(), None);
+    assert!(two.release_lease(&second).await.unwrap());
+    let third = one.acquire_lease("job", "cp-1", TTL).await.unwrap().unwrap();
+    assert!(first.fence < second.fence && second.fence < third.fence);
+    assert!(!one.release_lease(&first).await.unwrap(), "an old grant does not release a new one of the same holder");
+}
+
+pub(crate) async fn counters_count_within_their_window(backend: Backend) {
+    const WINDOW: Duration = Duration::from_millis(900);
+    let (one, two) = (&backend.state, &backend.another().await);
+    assert_eq!(one.increment("login:ada", WINDOW).await.unwrap(), 1);
+    assert_eq!(two.increment("login:ada", WINDOW).await.unwrap(), 2);
+    assert_eq!(one.increment("login:bob", WINDOW).await.unwrap(), 1);
+    sleep(WINDOW * 2 / 3).await;
+    assert_eq!(one.increment("login:ada", WINDOW).await.unwrap(), 3);
+    sleep(WINDOW / 2).await;
+    assert_eq!(one.increment("login:ada", WINDOW).await.unwrap(), 1, "later events do not prolong the window");
+}
+
+pub(crate) async fn heartbeats_are_listed_until_they_expire(backend: Backend) {
+    let heartbeat = |node_id: &str, snapshot_version| GatewayHeartbeat {
+        node_id: node_id.to_owned(),
+        version: "0.1.0".to_owned(),
+        snapshot_version,
+        usage_log_depth: 3,
+        seen_at: Utc::now(),
+    };
+    let (brief, long) = (heartbeat("gw-2", 1), heartbeat("gw-1", 2));
+    let (one, two) = (&backend.state, &backend.another().await);
+    assert!(one.list_gateways().await.unwrap().is_empty());
+    one.report_gateway(&heartbeat("gw-1", 1), Duration::from_secs(30)).await.unwrap();
+    one.report_gateway(&long, Duration::from_secs(30)).await.unwrap();
+    one.report_gateway(&brief, Duration::from_millis(500)).await.unwrap();
+    assert_eq!(two.list_gateways().await.unwrap(), [long.clone(), brief]);
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(two.list_gateways().await.unwrap(), [long]);
+}
+
+async fn changes_since(state: &SharedState, version: u64) -> Vec<SnapshotChange> {
+    match state.read_changes(version).await.unwrap() {
+        SnapshotDelta::Changes { changes, .. } => changes,
+        other => panic!("expected changes since {version}, got {other:?}"),
+    }
+}
+
+fn feature_value(entry: &SnapshotEntry) -> Option<bool> {
+    match entry {
+        SnapshotEntry::Feature(_, value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn random_change(random: &mut StdRng) -> SnapshotChange {
+    let id = random.random_range(0..6);
+    let content = random.random_range(0..100_u32);
+    let entry = match random.random_range(0..6) {
+        0 => sample::provider(id, content),
+        1 => sample::binding(&format!("model-{id}"), content.into()),
+        2 => sample::model(&format!("ns.model-{id}"), content.into()),
+        3 => sample::token(&format!("token-{id}"), content.into()),
+        4 => sample::master(id, content.into()),
+        _ => sample::feature(&format!("flag-{id}"), content % 2 == 0),
+    };
+    if random.random_ratio(1, 3) { SnapshotChange::Remove(entry.key()) } else { SnapshotChange::Put(entry) }
+}
+
+/// Waits until a watch has nothing more to say.
+async fn quieten(watch: &mut ConfigWatch) {
+    while timeout(Duration::from_millis(300), watch.changed()).await.is_ok() {}
+}

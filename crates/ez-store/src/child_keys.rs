@@ -1,0 +1,203 @@
+//! Child keys: what client applications send.
+
+use chrono::{DateTime, Utc};
+use ez_contract::TokenDigest;
+use ez_contract::status::KeyStatus;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+
+use crate::error::{Doing, on};
+use crate::listing::{any_contains, list_holds};
+use crate::record::{latest, record};
+use crate::stored::Stored;
+use crate::words::{IssuedBy, QuotaReset};
+use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
+
+record! {
+    table "child_keys" named Name;
+    /// A key that a client application sends.
+    ChildKey / NewChildKey {
+        /// The tenant that it belongs to.
+        master_id: i64,
+        /// For people; may be empty.
+        name: String,
+        /// Argon2id of the clear token, where kept.
+        token_hash: Option<String>,
+        /// Digest of the clear token, unique.
+        token_digest: TokenDigest,
+        /// First characters of the clear token, to show.
+        prefix: String,
+        /// During a rotation, the digest that still counts; unique.
+        previous_digest: Option<TokenDigest>,
+        /// When `previous_digest` stops counting.
+        previous_expires_at: Option<DateTime<Utc>>,
+        /// A label for reports.
+        group: String,
+        /// What it may do; empty means all.
+        scopes: Vec<String>,
+        /// Where bare model names are looked up; a member of `namespaces`.
+        default_namespace: String,
+        /// Names of the namespaces that it may use.
+        namespaces: Vec<String>,
+        /// Its state.
+        status: KeyStatus,
+        /// Its master's epoch when it was issued.
+        issued_at_epoch: i64,
+        /// Who issued it.
+        issued_by: IssuedBy,
+        /// End of life.
+        expires_at: Option<DateTime<Utc>>,
+        /// Addresses and ranges it may be used from; empty means any.
+        allow_ips: Vec<String>,
+        /// Addresses and ranges it may not be used from.
+        deny_ips: Vec<String>,
+        /// Whether `model_limits` applies.
+        model_limits_enabled: bool,
+        /// Public models it may call.
+        model_limits: Vec<String>,
+        /// Tokens it may use between two resets, input and output.
+        quota_limit: Option<u64>,
+        /// How often its quota starts anew.
+        quota_reset: QuotaReset,
+        /// When it does next.
+        quota_reset_at: Option<DateTime<Utc>>,
+        /// Calls per second; 0 means unlimited.
+        global_qps: u32,
+        /// Calls per minute.
+        rpm: Option<u64>,
+        /// Tokens per minute, input and output.
+        tpm: Option<u64>,
+        /// Calls per day.
+        rpd: Option<u64>,
+        /// Tokens per day, input and output.
+        tpd: Option<u64>,
+        /// Calls in flight at once.
+        max_concurrency: Option<u32>,
+    }
+    counters {
+        /// Tokens used since the last reset. Changed by [`add_usage`] and [`reset_quota`].
+        quota_used: u64,
+        /// Calls ever made. Changed by [`add_usage`].
+        request_count: u64,
+        /// Tokens ever used, input and output. Changed by [`add_usage`].
+        used_tokens: u64,
+        /// When it was last used. Changed by [`add_usage`].
+        last_used_at: Option<DateTime<Utc>>,
+    }
+}
+
+/// Which child keys to list.
+#[derive(Debug, Clone, Default)]
+pub struct ChildKeyFilter {
+    /// Only those of this master; a master's own requests must set it.
+    pub master_id: Option<i64>,
+    /// Part of the name or prefix, in any case.
+    pub search: Option<String>,
+    /// Only those in this state.
+    pub status: Option<KeyStatus>,
+}
+
+/// What calls added to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyUsage {
+    /// Calls.
+    pub requests: u64,
+    /// Tokens, input and output.
+    pub tokens: u64,
+    /// When the last of the calls arrived.
+    pub last_used_at: DateTime<Utc>,
+}
+
+/// A page of the child keys that match.
+pub async fn list(
+    db: &impl Executor,
+    filter: &ChildKeyFilter,
+    sort: Sort,
+    page: Page,
+) -> Result<Paged<ChildKey>, StoreError> {
+    let columns = [entity::Column::Name, entity::Column::Prefix];
+    let condition = Condition::all()
+        .add_option(filter.master_id.map(|master_id| entity::Column::MasterId.eq(master_id)))
+        .add_option(filter.search.as_deref().map(|term| any_contains(db.dialect(), &columns, term)))
+        .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())));
+    page_of(db, condition, sort, page).await
+}
+
+/// The child key with this id, if it belongs to this master.
+pub async fn get_of_master(db: &impl Executor, master_id: i64, id: i64) -> Result<Option<ChildKey>, StoreError> {
+    one(db, entity::Entity::find_by_id(id).filter(entity::Column::MasterId.eq(master_id))).await
+}
+
+/// The child key with this digest, be it the current one or the previous one; whether that still counts is for the
+/// caller to see.
+pub async fn get_by_digest(db: &impl Executor, digest: &TokenDigest) -> Result<Option<ChildKey>, StoreError> {
+    let either = Condition::any()
+        .add(entity::Column::TokenDigest.eq(digest.store()))
+        .add(entity::Column::PreviousDigest.eq(digest.store()));
+    one(db, entity::Entity::find().filter(either)).await
+}
+
+/// All child keys of a master, by id.
+pub async fn list_by_master(db: &impl Executor, master_id: i64) -> Result<Vec<ChildKey>, StoreError> {
+    all(db, entity::Entity::find().filter(entity::Column::MasterId.eq(master_id))).await
+}
+
+/// The child keys that may use a namespace, by id.
+pub async fn list_by_namespace(db: &impl Executor, namespace: &str) -> Result<Vec<ChildKey>, StoreError> {
+    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace))).await
+}
+
+/// Up to `limit` active or exhausted keys whose end of life has come, by id.
+pub async fn list_expired(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
+    let alive = [KeyStatus::Active, KeyStatus::Exhausted].map(|status| status.store());
+    let query = entity::Entity::find()
+        .filter(entity::Column::ExpiresAt.lte(now.store()))
+        .filter(entity::Column::Status.is_in(alive))
+        .limit(limit);
+    all(db, query).await
+}
+
+/// Up to `limit` keys whose quota is due to start anew, by id.
+pub async fn list_quota_due(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
+    let query = entity::Entity::find().filter(entity::Column::QuotaResetAt.lte(now.store())).limit(limit);
+    all(db, query).await
+}
+
+/// How many keys a master has.
+pub async fn count_by_master(db: &impl Executor, master_id: i64) -> Result<u64, StoreError> {
+    count_of(db, Condition::all().add(entity::Column::MasterId.eq(master_id))).await
+}
+
+/// How many keys there are, of one state or of all.
+pub async fn count(db: &impl Executor, status: Option<KeyStatus>) -> Result<u64, StoreError> {
+    let condition = Condition::all().add_option(status.map(|status| entity::Column::Status.eq(status.store())));
+    count_of(db, condition).await
+}
+
+/// Adds to a key's counters; whether the key was there. Does not touch `updated_at`: use is no change.
+pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, StoreError> {
+    use entity::Column;
+
+    let tokens = usage.tokens.store();
+    let outcome = entity::Entity::update_many()
+        .col_expr(Column::QuotaUsed, Expr::col(Column::QuotaUsed).add(tokens))
+        .col_expr(Column::UsedTokens, Expr::col(Column::UsedTokens).add(tokens))
+        .col_expr(Column::RequestCount, Expr::col(Column::RequestCount).add(usage.requests.store()))
+        .col_expr(Column::LastUsedAt, latest(Column::LastUsedAt, usage.last_used_at.store()))
+        .filter(Column::Id.eq(id))
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Write))?;
+    Ok(outcome.rows_affected > 0)
+}
+
+/// Sets a key's used quota to zero; whether the key was there. The next reset is a field like others: `update` sets it.
+pub async fn reset_quota(tx: &StoreTx, id: i64) -> Result<bool, StoreError> {
+    let outcome = entity::Entity::update_many()
+        .col_expr(entity::Column::QuotaUsed, Expr::val(0_i64))
+        .filter(entity::Column::Id.eq(id))
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Write))?;
+    Ok(outcome.rows_affected > 0)
+}

@@ -1,0 +1,121 @@
+//! Logs: usage records at rest.
+
+mod row;
+
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, Utc};
+use ez_contract::UsageRecord;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::error::{Doing, on};
+use crate::stored::Stored;
+use crate::{Executor, Store, StoreError};
+
+use row::{Column, Entity};
+
+const TABLE: &str = "logs";
+
+/// Rows per INSERT: with 30 columns each, 15,000 bound values, below SQLite's 32,766 and PostgreSQL's 65,535.
+const ROWS_PER_INSERT: usize = 500;
+
+/// Which log records to list.
+#[derive(Debug, Clone, Default)]
+pub struct LogFilter {
+    /// Only those of this master; a master's own requests must set it.
+    pub master_id: Option<i64>,
+    /// Only those of this child key.
+    pub key_id: Option<i64>,
+    /// Only those whose last attempt went to this provider group.
+    pub group_id: Option<i64>,
+    /// Only those whose last attempt used this API key.
+    pub api_key_id: Option<i64>,
+    /// Only those of this public model.
+    pub model: Option<String>,
+    /// Only those with an HTTP status in this range.
+    pub status: Option<RangeInclusive<u16>>,
+    /// Only those of this request.
+    pub request_id: Option<String>,
+    /// Only those that arrived at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those that arrived before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A place in the list of log records: right after the record with these values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogCursor {
+    /// When that record's call arrived.
+    pub created_at: DateTime<Utc>,
+    /// That record's id.
+    pub id: String,
+}
+
+/// Stores usage records in one transaction, except those whose id is there already; how many were new. Times are kept
+/// to the microsecond. All or none: on an error nothing was stored.
+pub async fn ingest(store: &Store, records: &[UsageRecord]) -> Result<u64, StoreError> {
+    // In the order of ids, so that two ingestions of overlapping batches wait for each other and never deadlock.
+    let mut ordered: Vec<&UsageRecord> = records.iter().collect();
+    ordered.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+
+    let tx = store.begin().await?;
+    let mut inserted = 0;
+    for chunk in ordered.chunks(ROWS_PER_INSERT) {
+        let keep = OnConflict::column(Column::Id).do_nothing().to_owned();
+        inserted += Entity::insert_many(chunk.iter().map(|record| row::from_record(record)))
+            .on_conflict(keep)
+            .exec_without_returning(tx.transaction())
+            .await
+            .map_err(on(TABLE, Doing::Write))?;
+    }
+    tx.commit().await?;
+    Ok(inserted)
+}
+
+/// The log record with this id.
+pub async fn get(db: &impl Executor, id: &str) -> Result<Option<UsageRecord>, StoreError> {
+    let found = Entity::find_by_id(id).one(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
+    found.map(row::into_record).transpose()
+}
+
+/// Up to `limit` log records, newest first, that come after `cursor` where one is given. The table is never counted:
+/// with the first page of any master, key, request or of all it costs what it returns.
+pub async fn list(
+    db: &impl Executor,
+    filter: &LogFilter,
+    cursor: Option<&LogCursor>,
+    limit: u64,
+) -> Result<Vec<UsageRecord>, StoreError> {
+    let rows = Entity::find()
+        .filter(condition(filter))
+        .filter(Condition::all().add_option(cursor.map(is_after)))
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(limit)
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    rows.into_iter().map(row::into_record).collect()
+}
+
+fn condition(filter: &LogFilter) -> Condition {
+    Condition::all()
+        .add_option(filter.master_id.map(|id| Column::MasterId.eq(id)))
+        .add_option(filter.key_id.map(|id| Column::KeyId.eq(id)))
+        .add_option(filter.group_id.map(|id| Column::GroupId.eq(id)))
+        .add_option(filter.api_key_id.map(|id| Column::ApiKeyId.eq(id)))
+        .add_option(filter.model.as_ref().map(|model| Column::Model.eq(model.as_str())))
+        .add_option(
+            filter.status.as_ref().map(|range| Column::Status.between(range.start().store(), range.end().store())),
+        )
+        .add_option(filter.request_id.as_ref().map(|id| Column::RequestId.eq(id.as_str())))
+        .add_option(filter.since.map(|since| Column::CreatedAt.gte(since.store())))
+        .add_option(filter.until.map(|until| Column::CreatedAt.lt(until.store())))
+}
+
+/// Compares as a pair, which both databases answer from the index.
+fn is_after(cursor: &LogCursor) -> Expr {
+    let place = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
+    place.lt(Expr::tuple([Expr::val(cursor.created_at.store()), Expr::val(cursor.id.as_str())]))
+}

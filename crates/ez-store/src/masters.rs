@@ -1,0 +1,108 @@
+//! Masters: the tenants.
+
+use ez_contract::TokenDigest;
+use ez_contract::status::RecordStatus;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+
+use crate::listing::{any_contains, list_holds};
+use crate::record::record;
+use crate::stored::Stored;
+use crate::{Executor, Page, Paged, Sort, StoreError};
+
+record! {
+    table "masters" named Name;
+    /// A tenant: an account with limits, namespaces, and a master key.
+    Master / NewMaster {
+        /// Unique.
+        name: String,
+        /// A label for reports and filters.
+        group: String,
+        /// Hash of the master key: Argon2id, or bcrypt where it was imported.
+        key_hash: Option<String>,
+        /// Digest of the master key, unique; none in imported rows whose key was not seen yet.
+        key_digest: Option<TokenDigest>,
+        /// First characters of the master key, to show; empty where not known.
+        prefix: String,
+        /// Where bare model names are looked up; a member of `namespaces`.
+        default_namespace: String,
+        /// Names of the namespaces that it and its keys may use.
+        namespaces: Vec<String>,
+        /// Child keys issued under a lower epoch are dead.
+        epoch: i64,
+        /// Its state.
+        status: RecordStatus,
+        /// Child keys at most; 0 means unlimited.
+        max_child_keys: u32,
+        /// Calls per second; 0 means unlimited.
+        global_qps: u32,
+        /// Calls per minute.
+        rpm: Option<u64>,
+        /// Tokens per minute, input and output.
+        tpm: Option<u64>,
+        /// Calls per day.
+        rpd: Option<u64>,
+        /// Tokens per day, input and output.
+        tpd: Option<u64>,
+        /// Calls in flight at once.
+        max_concurrency: Option<u32>,
+        /// US dollars in a calendar month (UTC), exact decimal text.
+        monthly_budget: Option<String>,
+    }
+    counters {}
+}
+
+/// Which masters to list.
+#[derive(Debug, Clone, Default)]
+pub struct MasterFilter {
+    /// Part of the name, in any case.
+    pub search: Option<String>,
+    /// Only those in this state.
+    pub status: Option<RecordStatus>,
+    /// Only those with this group label.
+    pub group: Option<String>,
+}
+
+/// A page of the masters that match.
+pub async fn list(
+    db: &impl Executor,
+    filter: &MasterFilter,
+    sort: Sort,
+    page: Page,
+) -> Result<Paged<Master>, StoreError> {
+    let search = filter.search.as_deref().map(|term| any_contains(db.dialect(), &[entity::Column::Name], term));
+    let condition = Condition::all()
+        .add_option(search)
+        .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())))
+        .add_option(filter.group.as_ref().map(|group| entity::Column::Group.eq(group.as_str())));
+    page_of(db, condition, sort, page).await
+}
+
+/// The master of this name.
+pub async fn get_by_name(db: &impl Executor, name: &str) -> Result<Option<Master>, StoreError> {
+    one(db, entity::Entity::find().filter(entity::Column::Name.eq(name))).await
+}
+
+/// The master whose master key has this digest.
+pub async fn get_by_digest(db: &impl Executor, digest: &TokenDigest) -> Result<Option<Master>, StoreError> {
+    one(db, entity::Entity::find().filter(entity::Column::KeyDigest.eq(digest.store()))).await
+}
+
+/// Up to `limit` masters that have a key hash but no digest yet, by id.
+pub async fn list_without_digest(db: &impl Executor, limit: u64) -> Result<Vec<Master>, StoreError> {
+    let query = entity::Entity::find()
+        .filter(entity::Column::KeyDigest.is_null())
+        .filter(entity::Column::KeyHash.is_not_null())
+        .limit(limit);
+    all(db, query).await
+}
+
+/// The masters that may use a namespace, by id.
+pub async fn list_by_namespace(db: &impl Executor, namespace: &str) -> Result<Vec<Master>, StoreError> {
+    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace))).await
+}
+
+/// How many masters there are, of one state or of all.
+pub async fn count(db: &impl Executor, status: Option<RecordStatus>) -> Result<u64, StoreError> {
+    let condition = Condition::all().add_option(status.map(|status| entity::Column::Status.eq(status.store())));
+    count_of(db, condition).await
+}

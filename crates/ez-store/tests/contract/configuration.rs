@@ -1,0 +1,244 @@
+//! Records of configuration: every field comes back, changes stand, what is deleted is gone.
+
+use ez_contract::TokenDigest;
+use ez_contract::provider::{Protocol, ProviderType};
+use ez_contract::selector::SelectorType;
+use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
+use ez_store::api_keys::RequestCounts;
+use ez_store::child_keys::KeyUsage;
+use ez_store::{IssuedBy, QuotaReset, StoreError};
+use ez_store::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+
+use crate::fixture::{
+    Fixture, at, new_api_key, new_binding, new_child_key, new_master, new_namespace, new_provider_group, texts,
+};
+
+pub(crate) async fn masters_live_and_die(db: Fixture) {
+    let mut master = db.master("acme").await;
+    let new = new_master("acme");
+    assert_eq!((master.created_at, master.updated_at), (at(0), at(0)));
+    assert_eq!((&master.name, &master.namespaces, master.status), (&new.name, &new.namespaces, new.status));
+    assert_eq!((master.rpm, master.rpd, master.tpd), (Some(600), None, new.tpd));
+    assert_eq!(master.monthly_budget.as_deref(), Some("250.00"));
+    assert_eq!(masters::get(&db.store, master.id).await.unwrap().as_ref(), Some(&master));
+
+    master.name = "acme corp".to_owned();
+    master.key_digest = None;
+    master.namespaces = Vec::new();
+    master.epoch = 2;
+    master.status = RecordStatus::Suspended;
+    master.rpm = None;
+    master.updated_at = at(9);
+    assert!(db.commit(async |tx| masters::update(tx, &master).await).await);
+    assert_eq!(masters::get(&db.store, master.id).await.unwrap().as_ref(), Some(&master));
+    assert_eq!(masters::get_by_name(&db.store, "acme corp").await.unwrap().as_ref(), Some(&master));
+    assert_eq!(masters::get_by_name(&db.store, "acme").await.unwrap(), None);
+    assert_eq!(masters::get_by_digest(&db.store, &TokenDigest::of("acme")).await.unwrap(), None);
+    assert_eq!(masters::list_without_digest(&db.store, 100).await.unwrap(), [master.clone()]);
+    let other = db.master("other").await;
+    assert_eq!(masters::get_by_digest(&db.store, &TokenDigest::of("other")).await.unwrap(), Some(other));
+    assert_eq!(masters::count(&db.store, Some(RecordStatus::Active)).await.unwrap(), 1);
+    assert_eq!(masters::count(&db.store, None).await.unwrap(), 2);
+
+    assert!(db.commit(async |tx| masters::delete(tx, master.id).await).await);
+    assert!(!db.commit(async |tx| masters::delete(tx, master.id).await).await);
+    assert!(!db.commit(async |tx| masters::update(tx, &master).await).await);
+    assert_eq!(masters::get(&db.store, master.id).await.unwrap(), None);
+}
+
+pub(crate) async fn child_keys_live_and_die(db: Fixture) {
+    let master = db.master("acme").await;
+    let mut key = db.child_key(master.id, "sk-1").await;
+    let new = new_child_key(master.id, "sk-1");
+    assert_eq!((&key.scopes, &key.model_limits, &key.allow_ips), (&new.scopes, &new.model_limits, &new.allow_ips));
+    assert_eq!((key.issued_by, key.quota_reset, key.expires_at), (IssuedBy::Master, QuotaReset::Daily, Some(at(3600))));
+    assert_eq!((key.model_limits_enabled, key.quota_used), (true, 7));
+
+    key.token_digest = TokenDigest::of("sk-2");
+    key.previous_digest = Some(TokenDigest::of("sk-1"));
+    key.previous_expires_at = Some(at(5));
+    key.scopes = texts(&["*"]);
+    key.deny_ips = texts(&["::1"]);
+    key.model_limits_enabled = false;
+    key.status = KeyStatus::Exhausted;
+    key.issued_by = IssuedBy::Admin;
+    key.expires_at = None;
+    key.updated_at = at(1);
+    assert!(db.commit(async |tx| child_keys::update(tx, &key).await).await);
+    assert_eq!(child_keys::get(&db.store, key.id).await.unwrap().as_ref(), Some(&key));
+    for token in ["sk-1", "sk-2"] {
+        let found = child_keys::get_by_digest(&db.store, &TokenDigest::of(token)).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&key), "{token}");
+    }
+    assert_eq!(child_keys::get_of_master(&db.store, master.id, key.id).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(child_keys::get_of_master(&db.store, master.id + 1, key.id).await.unwrap(), None);
+    assert_eq!(child_keys::list_by_master(&db.store, master.id).await.unwrap(), [key.clone()]);
+    assert_eq!(child_keys::count_by_master(&db.store, master.id).await.unwrap(), 1);
+    assert_eq!(child_keys::count(&db.store, Some(KeyStatus::Active)).await.unwrap(), 0);
+
+    assert!(db.commit(async |tx| child_keys::delete(tx, key.id).await).await);
+    assert_eq!(child_keys::count_by_master(&db.store, master.id).await.unwrap(), 0);
+}
+
+pub(crate) async fn child_keys_count_their_use(db: Fixture) {
+    let master = db.master("acme").await;
+    let mut key = db.child_key(master.id, "sk-1").await;
+    let usage = |second| KeyUsage { requests: 2, tokens: 30, last_used_at: at(second) };
+    assert!(db.commit(async |tx| child_keys::add_usage(tx, key.id, &usage(20)).await).await);
+    assert!(db.commit(async |tx| child_keys::add_usage(tx, key.id, &usage(10)).await).await);
+    assert!(!db.commit(async |tx| child_keys::add_usage(tx, key.id + 1, &usage(10)).await).await);
+
+    // An edit of the record as it was read before does not undo the counting.
+    key.name = "renamed".to_owned();
+    assert!(db.commit(async |tx| child_keys::update(tx, &key).await).await);
+    let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
+    assert_eq!((counted.quota_used, counted.used_tokens, counted.request_count), (67, 60, 4));
+    assert_eq!((counted.last_used_at, counted.updated_at), (Some(at(20)), at(0)));
+
+    assert!(db.commit(async |tx| child_keys::reset_quota(tx, key.id).await).await);
+    let reset = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
+    assert_eq!((reset.quota_used, reset.used_tokens), (0, 60));
+}
+
+pub(crate) async fn child_keys_come_due(db: Fixture) {
+    let master = db.master("acme").await;
+    let key = db.child_key(master.id, "sk-1").await;
+    let mut endless = new_child_key(master.id, "sk-2");
+    (endless.expires_at, endless.quota_reset_at) = (None, None);
+    db.commit(async |tx| child_keys::create(tx, &endless).await).await;
+    let mut dead = new_child_key(master.id, "sk-3");
+    (dead.status, dead.quota_reset_at) = (KeyStatus::Expired, None);
+    db.commit(async |tx| child_keys::create(tx, &dead).await).await;
+
+    assert_eq!(child_keys::list_expired(&db.store, at(3599), 10).await.unwrap(), []);
+    assert_eq!(child_keys::list_expired(&db.store, at(3600), 10).await.unwrap(), std::slice::from_ref(&key));
+    assert_eq!(child_keys::list_quota_due(&db.store, at(59), 10).await.unwrap(), []);
+    assert_eq!(child_keys::list_quota_due(&db.store, at(60), 10).await.unwrap(), [key]);
+}
+
+pub(crate) async fn namespaces_live_and_die(db: Fixture) {
+    let default = namespaces::get_by_name(&db.store, namespaces::DEFAULT_NAMESPACE).await.unwrap().unwrap();
+    assert_eq!(default.status, RecordStatus::Active);
+    assert!(default.created_at > at(0), "made by a clock: {}", default.created_at);
+
+    let mut namespace = db.commit(async |tx| namespaces::create(tx, &new_namespace("team")).await).await;
+    namespace.description = String::new();
+    namespace.status = RecordStatus::Suspended;
+    assert!(db.commit(async |tx| namespaces::update(tx, &namespace).await).await);
+    assert_eq!(namespaces::get(&db.store, namespace.id).await.unwrap().as_ref(), Some(&namespace));
+    let known = namespaces::list_by_names(&db.store, &texts(&["team", "default", "nowhere"])).await.unwrap();
+    assert_eq!(known, [default, namespace.clone()]);
+    assert_eq!(namespaces::list_by_names(&db.store, &[]).await.unwrap(), []);
+    assert!(db.commit(async |tx| namespaces::delete(tx, namespace.id).await).await);
+    assert_eq!(namespaces::get_by_name(&db.store, "team").await.unwrap(), None);
+}
+
+pub(crate) async fn provider_groups_live_and_die(db: Fixture) {
+    let mut group = db.provider_group("pg1").await;
+    let new = new_provider_group("pg1");
+    assert_eq!(
+        (&group.protocols, &group.models, group.provider_type),
+        (&new.protocols, &new.models, new.provider_type)
+    );
+    group.provider_type = ProviderType::Azure;
+    group.protocols = vec![Protocol::OpenaiResponses];
+    group.api_version = None;
+    group.models = texts(&["a", "b"]);
+    assert!(db.commit(async |tx| provider_groups::update(tx, &group).await).await);
+    assert_eq!(provider_groups::get_by_name(&db.store, "pg1").await.unwrap().as_ref(), Some(&group));
+
+    let counts = RequestCounts { successes: 5, failures: 2, last_used_at: at(3) };
+    assert!(db.commit(async |tx| provider_groups::add_requests(tx, group.id, &counts).await).await);
+    let counted = provider_groups::get(&db.store, group.id).await.unwrap().unwrap();
+    assert_eq!((counted.total_requests, counted.success_requests, counted.failure_requests), (7, 5, 2));
+    assert_eq!(counted.last_used_at, Some(at(3)));
+    assert!(db.commit(async |tx| provider_groups::delete(tx, group.id).await).await);
+    assert_eq!(provider_groups::list_all(&db.store).await.unwrap(), []);
+}
+
+pub(crate) async fn api_keys_live_and_die(db: Fixture) {
+    let group = db.provider_group("pg1").await;
+    let new = new_api_key(group.id, "first");
+    let mut key = db.commit(async |tx| api_keys::create(tx, &new).await).await;
+    assert_eq!((key.uuid, &key.api_key, key.weight, key.auto_ban), (new.uuid, &new.api_key, 3, true));
+    key.api_key = None;
+    key.refresh_token = Some("enc:v1:CCCC".to_owned());
+    key.status = ApiKeyStatus::AutoDisabled;
+    key.auto_ban = false;
+    key.ban_reason = Some("401 from upstream".to_owned());
+    key.ban_until = Some(at(30));
+    assert!(db.commit(async |tx| api_keys::update(tx, &key).await).await);
+    assert_eq!(api_keys::get(&db.store, key.id).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(api_keys::list_by_group(&db.store, group.id).await.unwrap(), [key.clone()]);
+    assert_eq!(api_keys::list_by_group(&db.store, group.id + 1).await.unwrap(), []);
+
+    let counts = |second| RequestCounts { successes: 1, failures: 1, last_used_at: at(second) };
+    assert!(db.commit(async |tx| api_keys::add_requests(tx, key.id, &counts(8)).await).await);
+    assert!(db.commit(async |tx| api_keys::add_requests(tx, key.id, &counts(4)).await).await);
+    assert!(db.commit(async |tx| api_keys::update(tx, &key).await).await);
+    let counted = api_keys::get(&db.store, key.id).await.unwrap().unwrap();
+    assert_eq!((counted.total_requests, counted.success_requests, counted.failure_requests), (4, 2, 2));
+    assert_eq!(counted.last_used_at, Some(at(8)));
+    assert!(db.commit(async |tx| api_keys::delete(tx, key.id).await).await);
+    assert_eq!(api_keys::count(&db.store, None).await.unwrap(), 0);
+}
+
+pub(crate) async fn api_keys_come_due(db: Fixture) {
+    let group = db.provider_group("pg1").await;
+    db.api_key(group.id, "a plain secret").await;
+    let mut oauth = new_api_key(group.id, "oauth");
+    oauth.refresh_token = Some("enc:v1:CCCC".to_owned());
+    oauth.ban_until = Some(at(30));
+    let oauth = db.commit(async |tx| api_keys::create(tx, &oauth).await).await;
+
+    assert_eq!(api_keys::list_refresh_due(&db.store, at(59), 10).await.unwrap(), []);
+    assert_eq!(api_keys::list_refresh_due(&db.store, at(60), 10).await.unwrap(), std::slice::from_ref(&oauth));
+    assert_eq!(api_keys::list_ban_ended(&db.store, at(29), 10).await.unwrap(), []);
+    assert_eq!(api_keys::list_ban_ended(&db.store, at(30), 10).await.unwrap(), [oauth]);
+}
+
+pub(crate) async fn bindings_live_and_die(db: Fixture) {
+    let group = db.provider_group("pg1").await;
+    let new = new_binding("default", "gpt-4.1", group.id);
+    let mut binding = db.commit(async |tx| bindings::create(tx, &new).await).await;
+    assert_eq!((binding.priority, binding.selector_type), (-5, SelectorType::NormalizeExact));
+    binding.selector_type = SelectorType::Regex;
+    binding.selector_value = "^gpt".to_owned();
+    binding.priority = i32::MAX;
+    assert!(db.commit(async |tx| bindings::update(tx, &binding).await).await);
+    assert_eq!(bindings::get(&db.store, binding.id).await.unwrap().as_ref(), Some(&binding));
+    assert_eq!(bindings::list_by_model(&db.store, "default", "gpt-4.1").await.unwrap(), [binding.clone()]);
+    assert_eq!(bindings::list_by_model(&db.store, "default", "gpt-4").await.unwrap(), []);
+    assert_eq!(bindings::list_by_namespace(&db.store, "default").await.unwrap(), [binding.clone()]);
+    assert_eq!(bindings::list_by_public_model(&db.store, "gpt-4.1").await.unwrap(), [binding.clone()]);
+    assert_eq!(bindings::list_by_group(&db.store, group.id).await.unwrap(), [binding.clone()]);
+    assert!(db.commit(async |tx| bindings::delete(tx, binding.id).await).await);
+    assert_eq!(bindings::list_by_group(&db.store, group.id).await.unwrap(), []);
+}
+
+pub(crate) async fn counts_hold_at_the_edges(db: Fixture) {
+    let mut new = new_master("edge");
+    new.tpd = Some(u64::MAX);
+    new.max_concurrency = Some(u32::MAX);
+    let master = db.commit(async |tx| masters::create(tx, &new).await).await;
+    assert_eq!(master.tpd, Some(i64::MAX as u64), "kept as the highest that the database holds");
+    assert_eq!(master.max_concurrency, Some(u32::MAX));
+}
+
+pub(crate) async fn a_damaged_value_names_its_place(db: Fixture) {
+    let id = db.master("acme").await.id;
+    for (damage, expected) in [
+        ("UPDATE masters SET status = 'gone'", "status"),
+        ("UPDATE masters SET status = 'active', namespaces = '{\"a\": 1}'", "namespaces"),
+        ("UPDATE masters SET namespaces = '[]', key_digest = 'abc'", "key_digest"),
+        ("UPDATE masters SET key_digest = NULL, global_qps = -1", "global_qps"),
+    ] {
+        db.sql(damage).await;
+        match masters::get(&db.store, id).await {
+            Err(StoreError::Corrupt { table: "masters", column, id: row, .. }) => {
+                assert_eq!((column.as_str(), row), (expected, id.to_string()));
+            }
+            other => panic!("{damage}: {other:?}"),
+        }
+    }
+}

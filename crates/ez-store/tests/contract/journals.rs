@@ -1,0 +1,119 @@
+//! Outbox, audit and settings.
+
+use ez_store::audit::NewAuditEntry;
+use ez_store::outbox::NewOutboxEntry;
+use ez_store::{ActorKind, RecordKind};
+use ez_store::{audit, masters, outbox, settings};
+use serde_json::json;
+
+use crate::fixture::{Fixture, at, new_master};
+
+fn change(record_id: i64, second: i64) -> NewOutboxEntry {
+    NewOutboxEntry { kind: RecordKind::Key, record_id, detail: Some("digest".to_owned()), created_at: at(second) }
+}
+
+fn entry(record_id: i64) -> NewAuditEntry {
+    NewAuditEntry {
+        created_at: at(record_id),
+        actor_kind: ActorKind::Master,
+        actor_id: Some(2),
+        action: "update".to_owned(),
+        record_kind: RecordKind::ApiKey,
+        record_id: Some(record_id),
+        before: Some(json!({"weight": 1, "secret": "***"})),
+        after: None,
+        request_id: Some("req-1".to_owned()),
+        client_ip: Some("10.0.0.1".to_owned()),
+    }
+}
+
+pub(crate) async fn outbox_entries_wait_fail_and_go(db: Fixture) {
+    assert_eq!(outbox::oldest_at(&db.store).await.unwrap(), None);
+    db.commit(async |tx| {
+        outbox::append(tx, &change(1, 0)).await?;
+        outbox::append(tx, &change(2, 0)).await?;
+        outbox::append(tx, &change(3, 50)).await
+    })
+    .await;
+    let due = outbox::list_due(&db.store, at(0), 10).await.unwrap();
+    assert_eq!(due.iter().map(|entry| entry.record_id).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!((due[0].kind, due[0].detail.as_deref(), due[0].attempts), (RecordKind::Key, Some("digest"), 0));
+    assert_eq!(outbox::list_due(&db.store, at(50), 1).await.unwrap().len(), 1);
+    assert_eq!(outbox::depth(&db.store).await.unwrap(), 3);
+    assert_eq!(outbox::oldest_at(&db.store).await.unwrap(), Some(at(0)));
+
+    let ids: Vec<i64> = due.iter().map(|entry| entry.id).collect();
+    for _ in 0..2 {
+        let noted = db.commit(async |tx| outbox::record_failure(tx, &ids[..1], "no route", at(5)).await).await;
+        assert_eq!(noted, 1);
+    }
+    let due = outbox::list_due(&db.store, at(4), 10).await.unwrap();
+    assert_eq!(due.iter().map(|entry| entry.record_id).collect::<Vec<_>>(), [2]);
+    let retried = outbox::list_due(&db.store, at(5), 10).await.unwrap();
+    assert_eq!((retried[0].record_id, retried[0].attempts), (1, 2));
+    assert_eq!((retried[0].last_error.as_deref(), retried[0].next_attempt_at), (Some("no route"), at(5)));
+
+    assert_eq!(db.commit(async |tx| outbox::delete(tx, &ids).await).await, 2);
+    assert_eq!(db.commit(async |tx| outbox::delete(tx, &ids).await).await, 0);
+    assert_eq!(db.commit(async |tx| outbox::delete(tx, &[]).await).await, 0);
+    assert_eq!(outbox::depth(&db.store).await.unwrap(), 1);
+}
+
+pub(crate) async fn audit_is_read_newest_first(db: Fixture) {
+    for record_id in 1..=5 {
+        db.commit(async |tx| audit::append(tx, &entry(record_id)).await).await;
+    }
+    let newest = audit::list(&db.store, None, 2).await.unwrap();
+    assert_eq!(newest[0].entry, entry(5));
+    assert_eq!(newest[1].entry, entry(4));
+    let rest = audit::list(&db.store, Some(newest[1].id), 100).await.unwrap();
+    assert_eq!(rest.iter().map(|found| found.entry.record_id).collect::<Vec<_>>(), [Some(3), Some(2), Some(1)]);
+}
+
+pub(crate) async fn settings_are_put_and_replaced(db: Fixture) {
+    assert_eq!(settings::get(&db.store, "jwt_secret").await.unwrap(), None);
+    db.commit(async |tx| settings::put(tx, "jwt_secret", "one").await).await;
+    db.commit(async |tx| settings::put(tx, "jwt_secret", "two").await).await;
+    assert_eq!(settings::get(&db.store, "jwt_secret").await.unwrap().as_deref(), Some("two"));
+    let stands = db.commit(async |tx| settings::put_if_absent(tx, "jwt_secret", "three").await).await;
+    assert_eq!(stands, "two");
+}
+
+pub(crate) async fn the_first_setting_stands_for_all(db: Fixture) {
+    let callers = (0..8).map(|caller| {
+        let store = db.store.clone();
+        tokio::spawn(async move {
+            let tx = store.begin().await.unwrap();
+            let stands = settings::put_if_absent(&tx, "admin_token", &format!("of {caller}")).await.unwrap();
+            tx.commit().await.unwrap();
+            stands
+        })
+    });
+    let mut answers = Vec::new();
+    for caller in callers.collect::<Vec<_>>() {
+        answers.push(caller.await.unwrap());
+    }
+    let stands = settings::get(&db.store, "admin_token").await.unwrap().unwrap();
+    assert!(answers.iter().all(|answer| *answer == stands), "{answers:?}");
+}
+
+pub(crate) async fn what_is_rolled_back_leaves_nothing(db: Fixture) {
+    for explicitly in [true, false] {
+        let tx = db.store.begin().await.unwrap();
+        let master = masters::create(&tx, &new_master("acme")).await.unwrap();
+        outbox::append(&tx, &change(master.id, 0)).await.unwrap();
+        audit::append(&tx, &entry(master.id)).await.unwrap();
+        settings::put(&tx, "a", "b").await.unwrap();
+        assert_eq!(masters::get(&tx, master.id).await.unwrap().as_ref(), Some(&master), "its own change shows");
+        if explicitly {
+            tx.rollback().await.unwrap();
+        } else {
+            drop(tx);
+        }
+        assert_eq!(masters::list_all(&db.store).await.unwrap(), []);
+        assert_eq!(outbox::depth(&db.store).await.unwrap(), 0);
+        assert_eq!(audit::list(&db.store, None, 10).await.unwrap(), []);
+        assert_eq!(settings::get(&db.store, "a").await.unwrap(), None);
+    }
+    db.master("acme").await;
+}

@@ -1,0 +1,85 @@
+//! What the store promises, written once and run on both databases.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tasks here stand for processes, and are awaited")]
+
+mod configuration;
+mod conflicts;
+mod connection;
+mod fixture;
+mod journals;
+mod lists;
+mod logs;
+
+/// Runs every test on SQLite and on PostgreSQL; the module in its name says which.
+macro_rules! on_both_databases {
+    ($($subject:ident { $($test:ident,)+ })+) => {
+        mod sqlite { $( mod $subject { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                crate::$subject::$test(crate::fixture::Fixture::sqlite().await).await;
+            }
+        )+ } )+ }
+
+        mod postgres { $( mod $subject { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                crate::$subject::$test(crate::fixture::Fixture::postgres().await).await;
+            }
+        )+ } )+ }
+    };
+}
+
+on_both_databases! {
+    configuration {
+        masters_live_and_die,
+        child_keys_live_and_die,
+        child_keys_count_their_use,
+        child_keys_come_due,
+        namespaces_live_and_die,
+        provider_groups_live_and_die,
+        api_keys_live_and_die,
+        api_keys_come_due,
+        bindings_live_and_die,
+        counts_hold_at_the_edges,
+        a_damaged_value_names_its_place,
+    }
+    conflicts {
+        duplicates_name_the_fields_of_the_rule,
+        missing_references_name_the_field,
+        rows_in_use_name_who_refers_to_them,
+        renaming_a_namespace_takes_its_bindings_along,
+    }
+    lists {
+        pages_add_up_in_either_order,
+        filters_narrow_the_list,
+        search_ignores_case_and_takes_wildcards_literally,
+        a_namespace_is_found_among_others_by_its_whole_name,
+        a_whole_table_can_be_walked,
+    }
+    journals {
+        outbox_entries_wait_fail_and_go,
+        audit_is_read_newest_first,
+        settings_are_put_and_replaced,
+        the_first_setting_stands_for_all,
+        what_is_rolled_back_leaves_nothing,
+    }
+    logs {
+        every_field_comes_back,
+        ingestion_is_idempotent,
+        overlapping_batches_at_once_count_each_record_once,
+        a_nul_in_a_text_does_not_block_its_batch,
+        paging_through_equal_times_neither_skips_nor_repeats,
+        filters_narrow_the_logs,
+    }
+    connection {
+        concurrent_writers_all_get_through,
+        locked_reads_lose_no_update,
+        readers_see_only_what_is_committed,
+        a_cancelled_caller_leaves_nothing_behind,
+        migrating_again_changes_nothing,
+        migrating_at_once_is_safe,
+        commits_survive_reopening,
+        a_closed_store_is_unavailable,
+    }
+}

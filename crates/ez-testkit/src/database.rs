@@ -1,0 +1,77 @@
+//! Empty databases for tests, one per test, gone when it ends. They hand out URLs and know no schema.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the server's address comes from the environment, and a drop cannot wait except in a thread"
+)]
+
+use std::str::FromStr;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// An empty database. Dropping it removes it; close what is connected to it first.
+#[derive(Debug)]
+pub struct TestDatabase {
+    url: String,
+    _owned: Owned,
+}
+
+/// What goes with the fixture.
+#[derive(Debug)]
+enum Owned {
+    Directory(#[allow(dead_code, reason = "held for its drop")] TempDir),
+    Database { server_url: String, name: String },
+}
+
+impl TestDatabase {
+    /// A SQLite file in a directory of its own; the file is created by whoever connects first.
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let url = format!("sqlite://{}?mode=rwc", directory.path().join("ez-api.db").display());
+        Self { url, _owned: Owned::Directory(directory) }
+    }
+
+    /// A new database on the throw-away PostgreSQL server that `EZ_TEST_POSTGRES_URL` names (a superuser's URL).
+    ///
+    /// Panics where that is unset: a test that needs a server is never skipped.
+    pub async fn postgres() -> Self {
+        let Ok(server_url) = std::env::var("EZ_TEST_POSTGRES_URL") else {
+            panic!(
+                "EZ_TEST_POSTGRES_URL is not set: run the tests through `make test`, which starts throw-away servers"
+            );
+        };
+        let server = PgConnectOptions::from_str(&server_url).expect("EZ_TEST_POSTGRES_URL is a PostgreSQL URL");
+        let name = format!("ez_test_{}", Uuid::new_v4().simple());
+        execute(&server_url, format!("CREATE DATABASE {name}")).await.expect("the test database can be created");
+        let url = server.database(&name).to_url_lossy().to_string();
+        Self { url, _owned: Owned::Database { server_url, name } }
+    }
+
+    /// What to connect to: `sqlite://…?mode=rwc` or `postgres://…`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let Self::Database { server_url, name } = self else { return };
+        let (server_url, statement) = (server_url.clone(), format!("DROP DATABASE {name} WITH (FORCE)"));
+        // In a thread, because a drop inside of a runtime cannot wait for another one. A failure only leaves a database
+        // behind on a server that is thrown away.
+        let removal = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(execute(&server_url, statement)))
+        });
+        let _ = removal.join();
+    }
+}
+
+async fn execute(server_url: &str, statement: String) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect(server_url).await?;
+    connection.execute(AssertSqlSafe(statement)).await?;
+    connection.close().await
+}
