@@ -1,6 +1,7 @@
 //! A gateway in the test's own process, between a simulated upstream and a control link that keeps what it gets.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ez_gateway::config::{GatewayConfig, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::UsageLog;
-use ez_gateway::{ControlLink, Gateway, GatewayParts, GatewayStops, IngestReport, listener};
+use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, IngestReport, listener};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -48,12 +49,25 @@ pub(crate) struct TestGateway {
 
 /// A control plane that keeps every record it is given.
 #[derive(Default)]
-pub(crate) struct RecordingLink(Mutex<Vec<UsageRecord>>);
+pub(crate) struct RecordingLink {
+    taken: Mutex<Vec<UsageRecord>>,
+    is_away: AtomicBool,
+}
+
+impl RecordingLink {
+    /// Takes nothing, like a control plane that is down, until told otherwise.
+    pub(crate) fn set_away(&self, is_away: bool) {
+        self.is_away.store(is_away, Ordering::SeqCst);
+    }
+}
 
 impl ControlLink for RecordingLink {
     fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
-            self.0.lock().unwrap().extend_from_slice(records);
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("away".into()));
+            }
+            self.taken.lock().unwrap().extend_from_slice(records);
             Ok(IngestReport { accepted: records.len() as u64, ..IngestReport::default() })
         })
     }
@@ -169,8 +183,7 @@ impl TestGateway {
         self.stops.shipping.cancel();
         self.tasks.close();
         tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.expect("background work ends");
-        let records = self.records.0.lock().unwrap().clone();
-        records
+        self.records.taken.lock().unwrap().clone()
     }
 
     /// The only record of a test with one call.

@@ -123,6 +123,16 @@ pub(crate) async fn a_large_publication_asks_for_a_full_read(backend: Backend) {
     assert_eq!(state.read_changes(before).await.unwrap(), SnapshotDelta::TooOld);
 }
 
+pub(crate) async fn many_small_publications_are_followed(backend: Backend) {
+    let state = &backend.state;
+    let first = sample::publish(state, [sample::feature("one", true)]).await;
+    for round in 0..600 {
+        sample::publish(state, [sample::master(round % 300, round)]).await;
+    }
+    assert_eq!(changes_since(state, first).await.len(), 300);
+    assert_eq!(changes_since(state, first + 350).await.len(), 250);
+}
+
 pub(crate) async fn a_version_that_is_gone_or_unknown_is_too_old(backend: Backend) {
     let state = &backend.state;
     let forgotten = sample::publish(state, [sample::feature("one", true)]).await;
