@@ -1,1 +1,22 @@
-//! The control plane over HTTP: one route table, DTOs, extractors, problem+json, OpenAPI for public, master, admin and internal APIs.
+//! The control plane over HTTP: one route table, DTOs, extractors, problem+json, OpenAPI for public, master, admin and
+//! internal APIs.
+//!
+//! A request passes [`edge`](crate::edge), an extractor that tells who asks, one that turns its body into a DTO, and a
+//! handler that calls a rule of `ez-control`; an error of any of them becomes a [`problem`](crate::problem).
+
+mod edge;
+mod extract;
+mod listing;
+mod openapi;
+mod patch;
+mod problem;
+mod router;
+mod routes;
+mod secret_text;
+mod state;
+mod timestamp;
+mod words;
+
+pub use openapi::openapi_json;
+pub use router::{public_router, router};
+pub use state::{ApiState, BuildInfo, ProcessInfo, Readiness};

@@ -118,17 +118,6 @@ impl Listing {
     }
 }
 
-impl<T> StretchResponse<T> {
-    /// Of up to `limit + 1` records: one more than wanted tells whether there is a next stretch.
-    pub(crate) fn new(mut items: Vec<T>, limit: u64, cursor_after: impl FnOnce(&T) -> String) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let has_more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = items.last().filter(|_| has_more).map(cursor_after);
-        Self { items, next_cursor }
-    }
-}
-
 impl<'de> Deserialize<'de> for SortParameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -224,13 +213,5 @@ mod tests {
             assert!(decode_log_cursor(forged).is_err(), "{forged}");
             assert!(decode_id_cursor(forged).is_err(), "{forged}");
         }
-    }
-
-    #[test]
-    fn the_next_cursor_appears_only_where_more_follows() {
-        let stretch = |count: i64| StretchResponse::new((0..count).collect(), 2, |last: &i64| last.to_string());
-        assert_eq!(stretch(2).next_cursor, None);
-        assert_eq!(stretch(3).next_cursor.as_deref(), Some("1"));
-        assert_eq!(stretch(3).items, [0, 1]);
     }
 }

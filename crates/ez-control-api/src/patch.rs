@@ -15,12 +15,23 @@ pub(crate) enum Patch<T> {
 }
 
 impl<T> Patch<T> {
-    /// As the rules take it: `None` leaves the field alone, `Some(None)` clears it.
-    pub(crate) fn into_change<U>(self, convert: impl FnOnce(T) -> U) -> Option<Option<U>> {
+    /// Converts the value, where there is one.
+    pub(crate) fn map<U>(self, convert: impl FnOnce(T) -> U) -> Patch<U> {
         match self {
-            Self::Absent => None,
-            Self::Clear => Some(None),
-            Self::Set(value) => Some(Some(convert(value))),
+            Self::Absent => Patch::Absent,
+            Self::Clear => Patch::Clear,
+            Self::Set(value) => Patch::Set(convert(value)),
+        }
+    }
+}
+
+/// As the rules take it: `None` leaves the field alone, `Some(None)` clears it.
+impl<T> From<Patch<T>> for Option<Option<T>> {
+    fn from(patch: Patch<T>) -> Self {
+        match patch {
+            Patch::Absent => None,
+            Patch::Clear => Some(None),
+            Patch::Set(value) => Some(Some(value)),
         }
     }
 }

@@ -44,6 +44,8 @@ word_schemas! {
     ActorKind = ez_store::ActorKind;
     /// Who issued a child key.
     IssuedBy = ez_store::IssuedBy;
+    /// Kind of an entry in the snapshot.
+    SnapshotKind = ez_contract::snapshot::SnapshotKind;
     /// Kind of a record.
     RecordKind = ez_store::RecordKind;
 }

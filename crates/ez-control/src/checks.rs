@@ -1,5 +1,8 @@
 //! Rules on single fields that several records share.
 
+use std::collections::HashSet;
+use std::hash::Hash;
+
 use crate::error::Faults;
 
 /// Characters of a name, a label or a model id.
@@ -13,20 +16,15 @@ const MAX_LIST: usize = 5000;
 
 /// A name, label or model id that must be there.
 pub(crate) fn required_text(faults: &mut Faults, pointer: &str, text: &str) {
-    if text.is_empty() {
-        faults.add(pointer, "must not be empty");
+    if let Some(fault) = required_text_fault(text) {
+        faults.add(pointer, fault);
     }
-    optional_text(faults, pointer, text);
 }
 
 /// A name or label that may be empty.
 pub(crate) fn optional_text(faults: &mut Faults, pointer: &str, text: &str) {
-    if text.chars().count() > MAX_TEXT_CHARS {
-        faults.add(pointer, format!("must have at most {MAX_TEXT_CHARS} characters"));
-    } else if text.chars().any(char::is_control) {
-        faults.add(pointer, "must not hold control characters");
-    } else if text.trim() != text {
-        faults.add(pointer, "must not begin or end with white space");
+    if let Some(fault) = text_fault(text) {
+        faults.add(pointer, fault);
     }
 }
 
@@ -37,34 +35,42 @@ pub(crate) fn description(faults: &mut Faults, pointer: &str, text: &str) {
     }
 }
 
-/// A list whose entries each pass `check`, which says what is wrong with one.
-pub(crate) fn each(faults: &mut Faults, pointer: &str, texts: &[String], check: impl Fn(&str) -> Result<(), String>) {
+/// A list whose entries each pass `fault`, which says what is wrong with one.
+pub(crate) fn each(faults: &mut Faults, pointer: &str, texts: &[String], fault: impl Fn(&str) -> Option<String>) {
     if texts.len() > MAX_LIST {
         faults.add(pointer, format!("must have at most {MAX_LIST} entries"));
         return;
     }
     for (place, text) in texts.iter().enumerate() {
-        if let Err(message) = check(text) {
-            faults.add(format!("{pointer}/{place}"), message);
+        if let Some(fault) = fault(text) {
+            faults.add(format!("{pointer}/{place}"), fault);
         }
     }
 }
 
 /// A list of names or model ids.
 pub(crate) fn each_text(faults: &mut Faults, pointer: &str, texts: &[String]) {
-    each(faults, pointer, texts, |text| {
-        let mut own = Faults::default();
-        required_text(&mut own, "", text);
-        own.first_message().map_or(Ok(()), Err)
-    });
+    each(faults, pointer, texts, required_text_fault);
 }
 
 /// The same values in their order, each once.
-pub(crate) fn deduplicated<T: PartialEq>(values: Vec<T>) -> Vec<T> {
-    values.into_iter().fold(Vec::new(), |mut kept, value| {
-        if !kept.contains(&value) {
-            kept.push(value);
-        }
-        kept
-    })
+pub(crate) fn deduplicated<T: Clone + Eq + Hash>(values: Vec<T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    values.into_iter().filter(|value| seen.insert(value.clone())).collect()
+}
+
+fn required_text_fault(text: &str) -> Option<String> {
+    if text.is_empty() { Some("must not be empty".to_owned()) } else { text_fault(text) }
+}
+
+fn text_fault(text: &str) -> Option<String> {
+    if text.chars().count() > MAX_TEXT_CHARS {
+        Some(format!("must have at most {MAX_TEXT_CHARS} characters"))
+    } else if text.chars().any(char::is_control) {
+        Some("must not hold control characters".to_owned())
+    } else if text.trim() != text {
+        Some("must not begin or end with white space".to_owned())
+    } else {
+        None
+    }
 }

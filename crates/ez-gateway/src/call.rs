@@ -26,7 +26,7 @@ use crate::settle::Account;
 use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay};
 
 /// The body of every answer. Failures are told inside it, so it never fails itself.
-pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Answers one request.
 pub(crate) async fn answer(

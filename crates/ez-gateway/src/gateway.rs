@@ -1,11 +1,15 @@
 //! The gateway as one object: what a call needs, and the background work that belongs to it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ez_contract::clock::Clock;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
 use crate::routing::SnapshotCell;
@@ -54,5 +58,10 @@ impl Gateway {
         tasks.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let transport = Transport::new(config.connect_timeout);
         Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })
+    }
+
+    /// Answers one request: what the gateway's listener serves.
+    pub async fn answer(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+        call::answer(self, peer, request).await
     }
 }

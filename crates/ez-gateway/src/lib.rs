@@ -24,6 +24,7 @@ pub mod listener;
 pub mod routing;
 pub mod usage_log;
 
+pub use call::AnswerBody;
 pub use config::GatewayConfig;
 pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestReport};
 pub use gateway::{Gateway, GatewayParts, GatewayStops};

@@ -1,33 +1,47 @@
-//! The gateway's listener: accepts connections, bounds their heads, and drains them at the end.
+//! The listener: accepts connections, bounds their heads, and drains them at the end.
 
-use std::io;
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-use crate::call;
-use crate::gateway::Gateway;
 
 /// Bound on the head of a request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept, which mostly means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves calls until `stop`, then lets those in flight end for at most `drain_timeout`; what runs longer is cut off.
-pub async fn serve(
-    listener: TcpListener,
-    gateway: Arc<Gateway>,
-    stop: CancellationToken,
-    cut_off: CancellationToken,
-    drain_timeout: Duration,
-) {
+/// When a listener ends.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Stop accepting.
+    pub stop: CancellationToken,
+    /// Set when what still runs is cut off: after `timeout`, or by someone in a hurry.
+    pub cut_off: CancellationToken,
+    /// How long requests in flight may take to end.
+    pub timeout: Duration,
+}
+
+/// Serves every request with `answer` until `drain.stop`, then lets those in flight end for at most `drain.timeout`;
+/// what runs longer is cut off.
+pub async fn serve<F, A, B>(listener: TcpListener, answer: F, drain: Drain)
+where
+    F: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).keep_alive(true);
     server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
@@ -36,7 +50,7 @@ pub async fn serve(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
+            () = drain.stop.cancelled() => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -46,18 +60,19 @@ pub async fn serve(
                 continue;
             }
         };
-        if let Err(e) = prepare(&stream) {
+        // Without this, small writes wait for acknowledgements (Nagle's algorithm) and streams stutter by 40 ms.
+        if let Err(e) = stream.set_nodelay(true) {
             tracing::debug!(error = %e, "connection gone before it was served");
             continue;
         }
-        let gateway = gateway.clone();
+        let answer = answer.clone();
         let service = service_fn(move |request| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, std::convert::Infallible>(call::answer(gateway, peer, request).await) }
+            let answering = answer(peer, request);
+            async move { Ok::<_, Infallible>(answering.await) }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
-        let cut_off = cut_off.clone();
+        let cut_off = drain.cut_off.clone();
         connections.spawn(async move {
             tokio::select! {
                 ended = connection => {
@@ -71,14 +86,13 @@ pub async fn serve(
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(drain_timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!(calls = connections.len(), "drain deadline passed; calls still running are cut off");
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = drain.cut_off.cancelled() => {}
+        () = tokio::time::sleep(drain.timeout) => {
+            tracing::warn!(connections = connections.len(), "drain deadline passed; what still runs is cut off");
+        }
     }
-    cut_off.cancel();
+    drain.cut_off.cancel();
     connections.wait().await;
-}
-
-/// Without this, small writes wait for acknowledgements (Nagle's algorithm) and streams stutter by 40 ms.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)
 }

@@ -101,7 +101,9 @@ impl ResolvedSettings {
     }
 
     fn read_environment(&mut self, environment: &BTreeMap<String, String>) {
-        for (name, value) in environment.iter().filter(|(name, _)| name.starts_with("EZ_") && !name.starts_with("EZ_TEST_")) {
+        for (name, value) in
+            environment.iter().filter(|(name, _)| name.starts_with("EZ_") && !name.starts_with("EZ_TEST_"))
+        {
             if let Some(setting) = Setting::lookup(name) {
                 // An empty variable is how compose files and shells say "not set".
                 if !value.is_empty() {
@@ -118,7 +120,9 @@ impl ResolvedSettings {
                     Ok(text) => self.put(setting, text.trim_end().to_owned(), Source::SecretFile(value.clone())),
                     Err(e) => self.faults.push(format!("{name} names `{value}`, which cannot be read: {e}")),
                 },
-                None => self.warnings.push(format!("{name} is set, but ez-api has no such setting: see docs/configuration.md")),
+                None => self
+                    .warnings
+                    .push(format!("{name} is set, but ez-api has no such setting: see docs/configuration.md")),
             }
         }
     }

@@ -5,5 +5,5 @@ mod layers;
 mod settings;
 mod value;
 
-pub(crate) use layers::{Layers, Overrides, resolve};
-pub(crate) use settings::{Role, Settings};
+pub(crate) use layers::{Layers, Overrides, ResolvedSettings, resolve};
+pub(crate) use settings::{Role, SETTINGS, Settings};

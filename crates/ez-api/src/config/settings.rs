@@ -46,15 +46,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
     secret("EZ_DATABASE_URL", "`postgres://…` or `sqlite://…`; default: an SQLite file in EZ_DATA_DIR"),
     secret("EZ_REDIS_URL", "`redis://…` or `rediss://…`; default: state within the process, for one process only"),
     plain("EZ_REDIS_PREFIX", "", "put before every Redis key"),
-    optional("EZ_CONTROL_URL", "where a gateway in a process of its own sends usage records, such as `http://control:8081`"),
+    optional(
+        "EZ_CONTROL_URL",
+        "where a gateway in a process of its own sends usage records, such as `http://control:8081`",
+    ),
     optional("EZ_NODE_ID", "name of this process among others; default: the host's name"),
     plain("EZ_DATA_DIR", "./data", "directory for the SQLite file, the generated secret key and the usage log"),
     plain("EZ_CONTROL_LISTEN", "127.0.0.1:8081", "address of the control plane's listener"),
     plain("EZ_GATEWAY_LISTEN", "0.0.0.0:8080", "address of the gateway's listener"),
     secret("EZ_ADMIN_TOKEN", "bearer token of administrators; default: made and printed once at the first start"),
-    secret("EZ_INTERNAL_TOKEN", "bearer token between gateways and control planes; without it `/internal/*` answers 401"),
+    secret(
+        "EZ_INTERNAL_TOKEN",
+        "bearer token between gateways and control planes; without it `/internal/*` answers 401",
+    ),
     secret("EZ_JWT_SECRET", "signs sign-in tokens; default: made and kept at the first start"),
-    secret("EZ_SECRET_KEY", "encrypts upstream credentials, 32 bytes in hex or base64; default: a file in EZ_DATA_DIR, for one process only"),
+    secret(
+        "EZ_SECRET_KEY",
+        "encrypts upstream credentials, 32 bytes in hex or base64; default: a file in EZ_DATA_DIR, for one process only",
+    ),
     secret("EZ_METRICS_TOKEN", "bearer token for `/metrics` besides the admin token"),
     plain("EZ_LOG_LEVEL", "info", "error, warn, info, debug, trace, or target=level pairs"),
     plain("EZ_LOG_FORMAT", "", "console or json; default: console on a terminal, else json"),
@@ -72,7 +81,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
     plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
     plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
-    plain("EZ_USAGE_LOG_MAX_BYTES", "1073741824", "usage records kept while the control plane is away; beyond it calls are refused"),
+    plain(
+        "EZ_USAGE_LOG_MAX_BYTES",
+        "1073741824",
+        "usage records kept while the control plane is away; beyond it calls are refused",
+    ),
     plain("EZ_TRUSTED_PROXIES", "", "addresses and ranges whose `x-forwarded-for` is believed, separated by commas"),
 ];
 
@@ -154,20 +167,29 @@ struct Reader {
 impl Reader {
     fn read(&mut self, role: Role) -> Option<Settings> {
         let data_dir = self.required("EZ_DATA_DIR", |text| Ok(PathBuf::from(text)));
-        let database_url = self.secret_checked("EZ_DATABASE_URL", |text| url_of_scheme(text, &["postgres", "postgresql", "sqlite"]));
+        let database_url =
+            self.secret_checked("EZ_DATABASE_URL", |text| url_of_scheme(text, &["postgres", "postgresql", "sqlite"]));
         let redis_url = self.secret_checked("EZ_REDIS_URL", |text| url_of_scheme(text, &["redis", "rediss"]));
         let secret_key = self.optional("EZ_SECRET_KEY", |text| {
-            SecretKey::parse(text).map_err(|_| "allowed is 32 bytes in hex (64 digits) or base64: `openssl rand -hex 32` makes one".to_owned())
+            SecretKey::parse(text).map_err(|_| {
+                "allowed is 32 bytes in hex (64 digits) or base64: `openssl rand -hex 32` makes one".to_owned()
+            })
         });
         let control_url = self.optional("EZ_CONTROL_URL", http_url);
         let internal_token = self.token("EZ_INTERNAL_TOKEN");
-        self.check_role(role, redis_url.is_some(), secret_key.is_some(), control_url.is_some() && internal_token.is_some());
+        self.check_role(
+            role,
+            redis_url.is_some(),
+            secret_key.is_some(),
+            control_url.is_some() && internal_token.is_some(),
+        );
         let log_format = self.optional("EZ_LOG_FORMAT", |text| match text {
             "console" => Ok(LogFormat::Console),
             "json" => Ok(LogFormat::Json),
             _ => Err("allowed is console or json".to_owned()),
         });
-        let log_level = self.required("EZ_LOG_LEVEL", |text| parse_filter(text).map(|_| text.to_owned()).map_err(|e| e.to_string()));
+        let log_level = self
+            .required("EZ_LOG_LEVEL", |text| parse_filter(text).map(|_| text.to_owned()).map_err(|e| e.to_string()));
         let control_listen = self.required("EZ_CONTROL_LISTEN", listen_address);
         let gateway_listen = self.required("EZ_GATEWAY_LISTEN", listen_address);
         let admin_token = self.token("EZ_ADMIN_TOKEN");
@@ -246,13 +268,20 @@ impl Reader {
         }
         let role = role.as_str();
         if !has_redis {
-            self.faults.push(format!("EZ_REDIS_URL is missing: `--role {role}` shares its state with other processes over Redis"));
+            self.faults.push(format!(
+                "EZ_REDIS_URL is missing: `--role {role}` shares its state with other processes over Redis"
+            ));
         }
         if !has_secret_key {
-            self.faults.push(format!("EZ_SECRET_KEY is missing: `--role {role}` must have the same key as every other process"));
+            self.faults.push(format!(
+                "EZ_SECRET_KEY is missing: `--role {role}` must have the same key as every other process"
+            ));
         }
         if role == Role::Gateway.as_str() && !has_control_link {
-            self.faults.push("EZ_CONTROL_URL and EZ_INTERNAL_TOKEN are needed: a gateway of its own sends usage records there".to_owned());
+            self.faults.push(
+                "EZ_CONTROL_URL and EZ_INTERNAL_TOKEN are needed: a gateway of its own sends usage records there"
+                    .to_owned(),
+            );
         }
     }
 
@@ -280,14 +309,22 @@ impl Reader {
         self.optional(name, parse)
     }
 
-    fn secret_checked(&mut self, name: &'static str, check: impl Fn(&str) -> Result<String, String>) -> Option<SecretString> {
+    fn secret_checked(
+        &mut self,
+        name: &'static str,
+        check: impl Fn(&str) -> Result<String, String>,
+    ) -> Option<SecretString> {
         self.optional(name, check).map(SecretString::from)
     }
 
     fn token(&mut self, name: &'static str) -> Option<SecretString> {
         self.secret_checked(name, |text| {
             let is_sound = text.len() >= MIN_TOKEN_CHARS && text.bytes().all(|byte| byte.is_ascii_graphic());
-            if is_sound { Ok(text.to_owned()) } else { Err(format!("allowed is {MIN_TOKEN_CHARS} or more visible ASCII characters")) }
+            if is_sound {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("allowed is {MIN_TOKEN_CHARS} or more visible ASCII characters"))
+            }
         })
     }
 
@@ -329,12 +366,24 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once_with_its_name_and_what_is_allowed() {
         let faults = settings(
-            &[("EZ_MAX_ATTEMPTS", "0"), ("EZ_IDLE_TIMEOUT", "soon"), ("EZ_SECRET_KEY", "canary"), ("EZ_LOG_LEVEL", "loud")],
+            &[
+                ("EZ_MAX_ATTEMPTS", "0"),
+                ("EZ_IDLE_TIMEOUT", "soon"),
+                ("EZ_SECRET_KEY", "canary"),
+                ("EZ_LOG_LEVEL", "loud"),
+            ],
             Role::All,
         )
         .unwrap_err();
         let text = faults.join("\n");
-        for expected in ["EZ_MAX_ATTEMPTS", "from 1 to 20", "EZ_IDLE_TIMEOUT", "500ms, 30s, 5m, 1h", "EZ_SECRET_KEY", "EZ_LOG_LEVEL"] {
+        for expected in [
+            "EZ_MAX_ATTEMPTS",
+            "from 1 to 20",
+            "EZ_IDLE_TIMEOUT",
+            "500ms, 30s, 5m, 1h",
+            "EZ_SECRET_KEY",
+            "EZ_LOG_LEVEL",
+        ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
         assert!(!text.contains("canary"), "{text}");
@@ -352,7 +401,8 @@ mod tests {
     fn unknown_names_are_warned_about_and_layers_override() {
         let resolved = resolve(Layers {
             config_file: Some("max_attempts = 5\nidle_timeout = \"1m\"\ntypo = 1".to_owned()),
-            environment: [("EZ_MAX_ATTEMPTS".to_owned(), "6".to_owned()), ("EZ_TYPO".to_owned(), "1".to_owned())].into(),
+            environment: [("EZ_MAX_ATTEMPTS".to_owned(), "6".to_owned()), ("EZ_TYPO".to_owned(), "1".to_owned())]
+                .into(),
             flags: [("EZ_MAX_ATTEMPTS", "7".to_owned())].into(),
         });
         assert_eq!(resolved.values["EZ_MAX_ATTEMPTS"].value, "7");

@@ -11,7 +11,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| ALLOWED.to_owned())?;
-    let seconds = |per_unit: u64| number.checked_mul(per_unit).map(Duration::from_secs).ok_or_else(|| ALLOWED.to_owned());
+    let seconds =
+        |per_unit: u64| number.checked_mul(per_unit).map(Duration::from_secs).ok_or_else(|| ALLOWED.to_owned());
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => seconds(1),

@@ -8,7 +8,7 @@ mod sign_in;
 pub(crate) use json::Json;
 pub(crate) use path::Path;
 pub(crate) use query::Query;
-pub(crate) use sign_in::{AdminCtx, InternalCtx, MasterCtx, bearer, origin};
+pub(crate) use sign_in::{AdminCtx, AnyoneCtx, InternalCtx, MasterCtx, bearer, origin};
 
 use serde_path_to_error::Segment;
 

@@ -13,6 +13,13 @@ use http::request::Parts;
 use super::query::refuse_unexpected;
 use crate::problem::{ApiError, ProblemKind};
 
+/// A request to sign in.
+#[derive(Debug)]
+pub(crate) struct AnyoneCtx {
+    pub(crate) control: Control,
+    pub(crate) origin: Origin,
+}
+
 /// A request of an admin.
 #[derive(Debug)]
 pub(crate) struct AdminCtx {
@@ -50,6 +57,18 @@ impl MasterCtx {
     /// Begins the unit of work that a change is made in.
     pub(crate) async fn write(&self) -> Result<Write, ApiError> {
         Ok(self.control.write(Actor::master(self.master.id, self.origin.clone())).await?)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AnyoneCtx
+where
+    Control: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        refuse_unexpected(parts)?;
+        Ok(Self { control: Control::from_ref(state), origin: origin(parts) })
     }
 }
 

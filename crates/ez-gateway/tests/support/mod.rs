@@ -14,9 +14,10 @@ use ez_contract::snapshot::{
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
+use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::UsageLog;
-use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, IngestReport, listener};
+use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, IngestReport};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -145,8 +146,8 @@ impl TestGateway {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let drain = Duration::from_millis(500);
-        serving.spawn(listener::serve(tcp, gateway, stop.clone(), stops.cut_off.clone(), drain));
+        let drain = Drain { stop: stop.clone(), cut_off: stops.cut_off.clone(), timeout: Duration::from_millis(500) };
+        serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), drain));
         Self { upstream, address, state, records, stop, stops, tasks, serving, follower_stop, _usage_dir: usage_dir }
     }
 

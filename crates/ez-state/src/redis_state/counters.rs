@@ -95,7 +95,7 @@ impl RedisState {
             match serde_json::from_slice(&value) {
                 Ok(heartbeat) => gateways.push(heartbeat),
                 Err(error) => {
-                    tracing::warn!(key = %key.escape_ascii(), %error, "a gateway's heartbeat does not parse; it is left out")
+                    tracing::warn!(key = %key.escape_ascii(), %error, "a heartbeat does not parse; it is left out")
                 }
             }
         }

@@ -1,0 +1,20 @@
+//! The gateway's line to a control plane in the same process.
+
+use ez_contract::UsageRecord;
+use ez_control::{Control, logs};
+use ez_gateway::control_link::{LinkFuture, RejectedRecord};
+use ez_gateway::{ControlLink, ControlLinkError, IngestReport};
+
+/// Hands usage records straight to the rules that take them.
+pub(crate) struct DirectLink(pub(crate) Control);
+
+impl ControlLink for DirectLink {
+    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+        Box::pin(async move {
+            let report = logs::ingest(&self.0, records.to_vec()).await;
+            let report = report.map_err(|e| ControlLinkError::Refused(e.to_string()))?;
+            let rejected = report.rejected.into_iter().map(|r| RejectedRecord { id: r.id, reason: r.reason }).collect();
+            Ok(IngestReport { accepted: report.accepted, duplicates: report.duplicates, rejected })
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! `serve`: the whole object graph in one linear function; everything that can be wrong is found before a port is
+//! bound.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use ez_contract::Clock;
+use ez_contract::secret::SecretKey;
+use ez_control::{Control, ControlConfig, ControlParts, FirstRun, publisher};
+use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, public_router, router};
+use ez_gateway::listener::{self, Drain};
+use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
+use ez_gateway::usage_log::UsageLog;
+use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink};
+use ez_state::SharedState;
+use ez_store::{ConnectOptions, Store};
+use ez_telemetry::metrics::Metrics;
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::clock::SystemClock;
+use crate::config::{Role, Settings};
+use crate::direct_link::DirectLink;
+use crate::life_cycle::LifeCycle;
+use crate::secret_key;
+
+/// How this build describes itself.
+pub(crate) const BUILD: BuildInfo = BuildInfo {
+    version: env!("EZ_BUILD_VERSION"),
+    commit: env!("EZ_BUILD_COMMIT"),
+    build_time: env!("EZ_BUILD_TIME"),
+    repository: "https://github.com/ez-api/ez-api",
+};
+
+/// How often a gateway looks for a new snapshot without being told: bounds what a lost announcement costs.
+const SNAPSHOT_POLL: Duration = Duration::from_millis(500);
+const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs until a signal, then drains. The gateway has a runtime of its own, so that a heavy admin query cannot delay a
+/// stream.
+pub(crate) fn run(settings: Settings, role: Role) -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow!("TLS is already set up"))?;
+    let metrics = Metrics::install()?;
+    let control_runtime = Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
+    let gateway_runtime = Builder::new_multi_thread().thread_name("gateway").enable_all().build()?;
+    let served = control_runtime.block_on(serve(settings, role, metrics, gateway_runtime.handle()));
+    for runtime in [gateway_runtime, control_runtime] {
+        shut_down_runtime(runtime);
+    }
+    served
+}
+
+fn shut_down_runtime(runtime: Runtime) {
+    runtime.shutdown_timeout(Duration::from_secs(1));
+}
+
+async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &Handle) -> anyhow::Result<()> {
+    let life_cycle = LifeCycle::default();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let readiness = Readiness::new();
+    make_data_dir(&settings.data_dir)?;
+    let secret_key = Arc::new(match settings.secret_key.take() {
+        Some(key) => key,
+        None => secret_key::load_or_create(&settings.data_dir)?,
+    });
+    let state = open_state(&settings).await?;
+
+    let plane = match role.has_control() {
+        true => Some(open_control(&settings, state.clone(), clock.clone(), secret_key.clone()).await?),
+        false => None,
+    };
+    let usage = match role.has_gateway() {
+        true => Some((UsageLog::open(settings.gateway.usage_log.clone())?, control_link(&settings, plane.as_ref())?)),
+        false => None,
+    };
+    let control_tcp = bind(settings.control_listen, "EZ_CONTROL_LISTEN").await?;
+    let gateway_tcp = match role.has_gateway() {
+        true => Some(bind(settings.gateway_listen, "EZ_GATEWAY_LISTEN").await?),
+        false => None,
+    };
+    let urls = Urls::of(role, &control_tcp, gateway_tcp.as_ref())?;
+
+    let mut usage_threads = Vec::new();
+    if let Some(((usage_log, threads), control_link)) = usage {
+        usage_threads = threads;
+        let snapshot = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
+        let follower = FollowerConfig { state, secret_key, poll_interval: SNAPSHOT_POLL };
+        let (applied, is_applied) = watch::channel(false);
+        readiness.set_waiting("snapshot", "no snapshot has been applied yet");
+        life_cycle.others.spawn(follow(follower, snapshot.clone(), applied, life_cycle.background.clone()));
+        life_cycle.others.spawn(tell_ready(readiness.clone(), is_applied));
+        let config = settings.gateway.clone();
+        let parts = GatewayParts { config, snapshot, usage_log, control_link, clock: clock.clone() };
+        let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.settling);
+        let drain = Drain {
+            stop: life_cycle.stop.clone(),
+            cut_off: life_cycle.gateway.cut_off.clone(),
+            timeout: settings.drain_timeout,
+        };
+        if let Some(tcp) = gateway_tcp {
+            let answer = move |peer, request| gateway.clone().answer(peer, request);
+            life_cycle.calls.spawn_on(listener::serve(tcp, answer, drain), calls_on);
+        }
+    }
+
+    let process = ProcessInfo {
+        build: BUILD,
+        role: role.as_str(),
+        started_at: clock.now(),
+        clock,
+        metrics,
+        metrics_tokens: settings.metrics_token.iter().chain(&settings.admin_token).cloned().collect(),
+        readiness: readiness.clone(),
+    };
+    let (store, first_run, app) = match plane {
+        Some(Plane { control, store, first_run }) => {
+            life_cycle.others.spawn(publisher::run(control.clone(), life_cycle.background.clone()));
+            (Some(store), first_run, router(ApiState { control, process }))
+        }
+        None => (None, FirstRun { admin_token: None }, public_router(process)),
+    };
+    life_cycle.control.spawn(serve_control(control_tcp, app, &life_cycle));
+
+    announce(&urls, &first_run)?;
+    life_cycle.wait_for_signal().await?;
+    readiness.set_waiting("process", "it is draining and about to stop");
+    life_cycle.shut_down().await;
+    for thread in usage_threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the usage log panicked");
+        }
+    }
+    if let Some(store) = store {
+        store.close().await.context("the database cannot be closed")?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What a control plane is made of.
+struct Plane {
+    control: Control,
+    store: Store,
+    first_run: FirstRun,
+}
+
+async fn open_control(
+    settings: &Settings,
+    state: SharedState,
+    clock: Arc<dyn Clock>,
+    secret_key: Arc<SecretKey>,
+) -> anyhow::Result<Plane> {
+    let store = open_store(settings).await?;
+    store.migrate().await.context("the database cannot be migrated")?;
+    let config = ControlConfig {
+        node_id: settings.gateway.node_id.clone(),
+        admin_token: settings.admin_token.clone(),
+        jwt_secret: settings.jwt_secret.clone(),
+        internal_token: settings.internal_token.clone(),
+        outbox_batch_size: settings.outbox_batch_size,
+        outbox_interval: settings.outbox_interval,
+        reconcile_interval: settings.reconcile_interval,
+        ..ControlConfig::default()
+    };
+    let parts = ControlParts { store: store.clone(), state, clock, secret_key, config };
+    let (control, first_run) = Control::prepare(parts).await.context("the control plane cannot be prepared")?;
+    Ok(Plane { control, store, first_run })
+}
+
+/// Opens the database: the one that is configured, else an SQLite file in the data directory.
+pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let embedded = format!("sqlite://{}?mode=rwc", settings.data_dir.join("ez-api.db").display());
+    let url = settings.database_url.as_ref().map_or(embedded.as_str(), ExposeSecret::expose_secret);
+    Store::connect(url, ConnectOptions::default()).await.context("EZ_DATABASE_URL: the database cannot be opened")
+}
+
+async fn open_state(settings: &Settings) -> anyhow::Result<SharedState> {
+    let Some(url) = &settings.redis_url else { return Ok(SharedState::in_process()) };
+    let state = SharedState::connect_redis(url.expose_secret(), &settings.redis_prefix).await;
+    state.context("EZ_REDIS_URL: Redis cannot be used")
+}
+
+fn control_link(settings: &Settings, plane: Option<&Plane>) -> anyhow::Result<Arc<dyn ControlLink>> {
+    if let Some(plane) = plane {
+        return Ok(Arc::new(DirectLink(plane.control.clone())));
+    }
+    let (Some(url), Some(token)) = (&settings.control_url, &settings.internal_token) else {
+        return Err(anyhow!("EZ_CONTROL_URL and EZ_INTERNAL_TOKEN are needed for a gateway of its own"));
+    };
+    Ok(Arc::new(HttpControlLink::new(url, token.expose_secret())?))
+}
+
+fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("EZ_DATA_DIR: {} cannot be made", dir.display()))
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("{setting}: {address} cannot be bound; choose another address, or stop what uses it"))
+}
+
+async fn tell_ready(readiness: Readiness, mut is_applied: watch::Receiver<bool>) {
+    // The follower is gone only when the process stops.
+    if is_applied.wait_for(|applied| *applied).await.is_ok() {
+        readiness.set_ready("snapshot");
+    }
+}
+
+fn serve_control(tcp: TcpListener, app: axum::Router, life_cycle: &LifeCycle) -> impl Future<Output = ()> + use<> {
+    let drain = Drain {
+        stop: life_cycle.control_stop.clone(),
+        cut_off: life_cycle.background.child_token(),
+        timeout: CONTROL_DRAIN_TIMEOUT,
+    };
+    let answer = move |peer: SocketAddr, request: http::Request<hyper::body::Incoming>| {
+        let app = app.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            match app.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    listener::serve(tcp, answer, drain)
+}
+
+struct Urls {
+    control: String,
+    gateway: Option<String>,
+}
+
+impl Urls {
+    fn of(role: Role, control: &TcpListener, gateway: Option<&TcpListener>) -> anyhow::Result<Self> {
+        let control = url_of(control.local_addr()?);
+        let gateway = gateway.map(TcpListener::local_addr).transpose()?.map(url_of);
+        tracing::info!(role = role.as_str(), version = BUILD.version, control, gateway, "listening");
+        Ok(Self { control, gateway })
+    }
+}
+
+/// A URL that works from this machine, also where the listener takes every address.
+fn url_of(address: SocketAddr) -> String {
+    let host = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".to_owned(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => "[::1]".to_owned(),
+        SocketAddr::V4(v4) => v4.ip().to_string(),
+        SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+    };
+    format!("http://{host}:{}", address.port())
+}
+
+/// Tells people where to go: to standard output, apart from the logs. The token is shown here and nowhere else.
+fn announce(urls: &Urls, first_run: &FirstRun) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ez-api {}", BUILD.version)?;
+    if let Some(gateway) = &urls.gateway {
+        writeln!(out, "gateway: {gateway}   (base URL of an OpenAI SDK: {gateway}/v1)")?;
+    }
+    writeln!(out, "control: {}", urls.control)?;
+    if let Some(token) = &first_run.admin_token {
+        writeln!(out, "admin token: {}   (shown only now: keep it)", token.expose_secret())?;
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,273 @@
+//! `/admin/masters`: tenants.
+
+use chrono::{DateTime, Utc};
+use ez_contract::status::RecordStatus;
+use ez_control::credentials::MasterKey;
+use ez_control::masters::{self, ChangeMaster, CreateMaster, CreatedMaster};
+use ez_store::masters::{Master, MasterFilter};
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Created, DeleteQuery};
+use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::listing::{PageResponse, list_query};
+use crate::patch::present;
+use crate::problem::ApiError;
+use crate::words;
+
+list_query! {
+    /// Which masters to list.
+    MasterListQuery {
+        /// Only those with this status.
+        #[param(value_type = Option<words::RecordStatus>)]
+        status: RecordStatus,
+        /// Only those with this group label.
+        group: String,
+    }
+}
+
+/// A new master.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateMasterRequest {
+    /// Unique.
+    #[schema(example = "acme")]
+    name: String,
+    /// A label for reports and filters; `default` where absent.
+    group: Option<String>,
+    /// A member of `namespaces`; `default` where absent.
+    default_namespace: Option<String>,
+    /// Namespaces that it may use; the default one where absent.
+    namespaces: Option<Vec<String>>,
+    /// `active` where absent.
+    #[schema(value_type = Option<words::RecordStatus>)]
+    status: Option<RecordStatus>,
+    /// How many child keys it may have; 0 (unlimited) where absent.
+    max_child_keys: Option<u32>,
+}
+
+/// What to change about a master. Absent fields stay.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateMasterRequest {
+    /// Unique.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false)]
+    name: Option<String>,
+    /// A label for reports and filters.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false)]
+    group: Option<String>,
+    /// A member of `namespaces`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false)]
+    default_namespace: Option<String>,
+    /// Namespaces that it may use.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Vec<String>, required = false)]
+    namespaces: Option<Vec<String>>,
+    /// A suspended master and its child keys are refused.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = words::RecordStatus, required = false)]
+    status: Option<RecordStatus>,
+    /// How many child keys it may have; 0 is unlimited.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u32, required = false)]
+    max_child_keys: Option<u32>,
+}
+
+/// What else a new master key does.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RotateQuery {
+    /// Whether every child key issued so far dies, too.
+    #[serde(default)]
+    #[param(default = false, required = false)]
+    revoke_keys: bool,
+}
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Master)]
+pub(crate) struct MasterResponse {
+    /// Given by ez-api.
+    id: i64,
+    /// Unique.
+    name: String,
+    /// A label for reports and filters.
+    group: String,
+    /// First characters of the master key, to tell keys apart.
+    prefix: String,
+    /// Where a model without a namespace is looked for.
+    default_namespace: String,
+    /// Namespaces that it may use.
+    namespaces: Vec<String>,
+    /// Raised by every revocation: child keys issued under a lower epoch are dead.
+    epoch: i64,
+    /// A suspended master and its child keys are refused.
+    #[schema(value_type = words::RecordStatus)]
+    status: RecordStatus,
+    /// How many child keys it may have; 0 is unlimited.
+    max_child_keys: u32,
+    /// When it was created.
+    created_at: DateTime<Utc>,
+    /// When it last changed.
+    updated_at: DateTime<Utc>,
+}
+
+/// A master with its key, which is shown only now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MasterWithKey)]
+pub(crate) struct MasterWithKeyResponse {
+    /// The record.
+    #[serde(flatten)]
+    master: MasterResponse,
+    /// The master key. ez-api keeps no copy of it.
+    master_key: String,
+}
+
+/// List masters.
+#[utoipa::path(get, path = "/admin/masters", tag = "masters", operation_id = "list_masters", params(MasterListQuery),
+    security(("admin" = [])),
+    responses((status = 200, description = "A page of masters.", body = PageResponse<MasterResponse>)))]
+pub(crate) async fn list(
+    ctx: AdminCtx,
+    Query(query): Query<MasterListQuery>,
+) -> Result<Json<PageResponse<MasterResponse>>, ApiError> {
+    let listing = query.listing()?;
+    let filter = MasterFilter { search: query.search(), status: query.status, group: query.group };
+    let found = masters::list(&ctx.control, &filter, listing.sort, listing.rows()).await?;
+    Ok(Json(listing.answer(found)))
+}
+
+/// Create a master.
+///
+/// The answer is the only place where its master key is shown.
+#[utoipa::path(post, path = "/admin/masters", tag = "masters", operation_id = "create_master",
+    request_body = CreateMasterRequest, security(("admin" = [])),
+    responses((status = 201, description = "Created.", body = MasterWithKeyResponse,
+        headers(("Location" = String, description = "Path of the record.")))))]
+pub(crate) async fn create(
+    ctx: AdminCtx,
+    Json(request): Json<CreateMasterRequest>,
+) -> Result<Created<MasterWithKeyResponse>, ApiError> {
+    // Before the transaction: hashing the key takes longer than a transaction may wait.
+    let key = MasterKey::generate().await?;
+    let write = ctx.write().await?;
+    let created = masters::create(&write, request.into(), key).await?;
+    write.commit().await?;
+    Ok(Created { collection: "/admin/masters", id: created.master.id, record: created.into() })
+}
+
+/// Get a master.
+#[utoipa::path(get, path = "/admin/masters/{id}", tag = "masters", operation_id = "get_master",
+    params(("id" = i64, Path, description = "Id of the master.")), security(("admin" = [])),
+    responses((status = 200, description = "The master.", body = MasterResponse)))]
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<MasterResponse>, ApiError> {
+    let master = masters::get(&ctx.control, id).await?;
+    Ok(Json(master.into()))
+}
+
+/// Change a master.
+///
+/// A change that would leave a child key with a namespace that its master lacks is refused with 409 and those keys.
+#[utoipa::path(put, path = "/admin/masters/{id}", tag = "masters", operation_id = "update_master",
+    params(("id" = i64, Path, description = "Id of the master.")), request_body = UpdateMasterRequest,
+    security(("admin" = [])), responses((status = 200, description = "Changed.", body = MasterResponse)))]
+pub(crate) async fn update(
+    ctx: AdminCtx,
+    Path(id): Path<i64>,
+    Json(request): Json<UpdateMasterRequest>,
+) -> Result<Json<MasterResponse>, ApiError> {
+    let write = ctx.write().await?;
+    let master = masters::update(&write, id, request.into()).await?;
+    write.commit().await?;
+    Ok(Json(master.into()))
+}
+
+/// Delete a master.
+#[utoipa::path(delete, path = "/admin/masters/{id}", tag = "masters", operation_id = "delete_master",
+    params(("id" = i64, Path, description = "Id of the master."), DeleteQuery), security(("admin" = [])),
+    responses((status = 204, description = "Deleted.")))]
+pub(crate) async fn delete(
+    ctx: AdminCtx,
+    Path(id): Path<i64>,
+    Query(query): Query<DeleteQuery>,
+) -> Result<StatusCode, ApiError> {
+    let write = ctx.write().await?;
+    masters::delete(&write, id, query.cascade).await?;
+    write.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revoke all child keys of a master.
+///
+/// Raises its epoch: every child key and JWT issued so far is dead on all gateways within a second.
+#[utoipa::path(post, path = "/admin/masters/{id}/revoke-keys", tag = "masters", operation_id = "revoke_master_keys",
+    params(("id" = i64, Path, description = "Id of the master.")), security(("admin" = [])),
+    responses((status = 200, description = "Revoked.", body = MasterResponse)))]
+pub(crate) async fn revoke_keys(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<MasterResponse>, ApiError> {
+    let write = ctx.write().await?;
+    let master = masters::revoke_keys(&write, id).await?;
+    write.commit().await?;
+    Ok(Json(master.into()))
+}
+
+/// Give a master a new master key.
+///
+/// The old key and the JWTs made of it end at once. The answer is the only place where the new key is shown.
+#[utoipa::path(post, path = "/admin/masters/{id}/rotate-key", tag = "masters", operation_id = "rotate_master_key",
+    params(("id" = i64, Path, description = "Id of the master."), RotateQuery), security(("admin" = [])),
+    responses((status = 200, description = "The master with its new key.", body = MasterWithKeyResponse)))]
+pub(crate) async fn rotate_key(
+    ctx: AdminCtx,
+    Path(id): Path<i64>,
+    Query(query): Query<RotateQuery>,
+) -> Result<Json<MasterWithKeyResponse>, ApiError> {
+    let key = MasterKey::generate().await?;
+    let write = ctx.write().await?;
+    let rotated = masters::rotate_key(&write, id, key, query.revoke_keys).await?;
+    write.commit().await?;
+    Ok(Json(rotated.into()))
+}
+
+impl From<CreateMasterRequest> for CreateMaster {
+    fn from(request: CreateMasterRequest) -> Self {
+        let CreateMasterRequest { name, group, default_namespace, namespaces, status, max_child_keys } = request;
+        Self { name, group, default_namespace, namespaces, status, max_child_keys }
+    }
+}
+
+impl From<UpdateMasterRequest> for ChangeMaster {
+    fn from(request: UpdateMasterRequest) -> Self {
+        let UpdateMasterRequest { name, group, default_namespace, namespaces, status, max_child_keys } = request;
+        Self { name, group, default_namespace, namespaces, status, max_child_keys }
+    }
+}
+
+impl From<Master> for MasterResponse {
+    fn from(master: Master) -> Self {
+        Self {
+            id: master.id,
+            name: master.name,
+            group: master.group,
+            prefix: master.prefix,
+            default_namespace: master.default_namespace,
+            namespaces: master.namespaces,
+            epoch: master.epoch,
+            status: master.status,
+            max_child_keys: master.max_child_keys,
+            created_at: master.created_at,
+            updated_at: master.updated_at,
+        }
+    }
+}
+
+impl From<CreatedMaster> for MasterWithKeyResponse {
+    fn from(created: CreatedMaster) -> Self {
+        Self { master: created.master.into(), master_key: created.master_key.expose_secret().to_owned() }
+    }
+}

@@ -1,0 +1,198 @@
+//! API keys: upstream credentials, sealed before they reach the database.
+
+use ez_contract::secret::SecretPlace;
+use ez_contract::status::ApiKeyStatus;
+use ez_store::api_keys::{self as stored, ApiKey, ApiKeyFilter, NewApiKey};
+use ez_store::{Page, Paged, RecordKind, Sort, provider_groups};
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use crate::error::Faults;
+use crate::{Control, ControlError, Write, checks};
+
+const WHAT: &str = "API key";
+
+/// Bytes of a secret; service-account files have about 2,500.
+const MAX_SECRET_BYTES: usize = 20_000;
+
+/// An API key to create; what is absent takes its default.
+#[derive(Debug, Clone)]
+pub struct CreateApiKey {
+    /// A provider group that exists.
+    pub group_id: i64,
+    /// For people; empty.
+    pub name: Option<String>,
+    /// The secret, in clear; white space around it is dropped.
+    pub api_key: SecretString,
+    /// Share of the group's calls, relative to its siblings; 1.
+    pub weight: Option<u32>,
+    /// Active.
+    pub status: Option<ApiKeyStatus>,
+    /// Whether a dead credential is switched off automatically; yes.
+    pub auto_ban: Option<bool>,
+}
+
+/// Changes to an API key; what is absent stays, `Some(None)` clears.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeApiKey {
+    /// A provider group that exists.
+    pub group_id: Option<i64>,
+    /// For people.
+    pub name: Option<Option<String>>,
+    /// A new secret, in clear.
+    pub api_key: Option<SecretString>,
+    /// Share of the group's calls, relative to its siblings.
+    pub weight: Option<u32>,
+    /// Activating it ends a ban.
+    pub status: Option<ApiKeyStatus>,
+    /// Whether a dead credential is switched off automatically.
+    pub auto_ban: Option<bool>,
+}
+
+/// Creates an API key. Errors: `Invalid`.
+pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlError> {
+    let fields = Fields {
+        group_id: Some(new.group_id),
+        name: new.name.as_deref(),
+        secret: Some(&new.api_key),
+        status: new.status,
+    };
+    fields.check(write).await?;
+    let uuid = Uuid::new_v4();
+    let record = NewApiKey {
+        uuid,
+        group_id: new.group_id,
+        name: new.name.unwrap_or_default(),
+        api_key: Some(seal(write, uuid, &new.api_key)?),
+        access_token: None,
+        refresh_token: None,
+        expires_at: None,
+        account_id: None,
+        project_id: None,
+        weight: new.weight.unwrap_or(1),
+        max_concurrency: None,
+        status: new.status.unwrap_or(ApiKeyStatus::Active),
+        auto_ban: new.auto_ban.unwrap_or(true),
+        ban_reason: None,
+        ban_until: None,
+        total_requests: 0,
+        success_requests: 0,
+        failure_requests: 0,
+        last_used_at: None,
+        created_at: write.now(),
+    };
+    let api_key = stored::create(write.tx(), &record).await?;
+    write.record("create", None, Some(&api_key), &[]).await?;
+    Ok(api_key)
+}
+
+/// Changes an API key. Errors: `NotFound`, `Invalid`.
+pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiKey, ControlError> {
+    let before = require_for_update(write, id).await?;
+    let fields = Fields {
+        group_id: change.group_id,
+        name: change.name.as_ref().and_then(Option::as_deref),
+        secret: change.api_key.as_ref(),
+        status: change.status,
+    };
+    fields.check(write).await?;
+    let mut after = ApiKey {
+        group_id: change.group_id.unwrap_or(before.group_id),
+        name: change.name.map_or_else(|| before.name.clone(), Option::unwrap_or_default),
+        weight: change.weight.unwrap_or(before.weight),
+        status: change.status.unwrap_or(before.status),
+        auto_ban: change.auto_ban.unwrap_or(before.auto_ban),
+        updated_at: write.now(),
+        ..before.clone()
+    };
+    if let Some(secret) = &change.api_key {
+        after.api_key = Some(seal(write, before.uuid, secret)?);
+    }
+    if change.status == Some(ApiKeyStatus::Active) {
+        (after.ban_reason, after.ban_until) = (None, None);
+    }
+    stored::update(write.tx(), &after).await?;
+    // The bindings of the group that it left lose it.
+    let left_group = (after.group_id != before.group_id).then_some((RecordKind::ProviderGroup, before.group_id));
+    write.record("update", Some(&before), Some(&after), left_group.as_slice()).await?;
+    Ok(after)
+}
+
+/// Deletes an API key. Errors: `NotFound`.
+pub async fn delete(write: &Write, id: i64) -> Result<(), ControlError> {
+    let api_key = require_for_update(write, id).await?;
+    stored::delete(write.tx(), id).await?;
+    write.record("delete", Some(&api_key), None, &[(RecordKind::ProviderGroup, api_key.group_id)]).await
+}
+
+/// The API key with this id. Errors: `NotFound`.
+pub async fn get(control: &Control, id: i64) -> Result<ApiKey, ControlError> {
+    stored::get(control.store(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+}
+
+/// A page of the API keys that match.
+pub async fn list(
+    control: &Control,
+    filter: &ApiKeyFilter,
+    sort: Sort,
+    page: Page,
+) -> Result<Paged<ApiKey>, ControlError> {
+    Ok(stored::list(control.store(), filter, sort, page).await?)
+}
+
+/// How a list of references names an API key.
+pub(crate) fn reference(api_key: &ApiKey) -> String {
+    let name = if api_key.name.is_empty() { "no name" } else { &api_key.name };
+    format!("API key {} ({name})", api_key.id)
+}
+
+async fn require_for_update(write: &Write, id: i64) -> Result<ApiKey, ControlError> {
+    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+}
+
+/// Fields of a request that are checked alike when a key is created and when it is changed.
+struct Fields<'a> {
+    group_id: Option<i64>,
+    name: Option<&'a str>,
+    secret: Option<&'a SecretString>,
+    status: Option<ApiKeyStatus>,
+}
+
+impl Fields<'_> {
+    async fn check(&self, write: &Write) -> Result<(), ControlError> {
+        let mut faults = Faults::default();
+        checks::optional_text(&mut faults, "/name", self.name.unwrap_or_default());
+        if let Some(fault) = self.secret.and_then(secret_fault) {
+            faults.add("/api_key", fault);
+        }
+        if self.status == Some(ApiKeyStatus::AutoDisabled) {
+            faults.add("/status", "must be active, suspended or manual_disabled; ez-api itself sets auto_disabled");
+        }
+        if let Some(group_id) = self.group_id
+            && provider_groups::get(write.tx(), group_id).await?.is_none()
+        {
+            faults.add("/group_id", format!("provider group {group_id} does not exist; create it first"));
+        }
+        faults.into_result()
+    }
+}
+
+/// The message never repeats any of the secret.
+fn secret_fault(secret: &SecretString) -> Option<String> {
+    let clear = secret.expose_secret().trim();
+    if clear.is_empty() {
+        Some("must not be empty; write the upstream's secret".to_owned())
+    } else if clear.len() > MAX_SECRET_BYTES {
+        Some(format!("must have at most {MAX_SECRET_BYTES} bytes"))
+    } else if !clear.starts_with('{') && clear.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        // It goes into a header. Service-account files are JSON and do not.
+        Some("must be visible ASCII without spaces; check what was pasted".to_owned())
+    } else {
+        None
+    }
+}
+
+fn seal(write: &Write, uuid: Uuid, secret: &SecretString) -> Result<String, ControlError> {
+    let place = SecretPlace::api_key(uuid, "api_key");
+    Ok(write.control().secret_key().seal(secret.expose_secret().trim(), place, rand::random())?)
+}

@@ -1,0 +1,250 @@
+//! The control plane as a value: what every rule needs, made once at start.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, SubsecRound, Utc};
+use ez_contract::secret::{SecretKey, SecretPlace};
+use ez_contract::{Clock, TokenDigest};
+use ez_state::SharedState;
+use ez_store::{Store, settings};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::ControlError;
+use crate::credentials::{ClearToken, random_text};
+use crate::error::Faults;
+use crate::publisher::ReconcileReport;
+use crate::sign_in::{Attempts, Sessions};
+use crate::write::{Actor, Write};
+
+/// Settings that the first start makes.
+const ADMIN_TOKEN_DIGEST: &str = "admin_token_digest";
+const JWT_SECRET: &str = "jwt_secret";
+
+/// What a control plane is made from.
+#[derive(Debug)]
+pub struct ControlParts {
+    /// The database, migrated.
+    pub store: Store,
+    /// Where snapshots are published.
+    pub state: SharedState,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Seals secrets at rest (`EZ_SECRET_KEY`).
+    pub secret_key: Arc<SecretKey>,
+    /// The rest.
+    pub config: ControlConfig,
+}
+
+/// Settings of a control plane.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// `EZ_NODE_ID`; signs publications.
+    pub node_id: String,
+    /// `EZ_ADMIN_TOKEN`. Without it the first start makes one.
+    pub admin_token: Option<SecretString>,
+    /// `EZ_JWT_SECRET`. Without it the first start makes one.
+    pub jwt_secret: Option<SecretString>,
+    /// `EZ_INTERNAL_TOKEN`. Without it no gateway of another process is let in.
+    pub internal_token: Option<SecretString>,
+    /// Outbox entries published at once at most (`EZ_SYNC_OUTBOX_BATCH_SIZE`).
+    pub outbox_batch_size: u64,
+    /// How often the publisher looks for entries that nobody woke it for (`EZ_SYNC_OUTBOX_INTERVAL`).
+    pub outbox_interval: Duration,
+    /// How often everything is compared (`EZ_JOB_FULL_RECONCILE_INTERVAL`).
+    pub reconcile_interval: Duration,
+    /// How long a gateway counts as seen after a heartbeat.
+    pub gateway_ttl: Duration,
+}
+
+/// What the very first start made and is to be shown once.
+#[derive(Debug)]
+pub struct FirstRun {
+    /// The admin token, where this start made it. Only its digest is kept.
+    pub admin_token: Option<SecretString>,
+}
+
+/// The control plane. Clones are cheap and share everything.
+#[derive(Clone)]
+pub struct Control(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    state: SharedState,
+    clock: Arc<dyn Clock>,
+    secret_key: Arc<SecretKey>,
+    config: ControlConfig,
+    admin_digest: TokenDigest,
+    sessions: Sessions,
+    attempts: Attempts,
+    publishing: Publishing,
+}
+
+/// What the publisher of this process keeps in memory.
+pub(crate) struct Publishing {
+    /// Names this process among those that publish, even where two bear the same node id.
+    pub(crate) holder: String,
+    /// One publication at a time within this process; the lease only keeps processes apart.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+    /// Rung by every commit.
+    pub(crate) wake: Notify,
+    last_reconcile: Mutex<Option<ReconcileReport>>,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            node_id: "control".to_owned(),
+            admin_token: None,
+            jwt_secret: None,
+            internal_token: None,
+            outbox_batch_size: 500,
+            outbox_interval: Duration::from_secs(1),
+            reconcile_interval: Duration::from_secs(5 * 60),
+            gateway_ttl: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Control {
+    /// Makes a control plane on a migrated database, and what the first start needs: an admin token and a JWT secret
+    /// where none are configured. Processes that start at once agree on both.
+    ///
+    /// Errors: `Invalid` for a configured secret that is empty, `Internal` where the kept JWT secret cannot be opened
+    /// (another `EZ_SECRET_KEY` than before), `Unavailable`.
+    pub async fn prepare(parts: ControlParts) -> Result<(Self, FirstRun), ControlError> {
+        let ControlParts { store, state, clock, secret_key, config } = parts;
+        refuse_empty_secrets(&config)?;
+        let (admin_digest, first_run) = admin_digest(&store, &config).await?;
+        let jwt_secret = jwt_secret(&store, &secret_key, &config).await?;
+        let publishing = Publishing {
+            holder: format!("{}:{}", config.node_id, Uuid::new_v4().simple()),
+            turn: tokio::sync::Mutex::new(()),
+            wake: Notify::new(),
+            last_reconcile: Mutex::new(None),
+        };
+        let sessions = Sessions::new(&jwt_secret);
+        let attempts = Attempts::default();
+        let parts =
+            Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, publishing };
+        Ok((Self(Arc::new(parts)), first_run))
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The shared state.
+    pub fn state(&self) -> &SharedState {
+        &self.0.state
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &ControlConfig {
+        &self.0.config
+    }
+
+    /// The time now, in the microseconds that the database keeps.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.clock.now().trunc_subsecs(6)
+    }
+
+    /// Begins a unit of work. On SQLite it holds the only write connection until it ends: check what can be checked
+    /// before, and wait for nothing else in it.
+    pub async fn write(&self, actor: Actor) -> Result<Write, ControlError> {
+        let tx = self.store().begin().await?;
+        Ok(Write::new(self.clone(), tx, actor))
+    }
+
+    pub(crate) fn secret_key(&self) -> &SecretKey {
+        &self.0.secret_key
+    }
+
+    pub(crate) fn admin_digest(&self) -> &TokenDigest {
+        &self.0.admin_digest
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
+    pub(crate) fn attempts(&self) -> &Attempts {
+        &self.0.attempts
+    }
+
+    pub(crate) fn publishing(&self) -> &Publishing {
+        &self.0.publishing
+    }
+}
+
+impl Publishing {
+    /// What the last full comparison of this process found.
+    pub(crate) fn last_reconcile(&self) -> Option<ReconcileReport> {
+        self.last_reconcile.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn keep_report(&self, report: ReconcileReport) {
+        *self.last_reconcile.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("node_id", &self.config().node_id).finish_non_exhaustive()
+    }
+}
+
+/// An empty secret would let in whoever sends nothing.
+fn refuse_empty_secrets(config: &ControlConfig) -> Result<(), ControlError> {
+    let mut faults = Faults::default();
+    let secrets = [
+        ("EZ_ADMIN_TOKEN", &config.admin_token),
+        ("EZ_JWT_SECRET", &config.jwt_secret),
+        ("EZ_INTERNAL_TOKEN", &config.internal_token),
+    ];
+    for (name, secret) in secrets {
+        if secret.as_ref().is_some_and(|secret| secret.expose_secret().trim().is_empty()) {
+            faults.add(name, "must not be empty; set it, or leave it out");
+        }
+    }
+    faults.into_result()
+}
+
+async fn admin_digest(store: &Store, config: &ControlConfig) -> Result<(TokenDigest, FirstRun), ControlError> {
+    if let Some(token) = &config.admin_token {
+        return Ok((TokenDigest::of(token.expose_secret()), FirstRun { admin_token: None }));
+    }
+    if let Some(kept) = settings::get(store, ADMIN_TOKEN_DIGEST).await? {
+        return Ok((kept.parse().map_err(ControlError::internal)?, FirstRun { admin_token: None }));
+    }
+    let made = ClearToken::for_admin();
+    let kept = keep(store, ADMIN_TOKEN_DIGEST, &made.digest.to_string()).await?;
+    let digest = kept.parse().map_err(ControlError::internal)?;
+    // Another process may have been first; its token is the one that counts, and it shows it.
+    let admin_token = (digest == made.digest).then_some(made.clear);
+    Ok((digest, FirstRun { admin_token }))
+}
+
+async fn jwt_secret(store: &Store, key: &SecretKey, config: &ControlConfig) -> Result<SecretString, ControlError> {
+    if let Some(secret) = &config.jwt_secret {
+        return Ok(secret.clone());
+    }
+    let place = SecretPlace { table: "settings", uuid: Uuid::nil(), field: JWT_SECRET };
+    let sealed = match settings::get(store, JWT_SECRET).await? {
+        Some(kept) => kept,
+        None => keep(store, JWT_SECRET, &key.seal(&random_text(), place, rand::random())?).await?,
+    };
+    Ok(SecretString::from(key.open(&sealed, place)?))
+}
+
+/// Keeps a setting unless another process has just done so, and returns the one that stands.
+async fn keep(store: &Store, name: &str, value: &str) -> Result<String, ControlError> {
+    let tx = store.begin().await?;
+    let standing = settings::put_if_absent(&tx, name, value).await?;
+    tx.commit().await?;
+    Ok(standing)
+}

@@ -1,0 +1,238 @@
+//! Masters: the tenants, their master keys and epochs.
+
+use ez_contract::status::RecordStatus;
+use ez_store::masters::{self as stored, Master, MasterFilter, NewMaster};
+use ez_store::namespaces::DEFAULT_NAMESPACE;
+use ez_store::{Page, Paged, RecordKind, Sort, child_keys};
+use secrecy::SecretString;
+
+use crate::access::{Access, AskedAccess};
+use crate::credentials::MasterKey;
+use crate::error::Faults;
+use crate::{Control, ControlError, Write, checks};
+
+const WHAT: &str = "master";
+const DEFAULT_GROUP: &str = "default";
+const FIRST_EPOCH: i64 = 1;
+
+/// A master to create; what is absent takes its default.
+#[derive(Debug, Clone, Default)]
+pub struct CreateMaster {
+    /// Unique.
+    pub name: String,
+    /// A label; `default`.
+    pub group: Option<String>,
+    /// A member of `namespaces`; `default`, or else the first of them.
+    pub default_namespace: Option<String>,
+    /// Namespaces that it may use; the default one alone.
+    pub namespaces: Option<Vec<String>>,
+    /// Active.
+    pub status: Option<RecordStatus>,
+    /// Child keys at most; 0 (unlimited).
+    pub max_child_keys: Option<u32>,
+}
+
+/// Changes to a master; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct ChangeMaster {
+    /// Unique.
+    pub name: Option<String>,
+    /// A label.
+    pub group: Option<String>,
+    /// A member of `namespaces`.
+    pub default_namespace: Option<String>,
+    /// Namespaces that it may use; none may be taken away that one of its keys has.
+    pub namespaces: Option<Vec<String>>,
+    /// Suspended ones are refused everywhere, with their keys.
+    pub status: Option<RecordStatus>,
+    /// Child keys at most; 0 means unlimited. Keys beyond a lower number stay.
+    pub max_child_keys: Option<u32>,
+}
+
+/// A master whose key was just made.
+#[derive(Debug)]
+pub struct CreatedMaster {
+    /// The record.
+    pub master: Master,
+    /// Its master key; it cannot be read again.
+    pub master_key: SecretString,
+}
+
+/// Creates a master. Errors: `Invalid`; `Conflict` for a name that is taken.
+pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<CreatedMaster, ControlError> {
+    let mut faults = Faults::default();
+    let group = new.group.unwrap_or_else(|| DEFAULT_GROUP.to_owned());
+    check(&new.name, &group, &mut faults);
+    let only = new.default_namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let base = Access { namespaces: vec![only.clone()], default_namespace: only };
+    let asked = AskedAccess { default_namespace: new.default_namespace, namespaces: new.namespaces };
+    let access = asked.for_new(&base, &mut faults);
+    access.require_existing(write, &mut faults).await?;
+    faults.into_result()?;
+
+    let record = NewMaster {
+        name: new.name,
+        group,
+        key_hash: Some(key.hash),
+        key_digest: Some(key.token.digest),
+        prefix: key.token.prefix,
+        default_namespace: access.default_namespace,
+        namespaces: access.namespaces,
+        epoch: FIRST_EPOCH,
+        status: new.status.unwrap_or(RecordStatus::Active),
+        max_child_keys: new.max_child_keys.unwrap_or(0),
+        global_qps: 0,
+        rpm: None,
+        tpm: None,
+        rpd: None,
+        tpd: None,
+        max_concurrency: None,
+        monthly_budget: None,
+        created_at: write.now(),
+    };
+    let master = stored::create(write.tx(), &record).await?;
+    write.record("create", None, Some(&master), &[]).await?;
+    Ok(CreatedMaster { master, master_key: key.token.clear })
+}
+
+/// Changes a master. Errors: `NotFound`, `Invalid`; `Conflict` for a name that is taken, or with the child keys that have
+/// a namespace which would be taken away.
+pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Master, ControlError> {
+    let mut faults = Faults::default();
+    let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
+    let wanted = asked.namespaces.clone();
+    if let Some(namespaces) = wanted.clone() {
+        // Namespaces are locked before masters, here as everywhere.
+        let wanted = Access { default_namespace: String::new(), namespaces };
+        wanted.require_existing(write, &mut faults).await?;
+    }
+    let before = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    let standing =
+        Access { default_namespace: before.default_namespace.clone(), namespaces: before.namespaces.clone() };
+    let access = asked.over(standing, &mut faults);
+    let after = Master {
+        name: change.name.unwrap_or_else(|| before.name.clone()),
+        group: change.group.unwrap_or_else(|| before.group.clone()),
+        default_namespace: access.default_namespace,
+        namespaces: access.namespaces,
+        status: change.status.unwrap_or(before.status),
+        max_child_keys: change.max_child_keys.unwrap_or(before.max_child_keys),
+        updated_at: write.now(),
+        ..before.clone()
+    };
+    check(&after.name, &after.group, &mut faults);
+    faults.into_result()?;
+    if wanted.is_some() {
+        refuse_orphaned_keys(write, &after).await?;
+    }
+
+    stored::update(write.tx(), &after).await?;
+    write.record("update", Some(&before), Some(&after), &[]).await?;
+    Ok(after)
+}
+
+/// Deletes a master; its child keys go with it where `cascade` says so. Log records stay. Errors: `NotFound`;
+/// `Conflict` with its child keys.
+pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), ControlError> {
+    let master = require_for_update(write, id).await?;
+    let keys = child_keys::list_by_master(write.tx(), id).await?;
+    if !keys.is_empty() && !cascade {
+        let message = format!("the master has {} child keys; delete them first, or use cascade=true", keys.len());
+        return Err(ControlError::conflict_with(message, keys.iter().map(crate::child_keys::reference)));
+    }
+    for key in &keys {
+        child_keys::delete(write.tx(), key.id).await?;
+        write.record("delete", Some(key), None, &[]).await?;
+    }
+    stored::delete(write.tx(), id).await?;
+    write.record("delete", Some(&master), None, &[]).await
+}
+
+/// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`.
+pub async fn revoke_keys(write: &Write, id: i64) -> Result<Master, ControlError> {
+    let before = require_for_update(write, id).await?;
+    let after = Master { epoch: before.epoch + 1, updated_at: write.now(), ..before.clone() };
+    stored::update(write.tx(), &after).await?;
+    write.record("revoke_keys", Some(&before), Some(&after), &[]).await?;
+    Ok(after)
+}
+
+/// Gives a master a new key; the old one and its sessions die at once. Child keys that were alive stay so unless
+/// `revoke_keys` says otherwise. Errors: `NotFound`.
+pub async fn rotate_key(
+    write: &Write,
+    id: i64,
+    key: MasterKey,
+    revoke_keys: bool,
+) -> Result<CreatedMaster, ControlError> {
+    let before = require_for_update(write, id).await?;
+    let after = Master {
+        key_hash: Some(key.hash),
+        key_digest: Some(key.token.digest),
+        prefix: key.token.prefix,
+        epoch: before.epoch + 1,
+        updated_at: write.now(),
+        ..before.clone()
+    };
+    // The keys come first in the outbox: published alone they live under the old epoch too, the master would kill them.
+    let lifted = if revoke_keys { Vec::new() } else { lift_keys(write, &before, after.epoch).await? };
+    stored::update(write.tx(), &after).await?;
+    write.record("rotate_key", Some(&before), Some(&after), &lifted).await?;
+    Ok(CreatedMaster { master: after, master_key: key.token.clear })
+}
+
+/// The master with this id. Errors: `NotFound`.
+pub async fn get(control: &Control, id: i64) -> Result<Master, ControlError> {
+    stored::get(control.store(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+}
+
+/// A page of the masters that match.
+pub async fn list(
+    control: &Control,
+    filter: &MasterFilter,
+    sort: Sort,
+    page: Page,
+) -> Result<Paged<Master>, ControlError> {
+    Ok(stored::list(control.store(), filter, sort, page).await?)
+}
+
+/// The master as it stands until the transaction ends. Whoever changes a child key holds its master first.
+pub(crate) async fn require_for_update(write: &Write, id: i64) -> Result<Master, ControlError> {
+    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+}
+
+/// How a list of references names a master.
+pub(crate) fn reference(master: &Master) -> String {
+    format!("master {} ({})", master.id, master.name)
+}
+
+fn check(name: &str, group: &str, faults: &mut Faults) {
+    checks::required_text(faults, "/name", name);
+    checks::required_text(faults, "/group", group);
+}
+
+async fn refuse_orphaned_keys(write: &Write, after: &Master) -> Result<(), ControlError> {
+    let keys = child_keys::list_by_master(write.tx(), after.id).await?;
+    let orphaned: Vec<String> = keys
+        .iter()
+        .filter(|key| key.namespaces.iter().any(|name| !after.namespaces.contains(name)))
+        .map(crate::child_keys::reference)
+        .collect();
+    if orphaned.is_empty() {
+        return Ok(());
+    }
+    let message = "child keys of this master have a namespace that would be taken away; change them first";
+    Err(ControlError::conflict_with(message, orphaned))
+}
+
+/// Lifts the keys that are alive under the old epoch to the new one, and names them.
+async fn lift_keys(write: &Write, before: &Master, epoch: i64) -> Result<Vec<(RecordKind, i64)>, ControlError> {
+    let keys = child_keys::list_by_master(write.tx(), before.id).await?;
+    let mut lifted = Vec::new();
+    for key in keys.into_iter().filter(|key| key.issued_at_epoch >= before.epoch) {
+        let key = child_keys::ChildKey { issued_at_epoch: epoch, ..key };
+        child_keys::update(write.tx(), &key).await?;
+        lifted.push((RecordKind::Key, key.id));
+    }
+    Ok(lifted)
+}

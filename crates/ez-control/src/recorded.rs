@@ -1,0 +1,148 @@
+//! How each kind of record shows in the audit, with its secrets masked, and under which keys it stands in the snapshot.
+
+use ez_contract::TokenDigest;
+use ez_contract::model_ref::binding_key;
+use ez_contract::snapshot::SnapshotKey;
+use ez_store::RecordKind;
+use ez_store::api_keys::ApiKey;
+use ez_store::bindings::Binding;
+use ez_store::child_keys::ChildKey;
+use ez_store::masters::Master;
+use ez_store::namespaces::Namespace;
+use ez_store::provider_groups::ProviderGroup;
+use serde_json::{Value as Json, json};
+
+/// A record whose changes are audited and published.
+pub(crate) trait Recorded {
+    /// Its kind.
+    const KIND: RecordKind;
+
+    /// Its id.
+    fn id(&self) -> i64;
+
+    /// The record for the audit. A masked secret shows a mark that changes with it.
+    fn audited(&self) -> Json;
+
+    /// The keys that are the record's own in the snapshot and that its id alone does not tell.
+    fn snapshot_keys(&self) -> Vec<SnapshotKey> {
+        Vec::new()
+    }
+}
+
+impl Recorded for Master {
+    const KIND: RecordKind = RecordKind::Master;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({
+            "name": self.name, "group": self.group, "prefix": self.prefix, "status": self.status,
+            "default_namespace": self.default_namespace, "namespaces": self.namespaces, "epoch": self.epoch,
+            "max_child_keys": self.max_child_keys, "global_qps": self.global_qps,
+            "rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd, "tpd": self.tpd,
+            "max_concurrency": self.max_concurrency, "monthly_budget": self.monthly_budget,
+        })
+    }
+}
+
+impl Recorded for ChildKey {
+    const KIND: RecordKind = RecordKind::Key;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({
+            "master_id": self.master_id, "name": self.name, "prefix": self.prefix, "group": self.group,
+            "scopes": self.scopes, "default_namespace": self.default_namespace, "namespaces": self.namespaces,
+            "status": self.status, "issued_at_epoch": self.issued_at_epoch, "issued_by": self.issued_by,
+            "expires_at": self.expires_at, "allow_ips": self.allow_ips, "deny_ips": self.deny_ips,
+            "model_limits_enabled": self.model_limits_enabled, "model_limits": self.model_limits,
+            "quota_limit": self.quota_limit, "quota_reset": self.quota_reset, "global_qps": self.global_qps,
+            "rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd, "tpd": self.tpd,
+            "max_concurrency": self.max_concurrency,
+        })
+    }
+
+    fn snapshot_keys(&self) -> Vec<SnapshotKey> {
+        let digests = [Some(self.token_digest), self.previous_digest];
+        digests.into_iter().flatten().map(SnapshotKey::Token).collect()
+    }
+}
+
+impl Recorded for Namespace {
+    const KIND: RecordKind = RecordKind::Namespace;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({ "name": self.name, "description": self.description, "status": self.status })
+    }
+}
+
+impl Recorded for ProviderGroup {
+    const KIND: RecordKind = RecordKind::ProviderGroup;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({
+            "name": self.name, "type": self.provider_type, "protocols": self.protocols,
+            "route_group": self.route_group, "base_url": self.base_url, "google_project": self.google_project,
+            "google_location": self.google_location, "api_version": self.api_version, "models": self.models,
+            "status": self.status,
+        })
+    }
+}
+
+impl Recorded for ApiKey {
+    const KIND: RecordKind = RecordKind::ApiKey;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({
+            "group_id": self.group_id, "name": self.name, "api_key": masked(self.api_key.as_deref()),
+            "access_token": masked(self.access_token.as_deref()),
+            "refresh_token": masked(self.refresh_token.as_deref()), "expires_at": self.expires_at,
+            "account_id": self.account_id, "project_id": self.project_id, "weight": self.weight,
+            "max_concurrency": self.max_concurrency, "status": self.status, "auto_ban": self.auto_ban,
+            "ban_reason": self.ban_reason, "ban_until": self.ban_until,
+        })
+    }
+}
+
+impl Recorded for Binding {
+    const KIND: RecordKind = RecordKind::Binding;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn audited(&self) -> Json {
+        json!({
+            "namespace": self.namespace, "public_model": self.public_model, "group_id": self.group_id,
+            "weight": self.weight, "priority": self.priority, "selector_type": self.selector_type,
+            "selector_value": self.selector_value, "status": self.status,
+        })
+    }
+
+    fn snapshot_keys(&self) -> Vec<SnapshotKey> {
+        vec![SnapshotKey::Binding(binding_key(&self.namespace, &self.public_model))]
+    }
+}
+
+/// Shows that there is a secret, and whether it is the same as elsewhere. The mark is of the envelope, whose nonce is
+/// random, so it tells nothing of the secret.
+fn masked(envelope: Option<&str>) -> Option<String> {
+    envelope.map(|envelope| format!("***{:.8}", TokenDigest::of(envelope).to_string()))
+}

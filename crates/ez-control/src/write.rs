@@ -1,0 +1,156 @@
+//! The unit of work: a change, its audit entry and its outbox entry in one transaction.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use chrono::{DateTime, Utc};
+use ez_contract::snapshot::SnapshotKey;
+use ez_store::audit::{self, NewAuditEntry};
+use ez_store::outbox::{self, NewOutboxEntry};
+use ez_store::{ActorKind, RecordKind, StoreTx};
+
+use crate::recorded::Recorded;
+use crate::{Control, ControlError};
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Its `X-Request-ID`.
+    pub request_id: String,
+    /// The caller's address, where known.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// Who acts.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// An administrator, a master, or ez-api itself.
+    pub kind: ActorKind,
+    /// The master's id, where it is one.
+    pub id: Option<i64>,
+    /// Where the request comes from.
+    pub origin: Origin,
+}
+
+/// Whose records a request reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenant {
+    /// Everybody's: an administrator.
+    Any,
+    /// Those of one master; others do not exist for it.
+    Only(i64),
+}
+
+/// A unit of work. Rules change records through it; nothing counts before [`Write::commit`], and dropping it undoes
+/// all. After any error drop it.
+#[must_use = "what is not committed is undone"]
+pub struct Write {
+    control: Control,
+    tx: StoreTx,
+    actor: Actor,
+    now: DateTime<Utc>,
+}
+
+impl Actor {
+    /// An administrator.
+    pub fn admin(origin: Origin) -> Self {
+        Self { kind: ActorKind::Admin, id: None, origin }
+    }
+
+    /// A master.
+    pub fn master(id: i64, origin: Origin) -> Self {
+        Self { kind: ActorKind::Master, id: Some(id), origin }
+    }
+
+    /// ez-api itself.
+    pub fn system() -> Self {
+        Self { kind: ActorKind::System, id: None, origin: Origin::default() }
+    }
+}
+
+impl Tenant {
+    /// Whether records of this master are within reach.
+    pub(crate) fn reaches(self, master_id: i64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(id) => id == master_id,
+        }
+    }
+}
+
+impl Write {
+    pub(crate) fn new(control: Control, tx: StoreTx, actor: Actor) -> Self {
+        let now = control.now();
+        Self { control, tx, actor, now }
+    }
+
+    /// Makes the changes durable and wakes the publisher.
+    pub async fn commit(self) -> Result<(), ControlError> {
+        self.tx.commit().await?;
+        self.control.publishing().wake.notify_one();
+        Ok(())
+    }
+
+    pub(crate) fn tx(&self) -> &StoreTx {
+        &self.tx
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// Records a change of a record: what it was and what it is go to the audit, what is to be published to the outbox.
+    /// Every rule that changes something ends here. `also` names other records that are to be published, before this
+    /// one.
+    pub(crate) async fn record<R: Recorded>(
+        &self,
+        action: &str,
+        before: Option<&R>,
+        after: Option<&R>,
+        also: &[(RecordKind, i64)],
+    ) -> Result<(), ControlError> {
+        let Some(record) = after.or(before) else { return Ok(()) };
+        let audit_entry = NewAuditEntry {
+            created_at: self.now,
+            actor_kind: self.actor.kind,
+            actor_id: self.actor.id,
+            action: action.to_owned(),
+            record_kind: R::KIND,
+            record_id: Some(record.id()),
+            before: before.map(Recorded::audited),
+            after: after.map(Recorded::audited),
+            request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),
+            client_ip: self.actor.origin.client_ip.map(|address| address.to_string()),
+        };
+        audit::append(&self.tx, &audit_entry).await?;
+        for (kind, record_id) in also {
+            self.enqueue(*kind, *record_id, &[]).await?;
+        }
+        // Where it stood before cannot be read from the record any more.
+        let left = before.map(Recorded::snapshot_keys).unwrap_or_default();
+        self.enqueue(R::KIND, record.id(), &left).await
+    }
+
+    async fn enqueue(&self, kind: RecordKind, record_id: i64, left: &[SnapshotKey]) -> Result<(), ControlError> {
+        let detail = match left {
+            [] => None,
+            keys => Some(serde_json::to_string(keys).map_err(ControlError::internal)?),
+        };
+        let entry = NewOutboxEntry { kind, record_id, detail, created_at: self.now };
+        Ok(outbox::append(&self.tx, &entry).await?)
+    }
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Write").field("actor", &self.actor).field("now", &self.now).finish_non_exhaustive()
+    }
+}
