@@ -42,7 +42,7 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
 };
 
 /// How often a gateway looks for a new snapshot without being told: bounds what a lost announcement costs.
-const SNAPSHOT_POLL: Duration = Duration::from_millis(500);
+const SNAPSHOT_POLL: Duration = Duration::from_secs(1);
 const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until a signal, then drains. The gateway has a runtime of its own, so that a heavy admin query cannot delay a

@@ -7,7 +7,8 @@ use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Ref, RefOr,
-    Response, ResponseBuilder, schema::Type, tag::TagBuilder,
+    Response, ResponseBuilder, Schema,
+    schema::{ArrayItems, Type}, tag::TagBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -98,12 +99,24 @@ fn document() -> OpenApi {
         (METRICS, "The admin token, or `EZ_METRICS_TOKEN`."),
     ] {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
-        components.security_schemes.insert(name.to_owned(), SecurityScheme::Http(scheme));
+        components.security_schemes.insert(name.to_owned(), RefOr::T(SecurityScheme::Http(scheme)));
     }
     components.schemas.insert("Fault".to_owned(), FaultResponse::schema());
     components.schemas.insert("Problem".to_owned(), ProblemResponse::schema());
     for kind in ANSWERED {
         components.responses.insert(component_name(*kind), RefOr::T(problem_response(*kind)));
+    }
+    for (name, schema) in &mut components.schemas {
+        // A problem has its lists where they have something in them; every other answer has all of its fields always.
+        if !name.ends_with("Request") && name != "Problem" {
+            require_all(schema);
+        }
+        // `Page_Master`: the derive copies the record into each list, where a reference says the same in a line.
+        if let (Some((_, record)), RefOr::T(Schema::Object(list))) = (name.split_once('_'), schema)
+            && let Some(RefOr::T(Schema::Array(items))) = list.properties.get_mut("items")
+        {
+            items.items = ArrayItems::RefOrSchema(Box::new(RefOr::Ref(Ref::from_schema_name(record))));
+        }
     }
     for item in document.paths.paths.values_mut() {
         for (operation, writes) in [
@@ -114,6 +127,8 @@ fn document() -> OpenApi {
         ] {
             if let Some(operation) = operation {
                 document_problems(operation, writes);
+                // Said outright where nobody has to sign in.
+                operation.security.get_or_insert_default();
             }
         }
     }
@@ -158,6 +173,15 @@ fn document_problems(operation: &mut Operation, writes: bool) {
     }
 }
 
+/// Declares each property as always there, `null` or not.
+fn require_all(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => object.required = object.properties.keys().cloned().collect(),
+        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(require_all),
+        _ => {}
+    }
+}
+
 fn takes(operation: &Operation, place: ParameterIn) -> bool {
     operation.parameters.iter().flatten().any(|parameter| match parameter {
         RefOr::T(parameter) => parameter.parameter_in == place,
@@ -186,7 +210,7 @@ fn problem_response(kind: ProblemKind) -> Response {
     match header {
         Some((name, about, schema_type)) => {
             let schema = ObjectBuilder::new().schema_type(schema_type);
-            response.header(name, HeaderBuilder::new().description(Some(about)).schema(schema).build()).build()
+            response.header(name, HeaderBuilder::new().description(Some(about)).schema(Some(schema)).build()).build()
         }
         None => response.build(),
     }

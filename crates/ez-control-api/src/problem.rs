@@ -205,26 +205,24 @@ impl ApiError {
 
 impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
+        let detail = error.to_string();
         match error {
-            ControlError::NotFound { what } => Self::new(ProblemKind::NotFound, format!("{what} does not exist")),
+            ControlError::NotFound { .. } => Self::new(ProblemKind::NotFound, detail),
             ControlError::Invalid(faults) => {
-                Self::invalid(faults.into_iter().map(|FieldFault { pointer, message }| FaultResponse { pointer, message }).collect())
+                let faults = faults.into_iter().map(|FieldFault { pointer, message }| FaultResponse { pointer, message });
+                Self::invalid(faults.collect())
             }
-            ControlError::Conflict { message, references } => {
-                Self { references, ..Self::new(ProblemKind::Conflict, message) }
+            ControlError::Conflict { references, .. } => {
+                Self { references, ..Self::new(ProblemKind::Conflict, detail) }
             }
-            ControlError::Forbidden { message } => Self::new(ProblemKind::Forbidden, message),
-            ControlError::Unauthenticated => Self::new(
-                ProblemKind::Unauthenticated,
-                "this token is not accepted: it may be wrong, expired, revoked or suspended",
-            ),
-            ControlError::TooMany { retry_after } => Self {
-                retry_after: Some(retry_after),
-                ..Self::new(ProblemKind::TooMany, "too many failed sign-ins from this address: wait and try again")
-            },
+            ControlError::Forbidden { .. } => Self::new(ProblemKind::Forbidden, detail),
+            ControlError::Unauthenticated { .. } => Self::new(ProblemKind::Unauthenticated, detail),
+            ControlError::TooMany { retry_after } => {
+                Self { retry_after: Some(retry_after), ..Self::new(ProblemKind::TooMany, detail) }
+            }
             ControlError::Unavailable(source) => {
                 tracing::warn!(error = %chain(source.as_ref()), "a request met an outage");
-                Self::new(ProblemKind::Unavailable, "the database or the shared state cannot be reached: try again soon")
+                Self::new(ProblemKind::Unavailable, detail)
             }
             ControlError::Internal(source) => {
                 tracing::error!(error = %chain(source.as_ref()), "a request failed");
@@ -278,6 +276,6 @@ pub(crate) fn render(response: Response, request_id: &RequestId) -> Response {
 
 /// An error with all that caused it, on one line.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

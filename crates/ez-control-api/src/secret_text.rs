@@ -24,7 +24,7 @@ impl utoipa::PartialSchema for SecretText {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
-            .write_only(Some(true))
+            .write_only(true)
             .into()
     }
 }

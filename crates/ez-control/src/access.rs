@@ -61,7 +61,8 @@ impl Access {
         }
         for (place, name) in self.namespaces.iter().enumerate() {
             if !standing.iter().any(|namespace| namespace.name == *name) {
-                faults.add(format!("/namespaces/{place}"), format!("namespace `{name}` does not exist; create it first"));
+                faults
+                    .add(format!("/namespaces/{place}"), format!("namespace `{name}` does not exist; create it first"));
             }
         }
         Ok(())

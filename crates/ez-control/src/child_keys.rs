@@ -145,12 +145,7 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
 }
 
 /// Changes a child key. Errors: `NotFound`, `Invalid`.
-pub async fn update(
-    write: &Write,
-    tenant: Tenant,
-    id: i64,
-    change: ChangeChildKey,
-) -> Result<ChildKey, ControlError> {
+pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildKey) -> Result<ChildKey, ControlError> {
     let (master, before) = require_with_master(write, tenant, id).await?;
     let mut faults = Faults::default();
     let standing =
@@ -280,7 +275,8 @@ async fn refuse_more_keys(write: &Write, master: &Master) -> Result<(), ControlE
     }
     let most = u64::from(master.max_child_keys);
     if most > 0 && stored::count_by_master(write.tx(), master.id).await? >= most {
-        let message = format!("the master has all {most} child keys that it may have; delete one, or raise max_child_keys");
+        let message =
+            format!("the master has all {most} child keys that it may have; delete one, or raise max_child_keys");
         return Err(ControlError::conflict(message));
     }
     Ok(())

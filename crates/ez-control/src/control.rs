@@ -25,7 +25,6 @@ const ADMIN_TOKEN_DIGEST: &str = "admin_token_digest";
 const JWT_SECRET: &str = "jwt_secret";
 
 /// What a control plane is made from.
-#[derive(Debug)]
 pub struct ControlParts {
     /// The database, migrated.
     pub store: Store,
@@ -128,8 +127,7 @@ impl Control {
         };
         let sessions = Sessions::new(&jwt_secret);
         let attempts = Attempts::default();
-        let parts =
-            Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, publishing };
+        let parts = Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, publishing };
         Ok((Self(Arc::new(parts)), first_run))
     }
 

@@ -134,11 +134,17 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
     let group = require_for_update(write, id).await?;
     let api_keys = api_keys::list_by_group(write.tx(), id).await?;
     let bindings = bindings::list_by_group(write.tx(), id).await?;
-    if !cascade && !(api_keys.is_empty() && bindings.is_empty()) {
+    let has_parts = !api_keys.is_empty() || !bindings.is_empty();
+    if has_parts && !cascade {
         let (keys, bound) = (api_keys.len(), bindings.len());
-        let message = format!("the provider group has {keys} API keys and {bound} bindings; delete them first, or use cascade=true");
+        let message = format!(
+            "the provider group has {keys} API keys and {bound} bindings; delete them first, or use cascade=true"
+        );
         let api_keys = api_keys.iter().map(crate::api_keys::reference);
-        return Err(ControlError::conflict_with(message, api_keys.chain(bindings.iter().map(crate::bindings::reference))));
+        return Err(ControlError::conflict_with(
+            message,
+            api_keys.chain(bindings.iter().map(crate::bindings::reference)),
+        ));
     }
     for binding in &bindings {
         bindings::delete(write.tx(), binding.id).await?;

@@ -10,8 +10,10 @@
     reason = "test support: a broken fixture should stop the test where it stands"
 )]
 
+pub mod clock;
+pub mod database;
+pub mod http_client;
 pub mod load;
 pub mod redis_server;
+pub mod sandbox;
 pub mod upstream;
-
-pub mod database;

@@ -6,7 +6,7 @@ use ez_store::audit::{AuditEntry, NewAuditEntry};
 use ez_store::{ActorKind, RecordKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::extract::{AdminCtx, Json, Query};
 use crate::listing::{StretchResponse, decode_id_cursor, encode_id_cursor, stretch_limit};
@@ -14,7 +14,7 @@ use crate::problem::ApiError;
 use crate::words;
 
 /// Which audit entries to list.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditListQuery {

@@ -9,7 +9,7 @@ use ez_control::Tenant;
 use ez_control::logs::{self, LogPage};
 use ez_store::logs::LogFilter;
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::extract::{AdminCtx, Json, MasterCtx, Path, Query};
 use crate::listing::{StretchResponse, decode_log_cursor, encode_log_cursor, stretch_limit};
@@ -18,7 +18,7 @@ use crate::timestamp::Timestamp;
 use crate::words;
 
 /// Which log records to list.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogListQuery {
@@ -51,7 +51,7 @@ pub(crate) struct LogListQuery {
 }
 
 /// Which of its log records a master lists.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct OwnLogListQuery {

@@ -8,7 +8,7 @@ use ez_store::masters::{Master, MasterFilter};
 use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{Created, DeleteQuery};
 use crate::extract::{AdminCtx, Json, Path, Query};
@@ -79,7 +79,7 @@ pub(crate) struct UpdateMasterRequest {
 }
 
 /// What else a new master key does.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RotateQuery {

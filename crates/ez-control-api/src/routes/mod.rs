@@ -18,7 +18,6 @@ use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
 
 use crate::extract::Json;
 
@@ -31,7 +30,7 @@ pub(crate) struct Created<T> {
 }
 
 /// What a deletion does about records that refer to the one that goes.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct DeleteQuery {

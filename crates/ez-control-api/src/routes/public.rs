@@ -3,7 +3,6 @@
 use axum::extract::{FromRef, FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use chrono::SubsecRound;
-use ez_control::ControlError;
 use ez_control::sign_in::{self, Principal};
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -153,7 +152,9 @@ where
         if process.metrics_tokens.iter().any(is_known) {
             return Ok(Self);
         }
-        let Some(control) = control else { return Err(ControlError::Unauthenticated.into()) };
+        let Some(control) = control else {
+            return Err(ApiError::new(ProblemKind::Unauthenticated, "this token is not known here: use EZ_METRICS_TOKEN"));
+        };
         match sign_in::authenticate(&control, token, &origin(parts)).await? {
             Principal::Admin => Ok(Self),
             Principal::Master(_) => Err(ApiError::new(ProblemKind::Forbidden, "metrics are for operators")),

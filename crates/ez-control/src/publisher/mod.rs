@@ -1,0 +1,231 @@
+//! The publisher: brings what was committed into the shared state. A wake-up, a tick, an outage that ended and the
+//! first start all take the same way: see what the outbox names, read how it stands now, publish that.
+
+mod batch;
+mod reconcile;
+mod turn;
+
+use std::time::Duration;
+
+use ez_contract::snapshot::SnapshotChange;
+use ez_state::{Publication, Scope, StateError};
+use ez_store::outbox::{self, OutboxEntry};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::snapshot::{Image, read_image};
+use crate::{Control, ControlError};
+
+pub use reconcile::{Drift, ReconcileReport, Repair, reconcile};
+
+use batch::Batch;
+use turn::{LONG_LEASE, Turn};
+
+/// How long a failed entry waits at first, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// How soon to look again while another process publishes: what this one committed may not be among it.
+const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+/// What is left in the outbox at shutdown is tried once more, for this long; the next start has the rest.
+const LAST_ROUND: Duration = Duration::from_secs(3);
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Nothing is due any more; so many entries were published.
+    Done(usize),
+    /// Another process is publishing.
+    Busy,
+}
+
+/// Publishes until told to stop: what commits wake it for, what a tick finds, and a full comparison at start and every
+/// so often. One per process; the processes take turns.
+pub async fn run(control: Control, stop: CancellationToken) {
+    let mut next_reconcile = Instant::now();
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let pause = match publish_round(&control).await {
+            Ok(outcome) => {
+                if failures > 0 {
+                    tracing::info!(failures, "publishing works again");
+                }
+                failures = 0;
+                if outcome == Round::Busy { BUSY_RETRY } else { control.config().outbox_interval }
+            }
+            Err(error) => {
+                report_failure(&error, failures);
+                failures += 1;
+                backoff(failures)
+            }
+        };
+        if failures == 0 && Instant::now() >= next_reconcile {
+            // After a failure the next round decides when to try again.
+            next_reconcile = Instant::now() + reconcile_and_report(&control).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = control.publishing().wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    match tokio::time::timeout(LAST_ROUND, publish_round(&control)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => report_failure(&error, 0),
+        Err(_) => tracing::warn!("publishing did not finish before shutdown; the next start publishes the rest"),
+    }
+}
+
+/// Publishes what is due, and returns how many outbox entries that were; 0 as well while another process publishes.
+///
+/// Errors: `Unavailable` while the database or the shared state does not answer. The entries stay and are due again
+/// after a backoff.
+pub async fn publish_due(control: &Control) -> Result<usize, ControlError> {
+    match publish_round(control).await? {
+        Round::Done(published) => Ok(published),
+        Round::Busy => Ok(0),
+    }
+}
+
+async fn publish_round(control: &Control) -> Result<Round, ControlError> {
+    let _one_at_a_time = control.publishing().turn.lock().await;
+    let outcome = round_in_turn(control).await;
+    if let Err(error) = &outcome {
+        put_off(control, error).await;
+    }
+    outcome
+}
+
+async fn round_in_turn(control: &Control) -> Result<Round, ControlError> {
+    let is_idle = outbox::list_due(control.store(), control.now(), 1).await?.is_empty();
+    if is_idle && !must_publish_everything(control).await? {
+        return Ok(Round::Done(0));
+    }
+    let Some(turn) = Turn::take(control).await? else { return Ok(Round::Busy) };
+    let outcome = publish_all_due(&turn).await;
+    turn.end().await;
+    outcome.map(Round::Done)
+}
+
+/// Publishes batch after batch until nothing is due.
+async fn publish_all_due(turn: &Turn<'_>) -> Result<usize, ControlError> {
+    let control = turn.control();
+    let mut published = 0;
+    loop {
+        let due = outbox::list_due(control.store(), control.now(), control.config().outbox_batch_size).await?;
+        let everything = must_publish_everything(control).await?;
+        if due.is_empty() && !everything {
+            return Ok(published);
+        }
+        published += if everything { publish_everything(turn, &due).await? } else { publish_batch(turn, &due).await? };
+    }
+}
+
+async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
+    let batch = Batch::read(turn.control(), due).await?;
+    for (entry, error) in &batch.unreadable {
+        let (kind, id) = (entry.kind.as_str(), entry.record_id);
+        tracing::error!(error = error as &dyn std::error::Error, kind, id, "a changed record cannot be published");
+        put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
+    }
+    turn.publish(Publication { changes: batch.changes, scope: Scope::Changes }).await?;
+    forget(turn.control(), &batch.readable).await
+}
+
+/// Publishes the whole snapshot; the entries that are due are part of it.
+async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
+    let control = turn.control();
+    turn.renew(LONG_LEASE).await?;
+    let image = read_image(control.store(), control.now()).await?;
+    turn.publish(everything(image)).await?;
+    forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
+}
+
+fn everything(image: Image) -> Publication {
+    let changes = image.into_values().map(SnapshotChange::Put).collect();
+    Publication { changes, scope: Scope::Everything }
+}
+
+/// Whether the shared state has no snapshot (it is new, or lost its data), or one that a publisher left half-written.
+async fn must_publish_everything(control: &Control) -> Result<bool, StateError> {
+    let meta = control.state().meta().await?;
+    Ok(meta.version == 0 || !meta.is_settled())
+}
+
+async fn forget(control: &Control, ids: &[i64]) -> Result<usize, ControlError> {
+    if !ids.is_empty() {
+        let tx = control.store().begin().await?;
+        outbox::delete(&tx, ids).await?;
+        tx.commit().await?;
+    }
+    Ok(ids.len())
+}
+
+/// Puts off what is due after a failed round. That this may fail as well (the database is down) is no matter: the
+/// entries are then due at once when it is back.
+async fn put_off(control: &Control, error: &ControlError) {
+    let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let due = outbox::list_due(control.store(), control.now(), control.config().outbox_batch_size).await;
+    if let Ok(due) = due
+        && !due.is_empty()
+        && let Err(error) = put_off_entries(control, &due, &reason).await
+    {
+        tracing::debug!(error = &error as &dyn std::error::Error, "a failed publication could not be noted");
+    }
+}
+
+async fn put_off_entries(control: &Control, entries: &[OutboxEntry], reason: &str) -> Result<(), ControlError> {
+    let tx = control.store().begin().await?;
+    for same_attempts in entries.chunk_by(|a, b| a.attempts == b.attempts) {
+        let attempts = same_attempts.first().map_or(0, |entry| entry.attempts);
+        let ids: Vec<i64> = same_attempts.iter().map(|entry| entry.id).collect();
+        let next_attempt_at = control.now() + backoff(attempts.saturating_add(1));
+        outbox::record_failure(&tx, &ids, reason, next_attempt_at).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+/// The wait after the n-th failure in a row.
+fn backoff(failures: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY)
+}
+
+/// Compares everything, and says when to do it again.
+async fn reconcile_and_report(control: &Control) -> Duration {
+    match reconcile(control).await {
+        Ok(report) if report.repairs > 0 => {
+            let (repairs, version) = (report.repairs, report.version);
+            tracing::warn!(repairs, version, "the snapshot differed from the database and was repaired");
+        }
+        Ok(report) => {
+            tracing::debug!(version = report.version, entries = report.entries, "the snapshot is as it should be")
+        }
+        Err(error) => {
+            report_failure(&error, 0);
+            return LAST_RETRY;
+        }
+    }
+    control.config().reconcile_interval
+}
+
+/// Tells of a failure once; that it goes on is for `sync status` to show.
+fn report_failure(error: &ControlError, failures_before: u32) {
+    let error = error as &dyn std::error::Error;
+    if failures_before == 0 {
+        tracing::warn!(error, "publishing failed; what was changed stays in the outbox and is tried again");
+    } else {
+        tracing::debug!(error, "publishing failed again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_five_seconds() {
+        let waits: Vec<u128> = [1, 2, 3, 6, 7, 1000, u32::MAX].map(|n| backoff(n).as_millis()).into();
+        assert_eq!(waits, [100, 200, 400, 3200, 5000, 5000, 5000]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Full reconcile: compares the published snapshot with what it should be, and publishes the differences.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
+use ez_state::{Publication, Scope, SnapshotImage};
+use ez_store::{Store, outbox};
+use tokio::time::Instant;
+
+use super::batch::touched;
+use super::turn::{LONG_LEASE, Turn};
+use super::{BUSY_RETRY, everything, must_publish_everything, publish_all_due};
+use crate::snapshot::{Image, read_image};
+use crate::{Control, ControlError};
+
+/// Repairs that a report names.
+const MAX_NAMED: usize = 100;
+
+/// How long to wait for another process that publishes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Entries of the outbox that are looked at to tell a repair from a change under way.
+const MAX_PENDING: u64 = 10_000;
+
+/// What a full comparison found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReconcileReport {
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// The snapshot version that stands now.
+    pub version: u64,
+    /// Entries that the snapshot has now.
+    pub entries: usize,
+    /// Whether there was no whole snapshot before (the first start, lost or damaged data), so that all was published.
+    pub rebuilt: bool,
+    /// How many entries had to be repaired.
+    pub repairs: usize,
+    /// The first hundred of them.
+    pub repaired: Vec<Repair>,
+}
+
+/// An entry of the snapshot that was not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// What kind of entry.
+    pub kind: SnapshotKind,
+    /// Its key: an id, a `namespace.public_model`, a token digest.
+    pub id: String,
+    /// How it differed.
+    pub drift: Drift,
+}
+
+/// How a published entry differed from what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drift {
+    /// It was not there (or could not be read).
+    Missing,
+    /// Its content was another.
+    Differs,
+    /// It should not have been there.
+    Surplus,
+}
+
+impl Drift {
+    /// `missing`, `differs` or `surplus`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Differs => "differs",
+            Self::Surplus => "surplus",
+        }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Publishes what is due, then compares everything and repairs what differs. Changes that are under way are published
+/// too, and are no repairs.
+///
+/// Errors: `Unavailable` while the database or the shared state does not answer, or another process keeps publishing.
+pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlError> {
+    let _one_at_a_time = control.publishing().turn.lock().await;
+    let turn = wait_for_turn(control).await?;
+    let outcome = reconcile_in_turn(&turn).await;
+    turn.end().await;
+    let report = outcome?;
+    control.publishing().keep_report(report.clone());
+    Ok(report)
+}
+
+async fn wait_for_turn(control: &Control) -> Result<Turn<'_>, ControlError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(turn) = Turn::take(control).await? {
+            return Ok(turn);
+        }
+        if Instant::now() >= deadline {
+            return Err(ControlError::Unavailable("another control plane keeps publishing".into()));
+        }
+        tokio::time::sleep(BUSY_RETRY).await;
+    }
+}
+
+async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlError> {
+    let control = turn.control();
+    let was_missing = must_publish_everything(control).await?;
+    publish_all_due(turn).await?;
+    turn.renew(LONG_LEASE).await?;
+    let desired = read_image(control.store(), control.now()).await?;
+    let under_way = touched_by_pending(control.store()).await?;
+    let standing = control.state().read_snapshot().await?;
+
+    let entries = desired.len();
+    let drifts = drifts(&desired, &standing);
+    let is_damaged = !standing.damaged.is_empty();
+    let publication = if is_damaged { everything(desired) } else { differences(desired, &drifts) };
+    let version = turn.publish(publication).await?;
+    let repairs: Vec<Repair> =
+        drifts.into_iter().filter(|(key, _)| !under_way.contains(key)).map(|(key, drift)| repair(key, drift)).collect();
+    Ok(ReconcileReport {
+        finished_at: control.now(),
+        version,
+        entries,
+        rebuilt: was_missing || is_damaged,
+        repairs: repairs.len(),
+        repaired: repairs.into_iter().take(MAX_NAMED).collect(),
+    })
+}
+
+/// What changes that are still to be published touch. Read after the desired image: whatever of it was committed since
+/// the last publication has an entry here.
+async fn touched_by_pending(store: &Store) -> Result<BTreeSet<SnapshotKey>, ControlError> {
+    let mut keys = BTreeSet::new();
+    for entry in outbox::list_due(store, DateTime::<Utc>::MAX_UTC, MAX_PENDING).await? {
+        keys.extend(touched(store, &entry).await?);
+    }
+    Ok(keys)
+}
+
+fn drifts(desired: &Image, standing: &SnapshotImage) -> BTreeMap<SnapshotKey, Drift> {
+    let published: BTreeMap<SnapshotKey, &SnapshotEntry> =
+        standing.entries.iter().map(|entry| (entry.key(), entry)).collect();
+    let wanted = desired.iter().filter_map(|(key, entry)| match published.get(key) {
+        None => Some((key.clone(), Drift::Missing)),
+        Some(standing) if *standing != entry => Some((key.clone(), Drift::Differs)),
+        Some(_) => None,
+    });
+    let surplus = published.keys().filter(|key| !desired.contains_key(key));
+    wanted.chain(surplus.map(|key| (key.clone(), Drift::Surplus))).collect()
+}
+
+fn differences(mut desired: Image, drifts: &BTreeMap<SnapshotKey, Drift>) -> Publication {
+    let changes = drifts.keys().map(|key| match desired.remove(key) {
+        Some(entry) => SnapshotChange::Put(entry),
+        None => SnapshotChange::Remove(key.clone()),
+    });
+    Publication { changes: changes.collect(), scope: Scope::Changes }
+}
+
+fn repair(key: SnapshotKey, drift: Drift) -> Repair {
+    let (kind, id) = match key {
+        SnapshotKey::Provider(id) => (SnapshotKind::Provider, id.to_string()),
+        SnapshotKey::Binding(name) => (SnapshotKind::Binding, name),
+        SnapshotKey::Model(name) => (SnapshotKind::Model, name),
+        SnapshotKey::Token(digest) => (SnapshotKind::Token, digest.to_string()),
+        SnapshotKey::Master(id) => (SnapshotKind::Master, id.to_string()),
+        SnapshotKey::Feature(flag) => (SnapshotKind::Feature, flag),
+    };
+    Repair { kind, id, drift }
+}

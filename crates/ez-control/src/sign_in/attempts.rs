@@ -1,0 +1,93 @@
+//! Failed sign-ins by address: ten a minute over all processes, then the address is not listened to for a minute.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::{Control, ControlError, Origin};
+
+/// Failures that an address may have within a window.
+const MAX_FAILURES: u64 = 10;
+
+/// Length of the window, and of the block that follows.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Blocked addresses that are remembered; when there are more, some are let try again early.
+const MAX_BLOCKED: usize = 10_000;
+
+/// Addresses that this process does not listen to. Counting is shared; that an address is over the limit each process
+/// learns from its first failure there.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    blocked_until: Mutex<HashMap<String, DateTime<Utc>>>,
+}
+
+impl Attempts {
+    /// Errors: `TooMany` while the address is blocked.
+    pub(crate) fn refuse_blocked(&self, origin: &Origin, now: DateTime<Utc>) -> Result<(), ControlError> {
+        let until = self.blocked().get(&address(origin)).copied();
+        match until.and_then(|until| (until - now).to_std().ok()) {
+            Some(rest) if !rest.is_zero() => Err(ControlError::TooMany { retry_after: rest }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a failure at a door (each has its own count); the error to answer with where it is one too many.
+    pub(crate) async fn count(&self, control: &Control, door: &str, origin: &Origin) -> Option<ControlError> {
+        let address = address(origin);
+        let counted = control.state().increment(&format!("{door}:{address}"), WINDOW).await;
+        let failures = counted.unwrap_or_else(|error| {
+            // Without a count nobody is locked out: the secrets are long, and an outage must not bar the operator.
+            tracing::warn!(%error, "failed sign-ins cannot be counted");
+            0
+        });
+        if failures <= MAX_FAILURES {
+            return None;
+        }
+        self.block(address, control.now());
+        Some(ControlError::TooMany { retry_after: WINDOW })
+    }
+
+    fn block(&self, address: String, now: DateTime<Utc>) {
+        let mut blocked = self.blocked();
+        if blocked.len() >= MAX_BLOCKED {
+            blocked.retain(|_, until| *until > now);
+        }
+        if blocked.len() >= MAX_BLOCKED {
+            blocked.clear();
+        }
+        blocked.insert(address, now + WINDOW);
+    }
+
+    fn blocked(&self) -> MutexGuard<'_, HashMap<String, DateTime<Utc>>> {
+        self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What counts as one address: of IPv6 the network, as a client has all of its 2^64 addresses.
+fn address(origin: &Origin) -> String {
+    match origin.client_ip.map(|address| address.to_canonical()) {
+        None => "unknown".to_owned(),
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one() {
+        let of = |text: &str| address(&Origin { client_ip: Some(text.parse().unwrap()), ..Origin::default() });
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
+    }
+}

@@ -1,0 +1,119 @@
+//! Reading the records that a snapshot is made of, as they stand now: entry by entry, or all of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use ez_contract::model_ref::binding_key;
+use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey};
+use ez_store::namespaces::Namespace;
+use ez_store::{Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+
+use super::{Supply, compile_binding, master_snapshot, provider_snapshot, token_digests, token_snapshot};
+
+/// The whole snapshot as it should stand, by key.
+pub(crate) type Image = BTreeMap<SnapshotKey, SnapshotEntry>;
+
+/// Reads what should stand under single keys. What many entries share is read once, so a reader is for one batch.
+pub(crate) struct Reader<'a> {
+    store: &'a Store,
+    now: DateTime<Utc>,
+    supplies: BTreeMap<i64, Supply>,
+    namespaces: HashMap<String, Option<Namespace>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(store: &'a Store, now: DateTime<Utc>) -> Self {
+        Self { store, now, supplies: BTreeMap::new(), namespaces: HashMap::new() }
+    }
+
+    /// What should stand under a key.
+    pub(crate) async fn change(&mut self, key: &SnapshotKey) -> Result<SnapshotChange, StoreError> {
+        let entry = match key {
+            SnapshotKey::Provider(id) => self.provider(*id).await?,
+            SnapshotKey::Binding(name) => self.binding(name).await?,
+            SnapshotKey::Master(id) => {
+                masters::get(self.store, *id).await?.map(|master| SnapshotEntry::Master(master_snapshot(&master)))
+            }
+            SnapshotKey::Token(digest) => {
+                let found = child_keys::get_by_digest(self.store, digest).await?;
+                let counts = found.filter(|key| token_digests(key, self.now).contains(digest));
+                counts.map(|key| SnapshotEntry::Token(*digest, token_snapshot(&key)))
+            }
+            // Nothing publishes these yet.
+            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => None,
+        };
+        Ok(entry.map_or_else(|| SnapshotChange::Remove(key.clone()), SnapshotChange::Put))
+    }
+
+    async fn provider(&mut self, id: i64) -> Result<Option<SnapshotEntry>, StoreError> {
+        let Some(api_key) = api_keys::get(self.store, id).await? else { return Ok(None) };
+        self.read_supply(api_key.group_id).await?;
+        let supply = self.supplies.get(&api_key.group_id);
+        Ok(supply.map(|supply| SnapshotEntry::Provider(provider_snapshot(&supply.group, &api_key))))
+    }
+
+    async fn binding(&mut self, name: &str) -> Result<Option<SnapshotEntry>, StoreError> {
+        // Namespaces hold no dot.
+        let Some((namespace, public_model)) = name.split_once('.') else { return Ok(None) };
+        let bindings = bindings::list_by_model(self.store, namespace, public_model).await?;
+        for binding in &bindings {
+            self.read_supply(binding.group_id).await?;
+        }
+        if !self.namespaces.contains_key(namespace) {
+            let found = namespaces::get_by_name(self.store, namespace).await?;
+            self.namespaces.insert(namespace.to_owned(), found);
+        }
+        let Some(Some(namespace)) = self.namespaces.get(namespace) else { return Ok(None) };
+        let compiled = compile_binding(namespace, public_model, &bindings, &self.supplies);
+        Ok(Some(compiled).filter(|_| !bindings.is_empty()).map(SnapshotEntry::Binding))
+    }
+
+    async fn read_supply(&mut self, group_id: i64) -> Result<(), StoreError> {
+        if !self.supplies.contains_key(&group_id)
+            && let Some(group) = provider_groups::get(self.store, group_id).await?
+        {
+            let api_keys = api_keys::list_by_group(self.store, group_id).await?;
+            self.supplies.insert(group_id, Supply { group, api_keys });
+        }
+        Ok(())
+    }
+}
+
+/// Reads everything. What refers is read before what it refers to, so that a record made meanwhile is never half there.
+pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Image, StoreError> {
+    let bindings = bindings::list_all(store).await?;
+    let api_keys = api_keys::list_all(store).await?;
+    let groups = provider_groups::list_all(store).await?;
+    let namespaces = namespaces::list_all(store).await?;
+    let child_keys = child_keys::list_all(store).await?;
+    let masters = masters::list_all(store).await?;
+
+    let mut supplies: BTreeMap<i64, Supply> =
+        groups.into_iter().map(|group| (group.id, Supply { group, api_keys: Vec::new() })).collect();
+    for api_key in api_keys {
+        if let Some(supply) = supplies.get_mut(&api_key.group_id) {
+            supply.api_keys.push(api_key);
+        }
+    }
+    let mut by_model: BTreeMap<String, Vec<bindings::Binding>> = BTreeMap::new();
+    for binding in bindings {
+        by_model.entry(binding_key(&binding.namespace, &binding.public_model)).or_default().push(binding);
+    }
+    let namespaces: HashMap<&str, &Namespace> =
+        namespaces.iter().map(|namespace| (namespace.name.as_str(), namespace)).collect();
+
+    let providers = supplies.values().flat_map(|supply| {
+        supply.api_keys.iter().map(|api_key| SnapshotEntry::Provider(provider_snapshot(&supply.group, api_key)))
+    });
+    let bindings = by_model.values().filter_map(|bindings| {
+        let first = bindings.first()?;
+        let namespace = namespaces.get(first.namespace.as_str())?;
+        Some(SnapshotEntry::Binding(compile_binding(namespace, &first.public_model, bindings, &supplies)))
+    });
+    let tokens = child_keys.iter().flat_map(|key| {
+        token_digests(key, now).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key)))
+    });
+    let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master)));
+    let entries = providers.chain(bindings).chain(tokens).chain(masters);
+    Ok(entries.map(|entry| (entry.key(), entry)).collect())
+}

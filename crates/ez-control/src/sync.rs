@@ -1,0 +1,67 @@
+//! Sync: how far gateways are behind the database.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
+use ez_state::StateError;
+use ez_store::outbox;
+
+use crate::publisher::ReconcileReport;
+use crate::{Control, ControlError};
+
+/// Where the publication of changes stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncStatus {
+    /// The snapshot that is published; none while the shared state does not answer. Version 0: nothing was published.
+    pub snapshot: Option<SnapshotMeta>,
+    /// How long ago that was.
+    pub age: Option<Duration>,
+    /// Why the shared state does not answer.
+    pub state_error: Option<String>,
+    /// Changes that wait to be published.
+    pub outbox_depth: u64,
+    /// How long the oldest of them has waited.
+    pub oldest_entry_age: Option<Duration>,
+    /// Gateways heard of lately, by node id.
+    pub gateways: Vec<GatewayHeartbeat>,
+    /// What the last full comparison of this process found.
+    pub last_reconcile: Option<ReconcileReport>,
+}
+
+/// Tells where publication stands. Answers while the shared state is down. Errors: `Unavailable` (the database).
+pub async fn status(control: &Control) -> Result<SyncStatus, ControlError> {
+    let now = control.now();
+    let outbox_depth = outbox::depth(control.store()).await?;
+    let oldest_entry_at = outbox::oldest_at(control.store()).await?;
+    let (snapshot, gateways, state_error) = match read_state(control).await {
+        Ok((meta, gateways)) => (Some(meta), gateways, None),
+        Err(error) => (None, Vec::new(), Some(error.to_string())),
+    };
+    Ok(SyncStatus {
+        age: snapshot.as_ref().and_then(|meta| meta.published_at).map(|at| age(at, now)),
+        snapshot,
+        state_error,
+        outbox_depth,
+        oldest_entry_age: oldest_entry_at.map(|at| age(at, now)),
+        gateways,
+        last_reconcile: control.publishing().last_reconcile(),
+    })
+}
+
+/// Keeps a gateway's heartbeat, stamped with the time now. Errors: `Unavailable`.
+pub async fn heartbeat(control: &Control, heartbeat: GatewayHeartbeat) -> Result<(), ControlError> {
+    let heartbeat = GatewayHeartbeat { seen_at: control.now(), ..heartbeat };
+    Ok(control.state().report_gateway(&heartbeat, control.config().gateway_ttl).await?)
+}
+
+async fn read_state(control: &Control) -> Result<(SnapshotMeta, Vec<GatewayHeartbeat>), StateError> {
+    let meta = control.state().meta().await?;
+    let gateways = control.state().list_gateways().await?;
+    Ok((meta, gateways))
+}
+
+/// Time since `at`; none where another node's clock is ahead.
+fn age(at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - at).to_std().unwrap_or_default()
+}

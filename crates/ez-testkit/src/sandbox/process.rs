@@ -1,0 +1,300 @@
+//! The processes: started, watched until they are ready, killed or asked to stop, and started again on the same data.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use http::Method;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::database::TestDatabase;
+use crate::http_client::HttpClient;
+use crate::redis_server::SharedRedis;
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What planes in processes of their own must be told alike; made up for the sandbox.
+const SHARED_SETTINGS: &[(&str, &str)] = &[
+    ("EZ_ADMIN_TOKEN", "sandbox-admin-token-0123456789"),
+    ("EZ_INTERNAL_TOKEN", "sandbox-internal-token-0123456789"),
+    ("EZ_SECRET_KEY", "101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"),
+];
+
+/// Which backends a sandbox runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backends {
+    /// Both planes in one process, on SQLite and in-process state.
+    Embedded,
+    /// Both planes in one process, on PostgreSQL and Redis.
+    Scaled,
+    /// Each plane in a process of its own, on PostgreSQL and Redis.
+    Apart,
+}
+
+/// How a sandbox is started.
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// The built `ez-api`.
+    pub binary: PathBuf,
+    /// Backends.
+    pub backends: Backends,
+    /// More settings, by name.
+    pub settings: Vec<(String, String)>,
+}
+
+impl SandboxOptions {
+    /// `binary` on `backends` with its defaults.
+    pub fn new(binary: impl Into<PathBuf>, backends: Backends) -> Self {
+        let settings = if backends == Backends::Apart { SHARED_SETTINGS } else { &[] };
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { binary: binary.into(), backends, settings }
+    }
+
+    /// With one more setting.
+    #[must_use]
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// The running binary with its own data. Dropping it kills its processes and removes the data.
+pub struct Sandbox {
+    options: SandboxOptions,
+    /// The control plane's process, then the gateway's; one where both share it.
+    nodes: Vec<Node>,
+    gateway_url: String,
+    control_url: String,
+    admin_token: String,
+    data_dir: TempDir,
+    database: Option<TestDatabase>,
+    redis: Option<SharedRedis>,
+}
+
+struct Node {
+    role: &'static str,
+    child: Option<Child>,
+}
+
+/// What a process tells at its start.
+#[derive(Debug, Default)]
+struct Announcement {
+    gateway_url: Option<String>,
+    control_url: String,
+    admin_token: Option<String>,
+}
+
+impl Sandbox {
+    /// Starts the binary on free ports and waits until it is ready.
+    pub async fn start(options: SandboxOptions) -> anyhow::Result<Self> {
+        let (database, redis) = match options.backends {
+            Backends::Embedded => (None, None),
+            Backends::Scaled | Backends::Apart => {
+                (Some(TestDatabase::postgres().await), Some(SharedRedis::for_this_test()))
+            }
+        };
+        let roles: &[&'static str] =
+            if options.backends == Backends::Apart { &["control", "gateway"] } else { &["all"] };
+        let given = options.settings.iter().find(|(name, _)| name == "EZ_ADMIN_TOKEN");
+        let admin_token = given.map(|(_, token)| token.clone()).unwrap_or_default();
+        let mut sandbox = Self {
+            options,
+            nodes: roles.iter().map(|role| Node { role, child: None }).collect(),
+            gateway_url: String::new(),
+            control_url: String::new(),
+            admin_token,
+            data_dir: tempfile::tempdir()?,
+            database,
+            redis,
+        };
+        sandbox.spawn_all().await?;
+        Ok(sandbox)
+    }
+
+    /// Where the gateway serves.
+    pub fn gateway_url(&self) -> &str {
+        &self.gateway_url
+    }
+
+    /// Where the control plane serves.
+    pub fn control_url(&self) -> &str {
+        &self.control_url
+    }
+
+    /// The admin token: configured, or as the first start printed it.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// Where the processes keep their data and their logs.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// The id of the process that runs the gateway.
+    pub fn gateway_pid(&self) -> Option<u32> {
+        self.nodes.last()?.child.as_ref()?.id()
+    }
+
+    /// A client of the control plane, signed in as admin.
+    pub fn admin(&self) -> HttpClient {
+        HttpClient::new(&self.control_url, Some(&self.admin_token))
+    }
+
+    /// A client of the control plane with another token.
+    pub fn control_as(&self, bearer: &str) -> HttpClient {
+        HttpClient::new(&self.control_url, Some(bearer))
+    }
+
+    /// A client of the gateway with a child key.
+    pub fn gateway_as(&self, token: &str) -> HttpClient {
+        HttpClient::new(&self.gateway_url, Some(token))
+    }
+
+    /// Kills every process at once, as a crash or `kill -9` does.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            node.child.as_mut().context("the process does not run")?.start_kill()?;
+        }
+        for node in &mut self.nodes {
+            if let Some(mut child) = node.child.take() {
+                child.wait().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends SIGTERM to the process that runs the gateway.
+    pub async fn terminate(&self) -> anyhow::Result<()> {
+        let pid = self.gateway_pid().context("the process does not run")?;
+        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        if sent.success() { Ok(()) } else { bail!("SIGTERM was not sent") }
+    }
+
+    /// Waits until the process that runs the gateway has ended by itself.
+    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let node = self.nodes.last_mut().context("there is a process")?;
+        let mut child = node.child.take().context("the process does not run")?;
+        let ended = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
+        Ok(ended.context("the process did not end in time")??)
+    }
+
+    /// Starts what does not run again on the same data, on new ports.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.spawn_all().await
+    }
+
+    /// Keeps asking until `done` says yes.
+    pub async fn eventually<F: Future<Output = anyhow::Result<bool>>>(
+        &self,
+        what: &str,
+        within: Duration,
+        done: impl Fn() -> F,
+    ) -> anyhow::Result<()> {
+        let give_up = Instant::now() + within;
+        while !done().await? {
+            if Instant::now() >= give_up {
+                bail!("not within {within:?}: {what}");
+            }
+            sleep(Duration::from_millis(25)).await;
+        }
+        Ok(())
+    }
+
+    async fn spawn_all(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].child.is_some() {
+                continue;
+            }
+            let role = self.nodes[index].role;
+            let (child, announced) = self.spawn(role).await?;
+            self.nodes[index].child = Some(child);
+            let own_control_url = announced.control_url;
+            if role != "gateway" {
+                self.control_url.clone_from(&own_control_url);
+            }
+            if let Some(url) = announced.gateway_url {
+                self.gateway_url = url;
+            }
+            if let Some(token) = announced.admin_token {
+                self.admin_token = token;
+            }
+            self.wait_until_ready(&own_control_url).await?;
+        }
+        Ok(())
+    }
+
+    async fn spawn(&self, role: &str) -> anyhow::Result<(Child, Announcement)> {
+        let log_path = self.data_dir.path().join(format!("{role}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
+        let mut child = self.command(role).stderr(log).spawn()?;
+        let stdout = child.stdout.take().context("the process has an output")?;
+        let expects_token = self.admin_token.is_empty();
+        let announced =
+            tokio::time::timeout(START_TIMEOUT, read_announcement(BufReader::new(stdout), expects_token)).await;
+        match announced {
+            Ok(Ok(announced)) => Ok((child, announced)),
+            failed => {
+                let log = std::fs::read_to_string(log_path).unwrap_or_default();
+                bail!("the process did not start: {failed:?}\n{log}")
+            }
+        }
+    }
+
+    async fn wait_until_ready(&self, control_url: &str) -> anyhow::Result<()> {
+        let client = HttpClient::new(control_url, None);
+        self.eventually("the process is ready", START_TIMEOUT, || async {
+            Ok(client.call(Method::GET, "/readyz", "").await.is_ok_and(|answer| answer.status.is_success()))
+        })
+        .await
+    }
+
+    fn command(&self, role: &str) -> Command {
+        let mut command = Command::new(&self.options.binary);
+        // Settings of the shell that runs the tests must not leak in.
+        command.env_clear().env("PATH", "/usr/bin:/bin");
+        command.args(["serve", "--role", role]);
+        command.args(["--data-dir".as_ref(), self.data_dir.path().join(role).as_os_str()]);
+        command.args(["--gateway-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"]);
+        if let (Some(database), Some(redis)) = (&self.database, &self.redis) {
+            command.env("EZ_REDIS_URL", &redis.url).env("EZ_REDIS_PREFIX", &redis.prefix);
+            if role == "gateway" {
+                command.env("EZ_CONTROL_URL", &self.control_url);
+            } else {
+                command.env("EZ_DATABASE_URL", database.url());
+            }
+        }
+        command.envs(self.options.settings.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+}
+
+/// Reads the lines that tell people where to go. The token comes last, and only at the first start.
+async fn read_announcement(
+    output: BufReader<tokio::process::ChildStdout>,
+    expects_token: bool,
+) -> anyhow::Result<Announcement> {
+    let mut lines = output.lines();
+    let mut announced = Announcement::default();
+    while let Some(line) = lines.next_line().await? {
+        let value = |prefix: &str| Some(line.strip_prefix(prefix)?.split_whitespace().next()?.to_owned());
+        if let Some(url) = value("gateway: ") {
+            announced.gateway_url = Some(url);
+        } else if let Some(url) = value("control: ") {
+            announced.control_url = url;
+        } else if let Some(token) = value("admin token: ") {
+            announced.admin_token = Some(token);
+        }
+        let has_token = !expects_token || announced.admin_token.is_some();
+        if !announced.control_url.is_empty() && has_token {
+            return Ok(announced);
+        }
+    }
+    bail!("the process ended before it told its addresses")
+}
