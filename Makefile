@@ -1,0 +1,107 @@
+# What is done with this checkout; `make` alone lists it.
+SHELL := bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+PROFILE ?= dev## How to build for run and demo: dev (quick to build) or release (quick to run)
+ARGS ?=## Further arguments of run, test, bench
+
+TARGET_DIR = $(shell cargo metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
+PROGRAMS = $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+CARGO_DENY_VERSION := 0.20.2
+LINT = python=$$(scripts/python-env tests/lint/requirements.txt) && bin=$${python%/*}
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ' \\?=|## ' '/^[A-Z]+ \?=.*## / { printf "  %-18s %s\n", $$1 "=", $$3 }' $(MAKEFILE_LIST)
+
+# Product and test kit are always built together: built alone, each would ask for other features of the libraries, and
+# `make run`, `make demo` and `make test` would compile much of the tree once more for each.
+.PHONY: build
+build: ## Build ez-api and the test kit's programs
+	cargo build --locked --profile $(PROFILE) --package ez-api --package ez-testkit --bins
+
+.PHONY: run
+run: build ## Start both planes on SQLite and in-process state, with data in ./data
+	@"$(PROGRAMS)/ez-api" serve $(ARGS)
+
+.PHONY: demo
+demo: build ## Show the main job with a simulated vendor: set-up, two calls, their accounts
+	@"$(PROGRAMS)/demo" --ez-api "$(PROGRAMS)/ez-api"
+
+# Built first, so that the servers only run while something uses them.
+.PHONY: test
+test: ## Run every test in its short form, on both backends
+	cargo test --locked --workspace --no-run
+	python=$$(scripts/python-env) && EZ_TEST_PYTHON=$$python \
+		scripts/with-servers cargo test --locked --workspace --no-fail-fast $(ARGS)
+
+# A filter that matches nothing would be a success to cargo.
+.PHONY: soak
+soak: ## Run the long tests (named soak_*), one after another: hours
+	cargo test --locked --workspace --no-run
+	@cargo test --locked --workspace --quiet --tests -- --ignored --list soak_ | grep ': test$$' || \
+		{ echo 'make soak: there is no test named soak_*' >&2; exit 1; }
+	python=$$(scripts/python-env) && EZ_TEST_PYTHON=$$python scripts/with-servers \
+		cargo test --locked --workspace --tests --no-fail-fast -- --ignored --nocapture --test-threads 1 soak_
+
+.PHONY: bench
+bench: ## Measure what the gateway adds to a call and to a chunk, beside nginx
+	scripts/bench $(ARGS)
+
+.PHONY: bench-large
+bench-large: ## Measure with tens of millions of rows
+	scripts/bench --large $(ARGS)
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: lint-format lint-clippy lint-dependencies lint-arrows lint-text lint-shell lint-docker ## Check the code without running it
+
+.PHONY: lint-format
+lint-format:
+	cargo fmt --all --check
+
+.PHONY: lint-clippy
+lint-clippy:
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+.PHONY: lint-dependencies
+lint-dependencies:
+	deny=$$(scripts/cargo-tool cargo-deny $(CARGO_DENY_VERSION)) && "$$deny" --locked check bans licenses sources
+
+.PHONY: lint-arrows
+lint-arrows:
+	scripts/check-arrows --self-test
+	scripts/check-arrows
+
+.PHONY: lint-text
+lint-text:
+	$(LINT) && "$$bin/typos"
+
+.PHONY: lint-shell
+lint-shell:
+	$(LINT) && grep --files-with-matches --extended-regexp '^#!.*\bbash$$' scripts/* .ci/* | xargs "$$bin/shellcheck"
+
+.PHONY: lint-docker
+lint-docker:
+	scripts/lint-docker
+
+.PHONY: generate
+generate: build ## Renew the files that are made from the code
+	scripts/generate "$(PROGRAMS)/ez-api"
+
+.PHONY: check-generated
+check-generated: build ## Fail when a file that is made from the code is stale
+	scripts/generate --check "$(PROGRAMS)/ez-api"
+
+.PHONY: ci
+ci: ## Do all that has to pass before a change goes in
+	.ci/run
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,71 @@
+//! The control plane's HTTP surface, over SQLite with in-process state and over PostgreSQL with Redis.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken assumption fails its test")]
+
+mod access;
+mod edge;
+mod lists;
+mod ops;
+mod records;
+mod support;
+mod tenants;
+mod validation;
+
+/// Runs every test over both pairs of backends; the module in its name says which.
+macro_rules! on_both_backends {
+    ($($subject:ident { $($test:ident,)+ })+) => {
+        mod embedded { $( mod $subject { $(
+            #[tokio::test]
+            async fn $test() {
+                crate::$subject::$test(crate::support::TestApp::embedded().await).await;
+            }
+        )+ } )+ }
+
+        mod scaled_out { $( mod $subject { $(
+            #[tokio::test]
+            async fn $test() {
+                crate::$subject::$test(crate::support::TestApp::scaled_out().await).await;
+            }
+        )+ } )+ }
+    };
+}
+
+on_both_backends! {
+    access {
+        each_route_answers_those_who_may_call_it_and_nobody_else,
+        sessions_stand_for_the_secret_that_bought_them,
+        failed_sign_ins_are_limited_by_address,
+        metrics_open_to_their_token_and_to_the_admin,
+    }
+    edge {
+        request_ids_come_back,
+        every_error_is_a_problem,
+        bodies_are_limited_by_route,
+        an_outage_is_told_apart_from_a_fault,
+    }
+    lists {
+        pages_search_sort_and_filters_find_what_they_should,
+        logs_and_audit_are_read_through_cursors,
+    }
+    ops {
+        process_routes_tell_what_runs,
+        gateways_hand_in_logs_once_and_report_themselves,
+        publication_is_told_and_can_be_repeated,
+    }
+    records {
+        masters_live_from_create_to_delete,
+        child_keys_live_from_issue_to_delete,
+        namespaces_live_from_create_to_delete,
+        the_routing_records_live_from_create_to_delete,
+        secrets_are_shown_once_or_never,
+    }
+    tenants {
+        masters_see_nothing_of_each_other,
+    }
+    validation {
+        faults_are_told_all_at_once_with_pointers,
+        absent_null_and_a_value_differ_in_a_change,
+        what_does_not_exist_is_missing,
+        refused_writes_leave_nothing_behind,
+    }
+}

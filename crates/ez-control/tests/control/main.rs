@@ -1,0 +1,78 @@
+//! The control plane's rules, once on SQLite with in-process state and once on PostgreSQL with Redis.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it stands")]
+
+mod deletion;
+mod log_records;
+mod outages;
+mod publishing;
+mod reconciling;
+mod rules;
+mod signing_in;
+mod starting;
+mod support;
+mod together;
+
+/// Runs each case on every pair of backends.
+macro_rules! on_all_backends {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        mod sqlite_and_in_process {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    crate::$module::$case(crate::support::Plane::embedded().await).await;
+                }
+            )+
+        }
+
+        mod postgres_and_redis {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    crate::$module::$case(crate::support::Plane::scaled_out().await).await;
+                }
+            )+
+        }
+    };
+}
+
+on_all_backends! {
+    together::a_change_its_audit_entry_and_its_outbox_entry_come_together_or_not_at_all,
+    together::secrets_are_in_no_audit_entry_and_no_debug_text,
+    starting::the_first_start_makes_an_admin_token_and_shows_it_once,
+    starting::processes_that_start_at_once_agree,
+    starting::a_configured_admin_token_is_the_one_that_counts,
+    starting::an_empty_or_unusable_secret_stops_the_start,
+    rules::what_is_left_out_takes_its_default,
+    rules::every_fault_of_a_request_is_told_at_once,
+    rules::a_base_url_is_brought_into_one_form,
+    rules::names_are_unique,
+    rules::a_key_takes_its_masters_access_and_never_more,
+    rules::a_master_is_issued_no_more_keys_than_it_may_have,
+    rules::a_change_changes_what_it_names_and_null_clears,
+    rules::a_master_keeps_the_namespaces_that_its_keys_have,
+    rules::a_master_reaches_its_own_keys_alone,
+    deletion::what_is_referred_to_goes_with_what_refers_or_stays,
+    deletion::a_namespace_that_someone_may_use_stays,
+    publishing::what_a_gateway_needs_is_published,
+    publishing::the_newest_state_wins_and_deletion_removes,
+    publishing::revoking_and_suspending_reach_the_snapshot,
+    publishing::rotating_a_master_key_keeps_the_keys_that_were_alive,
+    publishing::a_change_recompiles_the_bindings_that_it_touches,
+    publishing::a_binding_that_moves_leaves_its_old_place,
+    publishing::a_batch_limit_leaves_nothing_behind,
+    publishing::a_commit_wakes_the_publisher_and_shutdown_flushes,
+    publishing::two_publishers_publish_once,
+    publishing::two_publishers_never_publish_an_older_state_over_a_newer_one,
+    reconciling::drift_is_repaired_and_reported,
+    reconciling::changes_under_way_are_no_drift,
+    reconciling::the_first_publication_is_a_whole_snapshot_even_an_empty_one,
+    signing_in::each_credential_is_known_for_what_it_is,
+    signing_in::a_session_ends_with_its_hour_its_epoch_and_its_master,
+    signing_in::ten_failures_shut_an_address_out_for_a_minute,
+    signing_in::gateways_need_the_internal_token,
+    log_records::ingestion_is_idempotent_and_rejects_one_by_one,
+    log_records::pages_follow_each_other_within_reach,
+    log_records::audit_pages_follow_each_other,
+    log_records::sync_status_tells_of_outbox_and_gateways,
+}
