@@ -17,7 +17,7 @@ use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, public_router,
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::UsageLog;
-use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink};
+use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink, LentBody};
 use ez_state::SharedState;
 use ez_store::{ConnectOptions, Store};
 use ez_telemetry::metrics::Metrics;
@@ -221,7 +221,7 @@ fn serve_control(tcp: TcpListener, app: axum::Router, life_cycle: &LifeCycle) ->
         cut_off: life_cycle.background.child_token(),
         timeout: CONTROL_DRAIN_TIMEOUT,
     };
-    let answer = move |peer: SocketAddr, request: http::Request<hyper::body::Incoming>| {
+    let answer = move |peer: SocketAddr, request: http::Request<LentBody>| {
         let app = app.clone();
         async move {
             let mut request = request.map(Body::new);

@@ -37,3 +37,30 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use http::StatusCode;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_with_the_request_id_and_without_its_message() {
+        async fn fail() -> &'static str {
+            panic!("a detail that is nobody's business")
+        }
+        let routes = Router::new().route("/", get(fail)).layer(axum::middleware::from_fn(edge));
+        let request = http::Request::get("/").header(X_REQUEST_ID, "req-1").body(Body::empty()).unwrap();
+        let response = routes.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[X_REQUEST_ID], "req-1");
+        let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["code"], &problem["request_id"]), (&"internal".into(), &"req-1".into()));
+        assert!(!problem.to_string().contains("business"), "{problem}");
+    }
+}

@@ -8,7 +8,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Ref, RefOr,
     Response, ResponseBuilder, Schema,
-    schema::{ArrayItems, Type}, tag::TagBuilder,
+    schema::{ArrayItems, Type},
+    tag::TagBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 
@@ -119,12 +120,9 @@ fn document() -> OpenApi {
         }
     }
     for item in document.paths.paths.values_mut() {
-        for (operation, writes) in [
-            (&mut item.get, false),
-            (&mut item.put, true),
-            (&mut item.post, true),
-            (&mut item.delete, true),
-        ] {
+        for (operation, writes) in
+            [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)]
+        {
             if let Some(operation) = operation {
                 document_problems(operation, writes);
                 // Said outright where nobody has to sign in.

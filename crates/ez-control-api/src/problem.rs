@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use ez_control::{ControlError, FieldFault};
 use ez_telemetry::RequestId;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -185,14 +185,13 @@ impl ApiError {
 
     /// Of an answer that some other layer made, such as the router's own 404.
     fn from_foreign(response: &Response) -> Self {
-        let allowed = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or("none");
         match response.status() {
             StatusCode::NOT_FOUND => {
                 Self::new(ProblemKind::NotFound, "there is no such route: see /openapi.json for those that exist")
             }
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 ProblemKind::MethodNotAllowed,
-                format!("this route does not take that method: it takes {allowed}"),
+                "this route does not take that method: the header `Allow` lists those that it takes",
             ),
             StatusCode::PAYLOAD_TOO_LARGE => Self::new(ProblemKind::TooLarge, "send a smaller body"),
             status => Self::new(
@@ -209,7 +208,8 @@ impl From<ControlError> for ApiError {
         match error {
             ControlError::NotFound { .. } => Self::new(ProblemKind::NotFound, detail),
             ControlError::Invalid(faults) => {
-                let faults = faults.into_iter().map(|FieldFault { pointer, message }| FaultResponse { pointer, message });
+                let faults =
+                    faults.into_iter().map(|FieldFault { pointer, message }| FaultResponse { pointer, message });
                 Self::invalid(faults.collect())
             }
             ControlError::Conflict { references, .. } => {
@@ -254,8 +254,7 @@ pub(crate) fn render(response: Response, request_id: &RequestId) -> Response {
     if !response.status().is_client_error() && !response.status().is_server_error() {
         return response;
     }
-    let error =
-        response.extensions().get::<ApiError>().cloned().unwrap_or_else(|| ApiError::from_foreign(&response));
+    let error = response.extensions().get::<ApiError>().cloned().unwrap_or_else(|| ApiError::from_foreign(&response));
     let status = response.status();
     let body = ProblemResponse {
         r#type: format!("urn:ez-api:problem:{}", error.kind.code()),

@@ -12,7 +12,6 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 use rand::Rng;
 use tokio::time::Instant;
 
@@ -20,6 +19,7 @@ use crate::authn::Caller;
 use crate::gateway::Gateway;
 use crate::ingress::{self, Arrival, Route};
 use crate::inspect::Inspected;
+use crate::lent_body::LentBody;
 use crate::refusal::{Refusal, full};
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
@@ -32,7 +32,7 @@ pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 pub(crate) async fn answer(
     gateway: Arc<Gateway>,
     peer: SocketAddr,
-    request: Request<Incoming>,
+    request: Request<LentBody>,
 ) -> Response<AnswerBody> {
     let _in_flight = InFlight::enter();
     let request_id = RequestId::from_headers(request.headers());
@@ -54,7 +54,7 @@ pub(crate) async fn answer(
     response
 }
 
-async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: Incoming) -> Response<AnswerBody> {
+async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Response<AnswerBody> {
     let snapshot = gateway.snapshot.load_full();
     let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
         Err(refusal) => Err(refusal),
@@ -84,7 +84,7 @@ async fn chat(
     snapshot: &RoutingSnapshot,
     arrival: &Arrival,
     caller: &Caller,
-    body: Incoming,
+    body: LentBody,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
@@ -107,7 +107,7 @@ async fn prepare(
     snapshot: &RoutingSnapshot,
     arrival: &Arrival,
     caller: &Caller,
-    body: Incoming,
+    body: LentBody,
     account: &mut Account,
     deadline: Instant,
 ) -> Result<(Inspected, dispatch::Answer), Refusal> {

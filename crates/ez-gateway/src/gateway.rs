@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ez_contract::clock::Clock;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
+use crate::lent_body::LentBody;
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::Transport;
@@ -61,7 +61,7 @@ impl Gateway {
     }
 
     /// Answers one request: what the gateway's listener serves.
-    pub async fn answer(self: Arc<Self>, peer: SocketAddr, request: Request<Incoming>) -> Response<AnswerBody> {
+    pub async fn answer(self: Arc<Self>, peer: SocketAddr, request: Request<LentBody>) -> Response<AnswerBody> {
         call::answer(self, peer, request).await
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ez_protocol::error::FaultKind;
 use ez_protocol::inspect::{ChatRequestPeek, InspectError};
-use http::header::{CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -19,10 +19,6 @@ pub(crate) struct Inspected {
     pub(crate) peek: ChatRequestPeek,
 }
 
-/// How much of an oversized body is read and thrown away, and for how long: clients write their whole body before
-/// they read, and would see a broken connection instead of the 413.
-const DISCARD_MAX_BYTES: u64 = 256 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound on a client that stops sending in the middle of its body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -44,9 +40,7 @@ where
 {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > max_bytes as u64) {
-        // A client that waits for `100 Continue` has sent nothing yet and hears the refusal at once.
-        let waits_for_leave = headers.contains_key(EXPECT);
-        return Err(if waits_for_leave { too_large(max_bytes).closing() } else { discard(body, max_bytes).await });
+        return Err(too_large(max_bytes));
     }
     let mut collected = Collected::default();
     loop {
@@ -57,7 +51,7 @@ where
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
                 if collected.len() + data.len() > max_bytes {
-                    return Err(discard(body, max_bytes).await);
+                    return Err(too_large(max_bytes));
                 }
                 collected.push(data);
             }
@@ -94,22 +88,6 @@ impl Collected {
         whole.extend_from_slice(&self.rest);
         whole.freeze()
     }
-}
-
-/// Reads an oversized body to its end without keeping it. What is still unread then costs the connection.
-async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, max_bytes: usize) -> Refusal {
-    let read_to_end = async {
-        let mut discarded = 0_u64;
-        while let Some(Ok(frame)) = body.frame().await {
-            discarded += frame.data_ref().map_or(0, Bytes::len) as u64;
-            if discarded > DISCARD_MAX_BYTES {
-                return false;
-            }
-        }
-        true
-    };
-    let is_drained = tokio::time::timeout(DISCARD_TIMEOUT, read_to_end).await.unwrap_or(false);
-    if is_drained { too_large(max_bytes) } else { too_large(max_bytes).closing() }
 }
 
 fn too_large(max_bytes: usize) -> Refusal {

@@ -8,6 +8,7 @@ mod dispatch;
 mod headers;
 mod ingress;
 mod inspect;
+mod lent_body;
 mod models;
 
 mod pick;
@@ -28,3 +29,4 @@ pub use call::AnswerBody;
 pub use config::GatewayConfig;
 pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestReport};
 pub use gateway::{Gateway, GatewayParts, GatewayStops};
+pub use lent_body::LentBody;

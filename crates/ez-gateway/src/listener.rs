@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -16,6 +17,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::lent_body::{LentBody, lend};
 
 /// Bound on the head of a request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +40,7 @@ pub struct Drain {
 /// what runs longer is cut off.
 pub async fn serve<F, A, B>(listener: TcpListener, answer: F, drain: Drain)
 where
-    F: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + Sync + 'static,
+    F: Fn(SocketAddr, Request<LentBody>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -67,8 +70,8 @@ where
         }
         let answer = answer.clone();
         let service = service_fn(move |request| {
-            let answering = answer(peer, request);
-            async move { Ok::<_, Infallible>(answering.await) }
+            let answer = answer.clone();
+            async move { Ok::<_, Infallible>(answer_one(answer, peer, request).await) }
         });
         let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = graceful.watch(connection);
@@ -95,4 +98,21 @@ where
     }
     drain.cut_off.cancel();
     connections.wait().await;
+}
+
+/// Answers one request, and reads what a refusal left of its body.
+async fn answer_one<F, A, B>(answer: F, peer: SocketAddr, request: Request<Incoming>) -> Response<B>
+where
+    F: Fn(SocketAddr, Request<LentBody>) -> A,
+    A: Future<Output = Response<B>>,
+{
+    // A client that waits for `100 Continue` has sent nothing yet, and must not be asked to.
+    let waits_for_leave = request.headers().contains_key(EXPECT);
+    let (head, body) = request.into_parts();
+    let (lent, lender) = lend(body);
+    let mut response = answer(peer, Request::from_parts(head, lent)).await;
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && (waits_for_leave || !lender.discard().await) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }

@@ -51,7 +51,8 @@ async fn kill_again_and_again(backends: Backends, kills: usize) {
     let (admin, completed) = (&admin, &completed);
     let arrived = sandbox.eventually("every whole call has a record", Duration::from_secs(30), || async move {
         let records = all_logs(admin, "/admin/logs").await;
-        let known: HashSet<_> = records.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
+        let known: HashSet<_> =
+            records.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect();
         Ok(completed.iter().all(|request_id| known.contains(request_id)))
     });
     arrived.await.unwrap();
@@ -81,7 +82,8 @@ async fn call_until_killed(sandbox: &mut Sandbox, tenant: &Tenant, round: usize)
             let body = if caller % 2 == 0 { STREAM } else { PLAIN };
             while !is_over.load(Ordering::SeqCst) {
                 let Ok(answer) = gateway.call(Method::POST, "/v1/chat/completions", body).await else { break };
-                let is_whole = answer.status.is_success() && (body == PLAIN || answer.text().ends_with("data: [DONE]\n\n"));
+                let is_whole =
+                    answer.status.is_success() && (body == PLAIN || answer.text().ends_with("data: [DONE]\n\n"));
                 assert!(is_whole, "round {round}: {} {}", answer.status, answer.text());
                 whole.lock().unwrap().insert(answer.header("x-request-id").unwrap().to_owned());
             }

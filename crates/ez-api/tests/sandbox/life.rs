@@ -75,12 +75,16 @@ async fn a_drain_deadline_cuts_off_what_runs_too_long() {
 async fn a_wrong_setting_stops_the_start_before_a_port_is_bound() {
     let occupied = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let data_dir = tempfile::tempdir().unwrap();
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    type Settings = &'static [(&'static str, &'static str)];
+    let cases: [(Settings, &[&str]); 5] = [
         (&[("EZ_MAX_ATTEMPTS", "none")], &["EZ_MAX_ATTEMPTS", "from 1 to 20"]),
         (&[("EZ_IDLE_TIMEOUT", "5")], &["EZ_IDLE_TIMEOUT", "500ms, 30s, 5m, 1h"]),
         (&[("EZ_SECRET_KEY", "short")], &["EZ_SECRET_KEY", "32 bytes"]),
         (&[("EZ_DATABASE_URL", "mysql://h/d")], &["EZ_DATABASE_URL", "postgres://", "sqlite://"]),
-        (&[("EZ_GATEWAY_LISTEN", "here"), ("EZ_LOG_FORMAT", "xml")], &["EZ_GATEWAY_LISTEN", "EZ_LOG_FORMAT", "console or json"]),
+        (
+            &[("EZ_GATEWAY_LISTEN", "here"), ("EZ_LOG_FORMAT", "xml")],
+            &["EZ_GATEWAY_LISTEN", "EZ_LOG_FORMAT", "console or json"],
+        ),
     ];
     for (settings, expected) in cases {
         // The ports are taken, so reaching the binding would show another error.

@@ -135,7 +135,9 @@ async fn secrets_stay_secret(backends: Backends) {
     wait_for_logs(&sandbox, 1).await;
     let admin = sandbox.admin();
     let mut shown = String::new();
-    for path in ["/admin/api-keys", "/admin/masters", "/admin/keys", "/admin/audit", "/admin/logs", "/admin/sync/status"] {
+    for path in
+        ["/admin/api-keys", "/admin/masters", "/admin/keys", "/admin/audit", "/admin/logs", "/admin/sync/status"]
+    {
         shown.push_str(&admin.get(path).await.unwrap().to_string());
     }
     let mut stored = Vec::new();

@@ -6,8 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::error::Category;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fault_of;
 use crate::problem::{ApiError, ProblemKind};
@@ -54,16 +53,26 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // Left to itself serde takes a list of a record's values in their order, too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        serde_json::from_slice::<IgnoredAny>(body).map_err(|fault| malformed(&fault))?;
+        return Err(ApiError::invalid_at("", "the body must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| refusal(error.path(), error.inner()))?;
+    let parsed = serde_path_to_error::deserialize(&mut deserializer);
+    let value = parsed.map_err(|error| refusal(body, error.path(), error.inner()))?;
     deserializer.end().map_err(|error| malformed(&error))?;
     Ok(value)
 }
 
-fn refusal(path: &serde_path_to_error::Path, error: &serde_json::Error) -> ApiError {
-    match error.classify() {
-        Category::Data => ApiError::invalid(vec![fault_of(path, &without_position(error))]),
-        Category::Io | Category::Syntax | Category::Eof => malformed(error),
+fn refusal(body: &[u8], path: &serde_path_to_error::Path, error: &serde_json::Error) -> ApiError {
+    // A number where a word should be is reported as a fault of syntax, so the category alone does not tell.
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Err(fault) => malformed(&fault),
+        Ok(IgnoredAny) => match without_position(error).as_str() {
+            "expected value" => ApiError::invalid(vec![fault_of(path, "must be a value of another type")]),
+            message => ApiError::invalid(vec![fault_of(path, message)]),
+        },
     }
 }
 

@@ -27,10 +27,25 @@ fn fault_of(path: &serde_path_to_error::Path, message: &str) -> FaultResponse {
         pointer.push('/');
         pointer.push_str(&token);
     }
-    // Serde reports a missing field at its parent; the pointer should name the field.
-    if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+    // Serde reports these at the parent; the pointer should name the field.
+    let named = ["missing field `", "duplicate field `"].iter().find_map(|words| message.strip_prefix(words));
+    if let Some(field) = named.and_then(|rest| rest.strip_suffix('`')) {
         pointer.push('/');
         pointer.push_str(field);
     }
-    FaultResponse { pointer, message: message.to_owned() }
+    FaultResponse { pointer, message: in_our_words(message) }
+}
+
+/// Types of the programming language mean nothing to a caller.
+fn in_our_words(message: &str) -> String {
+    let (fault, expected) = message.rsplit_once("expected ").unwrap_or((message, ""));
+    let range = match expected {
+        "u16" => "0 to 65535",
+        "u32" => "0 to 4294967295",
+        "i32" => "-2147483648 to 2147483647",
+        "u64" => "0 to 18446744073709551615",
+        "i64" => "-9223372036854775808 to 9223372036854775807",
+        _ => return message.to_owned(),
+    };
+    format!("{fault}expected a whole number from {range}")
 }

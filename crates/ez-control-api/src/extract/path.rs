@@ -15,8 +15,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let parsed = axum::extract::Path::from_request_parts(parts, state).await;
-        parsed.map(|axum::extract::Path(value)| Self(value)).map_err(|_| {
-            ApiError::new(ProblemKind::NotFound, "the path names no record: an id is a whole number")
-        })
+        parsed
+            .map(|axum::extract::Path(value)| Self(value))
+            .map_err(|_| ApiError::new(ProblemKind::NotFound, "the path names no record: an id is a whole number"))
     }
 }

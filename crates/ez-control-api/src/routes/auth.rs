@@ -37,10 +37,7 @@ pub(crate) struct LoginResponse {
 /// Failed attempts are limited per address. A master's JWT ends early when the master's epoch is raised.
 #[utoipa::path(post, path = "/auth/login", tag = "auth", operation_id = "login", request_body = LoginRequest,
     responses((status = 200, description = "Signed in.", body = LoginResponse)))]
-pub(crate) async fn login(
-    ctx: AnyoneCtx,
-    Json(request): Json<LoginRequest>,
-) -> Result<Json<LoginResponse>, ApiError> {
+pub(crate) async fn login(ctx: AnyoneCtx, Json(request): Json<LoginRequest>) -> Result<Json<LoginResponse>, ApiError> {
     let grant = sign_in::login(&ctx.control, request.token.0.expose_secret(), &ctx.origin).await?;
     Ok(Json(LoginResponse {
         access_token: grant.access_token.expose_secret().to_owned(),

@@ -77,10 +77,7 @@ pub(crate) async fn ingest(
 #[utoipa::path(post, path = "/internal/heartbeat", tag = "internal", operation_id = "report_gateway",
     request_body = HeartbeatRequest, security(("internal" = [])),
     responses((status = 204, description = "Noted.")))]
-pub(crate) async fn heartbeat(
-    ctx: InternalCtx,
-    Json(request): Json<HeartbeatRequest>,
-) -> Result<StatusCode, ApiError> {
+pub(crate) async fn heartbeat(ctx: InternalCtx, Json(request): Json<HeartbeatRequest>) -> Result<StatusCode, ApiError> {
     let HeartbeatRequest { node_id, version, snapshot_version, usage_log_depth } = request;
     let seen_at = ctx.control.now();
     sync::heartbeat(&ctx.control, GatewayHeartbeat { node_id, version, snapshot_version, usage_log_depth, seen_at })

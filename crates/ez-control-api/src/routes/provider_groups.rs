@@ -116,7 +116,7 @@ pub(crate) struct ProviderGroupResponse {
     /// What kind of upstream it is.
     #[schema(value_type = words::ProviderType)]
     r#type: ProviderType,
-    /// Wire protocols that the upstream speaks, best first.
+    /// Wire protocols that the upstream speaks, best first; empty is those of the type.
     #[schema(value_type = Vec<words::Protocol>)]
     protocols: Vec<Protocol>,
     /// A label for routing and reports.

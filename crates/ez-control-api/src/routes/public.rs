@@ -128,10 +128,7 @@ pub(crate) async fn openapi_json() -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "public", operation_id = "get_metrics",
     security(("metrics" = []), ("admin" = [])),
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")))]
-pub(crate) async fn metrics(
-    State(state): State<PublicState>,
-    MetricsAccess: MetricsAccess,
-) -> Response {
+pub(crate) async fn metrics(State(state): State<PublicState>, MetricsAccess: MetricsAccess) -> Response {
     let exposition = state.process.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], exposition).into_response()
 }
@@ -153,7 +150,10 @@ where
             return Ok(Self);
         }
         let Some(control) = control else {
-            return Err(ApiError::new(ProblemKind::Unauthenticated, "this token is not known here: use EZ_METRICS_TOKEN"));
+            return Err(ApiError::new(
+                ProblemKind::Unauthenticated,
+                "this token is not known here: use EZ_METRICS_TOKEN",
+            ));
         };
         match sign_in::authenticate(&control, token, &origin(parts)).await? {
             Principal::Admin => Ok(Self),

@@ -112,10 +112,7 @@ pub(crate) async fn each_route_answers_those_who_may_call_it_and_nobody_else(app
 /// What a caller is refused with, where it is.
 fn refusal(who: Who, caller: &str) -> Option<StatusCode> {
     match (who, caller) {
-        (Anyone, _)
-        | (Master, "master")
-        | (Admin | Operator, "admin")
-        | (Gateway, "gateway") => None,
+        (Anyone, _) | (Master, "master") | (Admin | Operator, "admin") | (Gateway, "gateway") => None,
         (Master, "admin") | (Admin | Operator, "master") => Some(StatusCode::FORBIDDEN),
         _ => Some(StatusCode::UNAUTHORIZED),
     }

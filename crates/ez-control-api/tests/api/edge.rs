@@ -45,6 +45,9 @@ pub(crate) async fn every_error_is_a_problem(app: TestApp) {
         ("missing field", StatusCode::UNPROCESSABLE_ENTITY, "{}"),
         ("wrong type", StatusCode::UNPROCESSABLE_ENTITY, "{\"name\":\"a\",\"max_child_keys\":-1}"),
         ("wrong type within", StatusCode::UNPROCESSABLE_ENTITY, "{\"name\":\"a\",\"namespaces\":[\"a\",2]}"),
+        ("field twice", StatusCode::UNPROCESSABLE_ENTITY, "{\"name\":\"a\",\"name\":\"b\"}"),
+        ("a list", StatusCode::UNPROCESSABLE_ENTITY, "[\"a\",null,null,null,null,null]"),
+        ("no word", StatusCode::UNPROCESSABLE_ENTITY, "{\"name\":\"a\",\"status\":1}"),
         ("unknown word", StatusCode::UNPROCESSABLE_ENTITY, "{\"name\":\"a\",\"status\":\"on\"}"),
     ] {
         let call = app.call(Method::POST, "/admin/masters").token(ADMIN_TOKEN);

@@ -144,7 +144,9 @@ fn a_candidate_serves_or_says_why_not() {
     use CandidateError::{ConfigError, NoProvider};
     use RecordStatus::{Active, Suspended};
     type Change = fn(&mut Binding, &mut Supply);
-    let cases: &[(&str, Change, RecordStatus, Option<CandidateError>, &[(i64, &str)])] = &[
+    type Upstreams<'a> = &'a [(i64, &'a str)];
+    type Case<'a> = (&'a str, Change, RecordStatus, Option<CandidateError>, Upstreams<'a>);
+    let cases: &[Case<'_>] = &[
         ("as it is", |_, _| {}, Active, None, &[(1, "m")]),
         ("selector value", |b, _| b.selector_value = "m-2025".to_owned(), Active, None, &[(1, "m-2025")]),
         (

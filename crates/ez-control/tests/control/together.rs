@@ -20,7 +20,10 @@ pub(crate) async fn a_change_its_audit_entry_and_its_outbox_entry_come_together_
     let acme = plane.master("acme").await.master;
     assert_eq!(counts().await, (1, 1, 1));
     let entry = audit::list(&plane.control, None, 1).await.unwrap().items.remove(0).entry;
-    assert_eq!((entry.action.as_str(), entry.record_kind, entry.record_id), ("create", RecordKind::Master, Some(acme.id)));
+    assert_eq!(
+        (entry.action.as_str(), entry.record_kind, entry.record_id),
+        ("create", RecordKind::Master, Some(acme.id))
+    );
     assert_eq!((entry.actor_kind, entry.actor_id), (ActorKind::Admin, None));
     assert_eq!((entry.request_id.as_deref(), entry.client_ip.as_deref()), (Some("req-1"), Some("192.0.2.7")));
     assert_eq!((entry.before, entry.after.unwrap()["name"].as_str()), (None, Some("acme")));

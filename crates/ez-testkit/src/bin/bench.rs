@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
+use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -31,6 +32,9 @@ struct Args {
     /// Times that each measurement is repeated; the median is told.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// A minute per measurement: millions of calls and of rows.
+    #[arg(long)]
+    large: bool,
     /// Connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
@@ -40,6 +44,7 @@ const PLAIN: &str = r#"{"model":"sim-large","messages":[{"role":"user","content"
 const STREAM: &str = r#"{"model":"sim-large","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Stream."}]}"#;
 /// Chunks of a stream.
 const STREAM_TOKENS: u32 = 50;
+const WARM_UP_REQUESTS: u64 = 500;
 /// Pace of the streams whose chunk delay is measured.
 const PACED_TOKENS_PER_SECOND: f64 = 100.0;
 
@@ -51,9 +56,22 @@ struct Route {
     pid: Option<u32>,
 }
 
+impl Route {
+    /// How many usage records a measurement through here must have left.
+    fn accounted(&self, report: Option<&LoadReport>) -> u64 {
+        match report {
+            Some(report) if self.name == "ez-api" => report.requests + WARM_UP_REQUESTS,
+            _ => 0,
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if args.large {
+        args.seconds = 60;
+    }
     let upstream = SimUpstream::start(Behaviour::default()).await?;
     upstream.set_recording(false);
     let dir = tempfile::tempdir()?;
@@ -86,37 +104,68 @@ async fn main() -> anyhow::Result<()> {
     println!("ez-api: authentication, routing and the durable usage log on; nginx: plain reverse proxy, keep-alive\n");
 
     upstream.set(Behaviour { tokens: 64, ..Behaviour::default() });
-    throughput(&args, &routes, "plain, 0.3 kB request", PLAIN, None).await?;
+    let mut calls = throughput(&args, &routes, "plain, 0.3 kB request", PLAIN, None).await?;
     upstream.set(Behaviour { tokens: STREAM_TOKENS, ..Behaviour::default() });
-    throughput(&args, &routes, "stream, 50 chunks at once", STREAM, Some("data: [DONE]")).await?;
+    calls += throughput(&args, &routes, "stream, 50 chunks at once", STREAM, Some("data: [DONE]")).await?;
     upstream.set(Behaviour {
         tokens: STREAM_TOKENS,
         tokens_per_second: Some(PACED_TOKENS_PER_SECOND),
         timestamps: true,
         ..Behaviour::default()
     });
-    chunk_delay(&args, &routes).await?;
+    calls += chunk_delay(&args, &routes).await?;
+    account(&sandbox, calls).await?;
 
     drop(sandbox);
     stop(nginx).await
 }
 
-/// Requests per second and CPU per request of every route, and the ratios.
+/// Every call that reached the upstream through the gateway has one record in the database.
+async fn account(sandbox: &Sandbox, gateway_calls: u64) -> anyhow::Result<()> {
+    let admin = sandbox.admin();
+    let mut request_ids = HashSet::new();
+    let mut records = 0_u64;
+    let mut cursor = String::new();
+    // The last batch is under way when the load ends.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    loop {
+        let page = admin.get(&format!("/admin/logs?limit=200{cursor}")).await?;
+        for record in page["items"].as_array().context("a page of log records")? {
+            records += 1;
+            request_ids.insert(record["request_id"].as_str().unwrap_or_default().to_owned());
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let lost = gateway_calls as i64 - request_ids.len() as i64;
+    let doubled = records - request_ids.len() as u64;
+    println!(
+        "\n{gateway_calls} calls through ez-api, {records} records in the database: {lost} lost, {doubled} doubled"
+    );
+    ensure!(lost == 0 && doubled == 0, "records were lost or doubled");
+    Ok(())
+}
+
+/// Requests per second and CPU per request of every route, and the ratios. Tells how many calls went through ez-api.
 async fn throughput(
     args: &Args,
     routes: &[Route],
     title: &str,
     body: &'static str,
     tail: Option<&str>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     println!("{title}");
     println!("  {:<8} {:>10} {:>14} {:>10} {:>10}", "", "req/s", "CPU us/req", "p50 us", "p99 us");
     let mut medians = Vec::new();
+    let mut calls = 0;
     for route in routes {
         let options = options(args, route, body, tail);
         let mut reports = Vec::new();
         for _ in 0..args.rounds {
             reports.push(measure(options.clone()).await?);
+            calls += route.accounted(reports.last());
         }
         let rps = median(reports.iter().map(|report| report.rps));
         let cpu =
@@ -138,21 +187,24 @@ async fn throughput(
         ez_rps / nginx_rps,
         ez_cpu / nginx_cpu
     );
-    Ok(())
+    Ok(calls)
 }
 
 /// How much later a chunk arrives than it would without anything in between.
-async fn chunk_delay(args: &Args, routes: &[Route]) -> anyhow::Result<()> {
+async fn chunk_delay(args: &Args, routes: &[Route]) -> anyhow::Result<u64> {
     println!(
         "stream, {STREAM_TOKENS} chunks at {PACED_TOKENS_PER_SECOND} per second: from upstream's write to client's read"
     );
     println!("  {:<8} {:>10} {:>10}", "", "p50 us", "p99 us");
     let mut medians = Vec::new();
+    let mut calls = 0;
     for route in routes {
         let options = LoadOptions { stream: true, ..options(args, route, STREAM, Some("data: [DONE]")) };
         let mut delays = Vec::new();
         for _ in 0..args.rounds {
-            delays.push(measure(options.clone()).await?.chunk_delay_us.context("the streams carry stamps")?);
+            let report = measure(options.clone()).await?;
+            calls += route.accounted(Some(&report));
+            delays.push(report.chunk_delay_us.context("the streams carry stamps")?);
         }
         let p50 = median(delays.iter().map(|delay| delay.p50));
         let p99 = median(delays.iter().map(|delay| delay.p99));
@@ -163,7 +215,7 @@ async fn chunk_delay(args: &Args, routes: &[Route]) -> anyhow::Result<()> {
         let (p50, p99) = (medians[index].0 - medians[0].0, medians[index].1 - medians[0].1);
         println!("  added by {name}: p50 {p50:.0} us, p99 {p99:.0} us per chunk");
     }
-    Ok(())
+    Ok(calls)
 }
 
 fn options(args: &Args, route: &Route, body: &'static str, tail: Option<&str>) -> LoadOptions {
@@ -176,7 +228,7 @@ fn options(args: &Args, route: &Route, body: &'static str, tail: Option<&str>) -
         requests: None,
         duration: Some(Duration::from_secs(args.seconds)),
         request_timeout: Duration::from_secs(30),
-        warm_up_requests: 500,
+        warm_up_requests: WARM_UP_REQUESTS,
         stream: false,
         expected_tail: tail.map(str::to_owned),
         cpu_of: route.pid.into_iter().collect(),

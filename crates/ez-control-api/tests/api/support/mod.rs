@@ -167,3 +167,20 @@ impl Call<'_> {
 pub(crate) fn clock_time(clock: &FakeClock) -> DateTime<chrono::Utc> {
     ez_contract::Clock::now(clock)
 }
+
+/// A usage record as a gateway hands it in, with `overrides` in place of the sample's fields.
+pub(crate) fn usage_record(id: &str, overrides: Value) -> Value {
+    let mut record = json!({
+        "id": id, "request_id": "req-1", "created_at": "2026-01-01T00:00:00Z", "master_id": 2, "key_id": 5,
+        "group_id": 7, "api_key_id": 42, "namespace": "default", "model": "gpt-4o",
+        "upstream_model": "gpt-4o-2025-01-01", "protocol": "openai-chat", "provider_type": "openai", "status": 200,
+        "error": null, "stream": true, "ended_by": "complete", "attempts": 1, "latency_ms": 900, "first_byte_ms": 120,
+        "input_tokens": 10, "output_tokens": 20, "cache_read_tokens": null, "cache_write_tokens": null,
+        "reasoning_tokens": null, "usage_source": "exact", "cost": null, "price_version": null,
+        "client_ip": "192.0.2.1", "request_bytes": 300, "response_bytes": 4000,
+    });
+    for (field, value) in overrides.as_object().unwrap() {
+        record[field] = value.clone();
+    }
+    record
+}

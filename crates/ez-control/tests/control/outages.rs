@@ -1,0 +1,137 @@
+//! What becomes of changes while Redis is down, or when it comes back without its data.
+
+use std::time::Duration;
+
+use ez_contract::snapshot::{SnapshotEntry, SnapshotKey};
+use ez_control::publisher::{publish_due, reconcile, run};
+use ez_control::sign_in::{authenticate, login};
+use ez_control::{Control, ControlConfig, ControlError, sync};
+use ez_store::outbox;
+use ez_testkit::database::TestDatabase;
+use ez_testkit::redis_server::RedisServer;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{ADMIN_TOKEN, Plane, StateSource, assert_unauthenticated, config, origin};
+
+async fn over(database: TestDatabase) -> (Plane, RedisServer) {
+    let redis = RedisServer::start().await;
+    let state = StateSource::Redis { url: redis.url(), prefix: String::new() };
+    (Plane::over(database, state).await, redis)
+}
+
+async fn changes_wait_for_redis_and_converge(database: TestDatabase) {
+    let (plane, mut redis) = over(database).await;
+    let first = plane.master("first").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let version = plane.version().await;
+
+    redis.kill();
+    let second = plane.master("second").await.master;
+    let outcome = publish_due(&plane.control).await;
+    assert!(matches!(outcome, Err(ControlError::Unavailable(_))), "{outcome:?}");
+    let status = sync::status(&plane.control).await.unwrap();
+    assert_eq!((status.outbox_depth, status.snapshot), (1, None));
+    assert!(status.state_error.is_some());
+    let far = plane.control.now() + Duration::from_secs(60);
+    let waiting = outbox::list_due(plane.control.store(), far, 10).await.unwrap();
+    assert_eq!((waiting.len(), waiting[0].attempts), (1, 1));
+    assert_eq!(waiting[0].next_attempt_at, plane.control.now() + Duration::from_millis(100));
+    assert!(waiting[0].last_error.as_deref().unwrap().contains("shared state is unavailable"), "{waiting:?}");
+    let outcome = reconcile(&plane.control).await;
+    assert!(matches!(outcome, Err(ControlError::Unavailable(_))), "{outcome:?}");
+
+    // It comes back empty: all is published, also what was before.
+    redis.restart().await;
+    plane.clock.advance(Duration::from_secs(1));
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(plane.outbox_depth().await, 0);
+    for id in [first.id, second.id] {
+        assert!(plane.published(&SnapshotKey::Master(id)).await.is_some());
+    }
+    assert!(plane.version().await > version, "a gateway must not take it for what it has");
+}
+
+#[tokio::test]
+async fn changes_wait_for_redis_and_converge_on_sqlite() {
+    changes_wait_for_redis_and_converge(TestDatabase::sqlite()).await;
+}
+
+#[tokio::test]
+async fn changes_wait_for_redis_and_converge_on_postgres() {
+    changes_wait_for_redis_and_converge(TestDatabase::postgres().await).await;
+}
+
+#[tokio::test]
+async fn the_running_publisher_gets_over_an_outage_by_itself() {
+    let (plane, mut redis) = over(TestDatabase::sqlite()).await;
+    let config = ControlConfig { outbox_interval: Duration::from_millis(50), ..config() };
+    let (control, _) = Control::prepare(plane.parts_of_another(config).await).await.unwrap();
+    let stop = CancellationToken::new();
+    let mut running = JoinSet::new();
+    running.spawn(run(control, stop.clone()));
+    // The clock of the outbox stands still unless it is moved.
+    let clock = plane.clock.clone();
+    running.spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            clock.advance(Duration::from_millis(50));
+        }
+    });
+    let until_published = async |name: &str, id: i64| {
+        let is_there = async || match plane.control.state().read_snapshot().await {
+            Ok(image) => image.entries.iter().any(|entry| matches!(entry, SnapshotEntry::Master(one) if one.id == id)),
+            Err(_) => false,
+        };
+        let waiting = async {
+            while !is_there().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("{name} is missing"));
+    };
+
+    let before = plane.master("before").await.master;
+    until_published("before", before.id).await;
+    redis.kill();
+    let during = plane.master("during").await.master;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    redis.restart().await;
+    until_published("during", during.id).await;
+    until_published("before", before.id).await;
+
+    // Lost data is noticed without any change.
+    redis.restart().await;
+    until_published("before", before.id).await;
+    stop.cancel();
+    running.join_next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn signing_in_works_without_redis() {
+    let (plane, mut redis) = over(TestDatabase::sqlite()).await;
+    redis.kill();
+    for _ in 0..12 {
+        assert_unauthenticated(login(&plane.control, "guess", &origin()).await);
+    }
+    authenticate(&plane.control, ADMIN_TOKEN, &origin()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_published_anew() {
+    let (plane, redis) = over(TestDatabase::sqlite()).await;
+    let master = plane.master("acme").await.master;
+    publish_due(&plane.control).await.unwrap();
+    redis_cli(&redis, &["SET", &format!("auth:master:{}", master.id), "{"]);
+    redis_cli(&redis, &["SET", "auth:master:x", "{}"]);
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.rebuilt, report.repairs), (true, 1));
+    assert!(plane.published(&SnapshotKey::Master(master.id)).await.is_some());
+    assert_eq!(reconcile(&plane.control).await.unwrap().repairs, 0);
+}
+
+/// Edits Redis the way that an operator does by hand.
+fn redis_cli(redis: &RedisServer, arguments: &[&str]) {
+    let status = std::process::Command::new("redis-cli").args(["-u", &redis.url()]).args(arguments).status().unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,77 @@
+//! The full comparison.
+
+use ez_contract::TokenDigest;
+use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
+use ez_control::publisher::{Drift, publish_due, reconcile};
+use ez_control::{masters, sync};
+use ez_state::{Publication, Scope};
+
+use crate::support::{Plane, token_of};
+
+pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    let issued = plane.key(master.id).await;
+    let group = plane.group("openai").await;
+    plane.api_key(group.id).await;
+    plane.binding(group.id).await;
+    publish_due(&plane.control).await.unwrap();
+    let whole = plane.control.state().read_snapshot().await.unwrap();
+    assert_eq!(whole.entries.len(), 4);
+
+    // Edited by hand: one differs, one is gone, one should not be there.
+    let Some(SnapshotEntry::Master(mut edited)) = plane.published(&SnapshotKey::Master(master.id)).await else {
+        panic!("no master");
+    };
+    edited.epoch = 77;
+    let Some(SnapshotEntry::Token(_, token)) = plane.published(&token_of(&issued)).await else { panic!("no token") };
+    let forged = TokenDigest::of("forged");
+    let changes = vec![
+        SnapshotChange::Put(SnapshotEntry::Master(edited)),
+        SnapshotChange::Remove(SnapshotKey::Binding("default.m".to_owned())),
+        SnapshotChange::Put(SnapshotEntry::Token(forged, token)),
+    ];
+    let by_hand = Publication { changes, scope: Scope::Changes };
+    let version = plane.control.state().publish("hand", plane.control.now(), by_hand).await.unwrap();
+
+    let report = reconcile(&plane.control).await.unwrap();
+    let repaired: Vec<_> = report.repaired.iter().map(|one| (one.kind, one.id.as_str(), one.drift)).collect();
+    let (id, forged) = (master.id.to_string(), forged.to_string());
+    let mut expected = [
+        (SnapshotKind::Binding, "default.m", Drift::Missing),
+        (SnapshotKind::Token, forged.as_str(), Drift::Surplus),
+        (SnapshotKind::Master, id.as_str(), Drift::Differs),
+    ];
+    expected.sort_by_key(|one| one.0);
+    assert_eq!(repaired, expected);
+    assert_eq!((report.repairs, report.entries, report.rebuilt), (3, 4, false));
+    assert_eq!(report.version, version + 1);
+    let repaired = plane.control.state().read_snapshot().await.unwrap();
+    assert_eq!(repaired.entries, whole.entries);
+    assert_eq!(sync::status(&plane.control).await.unwrap().last_reconcile, Some(report));
+
+    let again = reconcile(&plane.control).await.unwrap();
+    assert_eq!((again.repairs, again.version), (0, version + 1), "nothing to repair, nothing published");
+}
+
+pub(crate) async fn changes_under_way_are_no_drift(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let write = plane.write().await;
+    masters::revoke_keys(&write, master.id).await.unwrap();
+    write.commit().await.unwrap();
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.repairs, plane.outbox_depth().await), (0, 0));
+    let Some(SnapshotEntry::Master(published)) = plane.published(&SnapshotKey::Master(master.id)).await else {
+        panic!("no master");
+    };
+    assert_eq!(published.epoch, 2);
+}
+
+pub(crate) async fn the_first_publication_is_a_whole_snapshot_even_an_empty_one(plane: Plane) {
+    assert_eq!(plane.version().await, 0);
+    assert_eq!(publish_due(&plane.control).await.unwrap(), 0);
+    let first = plane.version().await;
+    assert!(first > 0);
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.version, report.entries, report.repairs, report.rebuilt), (first, 0, 0, false));
+}
