@@ -13,9 +13,13 @@ fn main() {
         println!("cargo:rerun-if-env-changed={name}");
         std::env::var(name).ok().filter(|text| !text.is_empty())
     };
-    println!("cargo:rerun-if-changed=../../VERSION");
-    println!("cargo:rerun-if-changed=../../.git/HEAD");
-    println!("cargo:rerun-if-changed=../../.git/refs");
+    // Naming a file that does not exist would make every build stale.
+    for path in ["../../VERSION", "../../.git/HEAD", "../../.git/refs", "../../.git/packed-refs"] {
+        if std::path::Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    println!("cargo:rerun-if-changed=build.rs");
     let from_git = || {
         git(&["describe", "--tags", "--match", "v*", "--abbrev=0"]).map(|tag| tag.trim_start_matches('v').to_owned())
     };

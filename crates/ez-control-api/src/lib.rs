@@ -1,8 +1,8 @@
 //! The control plane over HTTP: one route table, DTOs, extractors, problem+json, OpenAPI for public, master, admin and
 //! internal APIs.
 //!
-//! A request passes [`edge`](crate::edge), an extractor that tells who asks, one that turns its body into a DTO, and a
-//! handler that calls a rule of `ez-control`; an error of any of them becomes a [`problem`](crate::problem).
+//! A request passes the edge, an extractor that tells who asks, one that turns its body into a DTO, and a handler that
+//! calls a rule of `ez-control`; an error of any of them becomes a problem.
 
 mod edge;
 mod extract;

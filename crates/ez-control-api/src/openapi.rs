@@ -6,8 +6,8 @@ use http::Method;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion, Ref, RefOr,
-    Response, ResponseBuilder, Schema,
+    Components, ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion,
+    Ref, RefOr, Response, ResponseBuilder, Schema,
     schema::{ArrayItems, Type},
     tag::TagBuilder,
 };
@@ -16,14 +16,31 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::problem::{FaultResponse, PROBLEM_JSON, ProblemKind, ProblemResponse};
 use crate::router;
 
-/// Security scheme of the admin routes.
-pub(crate) const ADMIN: &str = "admin";
-/// Security scheme of the master routes.
-pub(crate) const MASTER: &str = "master";
-/// Security scheme of the routes for gateways.
-pub(crate) const INTERNAL: &str = "internal";
-/// Security scheme of `/metrics`.
-pub(crate) const METRICS: &str = "metrics";
+/// Security scheme of the routes for gateways, and their tag.
+const INTERNAL: &str = "internal";
+
+/// Names in `security(…)` of the routes, and what opens them.
+const SECURITY_SCHEMES: &[(&str, &str)] = &[
+    ("admin", "The admin token, or a JWT that `POST /auth/login` made of it."),
+    ("master", "A master key, or a JWT that `POST /auth/login` made of it."),
+    (INTERNAL, "`EZ_INTERNAL_TOKEN`; where none is configured these routes are closed."),
+    ("metrics", "The admin token, or `EZ_METRICS_TOKEN`."),
+];
+
+/// The problems that an operation can answer with and that routes need not spell out one by one.
+const ANSWERED: &[ProblemKind] = &[
+    ProblemKind::MalformedJson,
+    ProblemKind::Unauthenticated,
+    ProblemKind::Forbidden,
+    ProblemKind::NotFound,
+    ProblemKind::Conflict,
+    ProblemKind::TooLarge,
+    ProblemKind::UnsupportedMediaType,
+    ProblemKind::Invalid,
+    ProblemKind::TooMany,
+    ProblemKind::Internal,
+    ProblemKind::Unavailable,
+];
 
 const DESCRIPTION: &str = "\
 The control plane of ez-api. Every answer carries `X-Request-ID`: the caller's where it sent a sane one, else a new one. \
@@ -92,24 +109,32 @@ pub(crate) fn base() -> OpenApi {
 
 fn document() -> OpenApi {
     let mut document = router::table().split_for_parts().1;
-    let components = document.components.get_or_insert_default();
-    for (name, about) in [
-        (ADMIN, "The admin token, or a JWT that `POST /auth/login` made of it."),
-        (MASTER, "A master key, or a JWT that `POST /auth/login` made of it."),
-        (INTERNAL, "`EZ_INTERNAL_TOKEN`; where none is configured these routes are closed."),
-        (METRICS, "The admin token, or `EZ_METRICS_TOKEN`."),
-    ] {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
-        components.security_schemes.insert(name.to_owned(), RefOr::T(SecurityScheme::Http(scheme)));
+    complete_components(document.components.get_or_insert_default());
+    for item in document.paths.paths.values_mut() {
+        let reads = item.get.iter_mut().map(|operation| (operation, false));
+        let writes = [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
+        for (operation, is_write) in reads.chain(writes.map(|operation| (operation, true))) {
+            document_problems(operation, is_write);
+            // Said outright where nobody has to sign in.
+            operation.security.get_or_insert_default();
+        }
     }
-    components.schemas.insert("Fault".to_owned(), FaultResponse::schema());
-    components.schemas.insert("Problem".to_owned(), ProblemResponse::schema());
+    document
+}
+
+fn complete_components(components: &mut Components) {
+    for (name, about) in SECURITY_SCHEMES {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(*about)).build();
+        components.security_schemes.insert((*name).to_owned(), RefOr::T(SecurityScheme::Http(scheme)));
+    }
     for kind in ANSWERED {
         components.responses.insert(component_name(*kind), RefOr::T(problem_response(*kind)));
     }
+    components.schemas.insert(FaultResponse::name().into_owned(), FaultResponse::schema());
+    components.schemas.insert(ProblemResponse::name().into_owned(), ProblemResponse::schema());
     for (name, schema) in &mut components.schemas {
         // A problem has its lists where they have something in them; every other answer has all of its fields always.
-        if !name.ends_with("Request") && name != "Problem" {
+        if !name.ends_with("Request") && *name != ProblemResponse::name() {
             require_all(schema);
         }
         // `Page_Master`: the derive copies the record into each list, where a reference says the same in a line.
@@ -119,37 +144,10 @@ fn document() -> OpenApi {
             items.items = ArrayItems::RefOrSchema(Box::new(RefOr::Ref(Ref::from_schema_name(record))));
         }
     }
-    for item in document.paths.paths.values_mut() {
-        for (operation, writes) in
-            [(&mut item.get, false), (&mut item.put, true), (&mut item.post, true), (&mut item.delete, true)]
-        {
-            if let Some(operation) = operation {
-                document_problems(operation, writes);
-                // Said outright where nobody has to sign in.
-                operation.security.get_or_insert_default();
-            }
-        }
-    }
-    document
 }
 
-/// The problems that an operation can answer with and that routes need not spell out one by one.
-const ANSWERED: &[ProblemKind] = &[
-    ProblemKind::MalformedJson,
-    ProblemKind::Unauthenticated,
-    ProblemKind::Forbidden,
-    ProblemKind::NotFound,
-    ProblemKind::Conflict,
-    ProblemKind::TooLarge,
-    ProblemKind::UnsupportedMediaType,
-    ProblemKind::Invalid,
-    ProblemKind::TooMany,
-    ProblemKind::Internal,
-    ProblemKind::Unavailable,
-];
-
 /// Adds the problems that follow from what the operation takes, so that none is forgotten when a route is added.
-fn document_problems(operation: &mut Operation, writes: bool) {
+fn document_problems(operation: &mut Operation, is_write: bool) {
     let signs_in = operation.security.is_some() || operation.operation_id.as_deref() == Some("login");
     let has_body = operation.request_body.is_some();
     let (has_path, has_query) = (takes(operation, ParameterIn::Path), takes(operation, ParameterIn::Query));
@@ -159,7 +157,7 @@ fn document_problems(operation: &mut Operation, writes: bool) {
             ProblemKind::Unauthenticated | ProblemKind::TooMany | ProblemKind::Unavailable => signs_in,
             ProblemKind::Forbidden => signs_in && has_security_of_people(operation),
             ProblemKind::NotFound => has_path,
-            ProblemKind::Conflict => writes && has_security_of_people(operation),
+            ProblemKind::Conflict => is_write && has_security_of_people(operation),
             ProblemKind::Invalid => has_body || has_query,
             _ => true,
         };

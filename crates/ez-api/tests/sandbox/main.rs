@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod life;
 mod logs;
+mod outage;
 mod sdk;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};

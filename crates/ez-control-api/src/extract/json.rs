@@ -21,12 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         require_json(request.headers())?;
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                ApiError::new(ProblemKind::TooLarge, "the body is larger than this route takes: send less at once")
-            }
-            status => ApiError::new(ProblemKind::Other(status), "the body did not arrive whole: send it again"),
-        })?;
+        let body = read(request, state).await?;
         parse(&body).map(Self)
     }
 }
@@ -35,6 +30,16 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
+}
+
+/// The body, up to the limit of the route.
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ProblemKind::TooLarge, "the body is larger than this route takes: send less at once")
+        }
+        status => ApiError::new(ProblemKind::Other(status), "the body did not arrive whole: send it again"),
+    })
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

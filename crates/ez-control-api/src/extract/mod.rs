@@ -1,11 +1,13 @@
 //! Extractors: request parts into typed values, with every refusal a problem that names what is wrong and where.
 
 mod json;
+mod no_body;
 mod path;
 mod query;
 mod sign_in;
 
 pub(crate) use json::Json;
+pub(crate) use no_body::NoBody;
 pub(crate) use path::Path;
 pub(crate) use query::Query;
 pub(crate) use sign_in::{AdminCtx, AnyoneCtx, InternalCtx, MasterCtx, bearer, origin};
@@ -13,6 +15,14 @@ pub(crate) use sign_in::{AdminCtx, AnyoneCtx, InternalCtx, MasterCtx, bearer, or
 use serde_path_to_error::Segment;
 
 use crate::problem::FaultResponse;
+
+/// What the standard library says of a text that is no number.
+const UNREADABLE_NUMBERS: &[&str] = &[
+    "invalid digit found in string",
+    "cannot parse integer from empty string",
+    "number too large to fit in target type",
+    "number too small to fit in target type",
+];
 
 /// The fault behind a value that does not fit its type, with a JSON pointer to it.
 fn fault_of(path: &serde_path_to_error::Path, message: &str) -> FaultResponse {
@@ -36,11 +46,13 @@ fn fault_of(path: &serde_path_to_error::Path, message: &str) -> FaultResponse {
     FaultResponse { pointer, message: in_our_words(message) }
 }
 
-/// Types of the programming language mean nothing to a caller.
+/// Types of the programming language, and its words on numbers, do not say what is wanted.
 fn in_our_words(message: &str) -> String {
+    if UNREADABLE_NUMBERS.contains(&message) {
+        return "must be a whole number in the range of this parameter".to_owned();
+    }
     let (fault, expected) = message.rsplit_once("expected ").unwrap_or((message, ""));
     let range = match expected {
-        "u16" => "0 to 65535",
         "u32" => "0 to 4294967295",
         "i32" => "-2147483648 to 2147483647",
         "u64" => "0 to 18446744073709551615",

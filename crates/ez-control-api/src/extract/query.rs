@@ -41,17 +41,6 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     let deserializer = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let message = error.inner().to_string();
-        ApiError::invalid(vec![fault_of(error.path(), in_our_words(&message))])
+        ApiError::invalid(vec![fault_of(error.path(), &message)])
     })
-}
-
-/// The standard library's words on numbers do not say what is wanted.
-fn in_our_words(message: &str) -> &str {
-    match message {
-        "invalid digit found in string"
-        | "cannot parse integer from empty string"
-        | "number too large to fit in target type"
-        | "number too small to fit in target type" => "must be a whole number in the range of this parameter",
-        other => other,
-    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Created, DeleteQuery};
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::present;
 use crate::problem::ApiError;
@@ -209,7 +209,11 @@ pub(crate) async fn delete(
 #[utoipa::path(post, path = "/admin/masters/{id}/revoke-keys", tag = "masters", operation_id = "revoke_master_keys",
     params(("id" = i64, Path, description = "Id of the master.")), security(("admin" = [])),
     responses((status = 200, description = "Revoked.", body = MasterResponse)))]
-pub(crate) async fn revoke_keys(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<MasterResponse>, ApiError> {
+pub(crate) async fn revoke_keys(
+    ctx: AdminCtx,
+    Path(id): Path<i64>,
+    NoBody: NoBody,
+) -> Result<Json<MasterResponse>, ApiError> {
     let write = ctx.write().await?;
     let master = masters::revoke_keys(&write, id).await?;
     write.commit().await?;
@@ -226,6 +230,7 @@ pub(crate) async fn rotate_key(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<RotateQuery>,
+    NoBody: NoBody,
 ) -> Result<Json<MasterWithKeyResponse>, ApiError> {
     let key = MasterKey::generate().await?;
     let write = ctx.write().await?;

@@ -7,7 +7,7 @@ use ez_control::sync::{self, SyncStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::extract::{AdminCtx, Json};
+use crate::extract::{AdminCtx, Json, NoBody};
 use crate::problem::ApiError;
 use crate::words;
 
@@ -103,7 +103,7 @@ pub(crate) async fn status(ctx: AdminCtx) -> Result<Json<SyncStatusResponse>, Ap
 #[utoipa::path(post, path = "/admin/sync/snapshot", tag = "sync", operation_id = "rebuild_snapshot",
     security(("admin" = [])),
     responses((status = 200, description = "Rebuilt and published.", body = ReconcileResponse)))]
-pub(crate) async fn rebuild(ctx: AdminCtx) -> Result<Json<ReconcileResponse>, ApiError> {
+pub(crate) async fn rebuild(ctx: AdminCtx, NoBody: NoBody) -> Result<Json<ReconcileResponse>, ApiError> {
     let report = publisher::reconcile(&ctx.control).await?;
     Ok(Json(report.into()))
 }

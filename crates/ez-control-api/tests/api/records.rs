@@ -27,6 +27,8 @@ pub(crate) async fn masters_live_from_create_to_delete(app: TestApp) {
 
     let revoked = app.post(ADMIN_TOKEN, &format!("{path}/revoke-keys"), json!({})).await.ok();
     assert_eq!(revoked["epoch"], 2);
+    let misplaced = app.post(ADMIN_TOKEN, &format!("{path}/rotate-key"), json!({"revoke_keys": true})).await;
+    assert_eq!(misplaced.faults(), [""]);
     let rotated = app.post(ADMIN_TOKEN, &format!("{path}/rotate-key"), json!({})).await.ok();
     assert_eq!(rotated["epoch"], 3);
     app.get(&key, "/v1/self").await.problem(StatusCode::UNAUTHORIZED);
