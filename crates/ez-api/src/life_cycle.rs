@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use ez_gateway::GatewayStops;
-use tokio::signal::unix::{SignalKind, signal};
+use ez_gateway::{GatewayStops, GatewayTasks};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +23,7 @@ pub(crate) struct LifeCycle {
     /// The gateway's listener.
     pub(crate) calls: TaskTracker,
     /// The gateway's background work.
-    pub(crate) settling: TaskTracker,
+    pub(crate) work: GatewayTasks,
     /// The control listener, while calls drain still open for health checks.
     pub(crate) control: TaskTracker,
     /// Ends the control listener.
@@ -32,36 +32,57 @@ pub(crate) struct LifeCycle {
     pub(crate) others: TaskTracker,
 }
 
-impl LifeCycle {
-    /// Returns when the process is told to stop. A second signal cuts short the draining.
-    pub(crate) async fn wait_for_signal(&self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+/// What tells the process to stop. Watched from before anyone is told that it runs.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Starts watching.
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?,
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?,
+        })
+    }
+
+    /// Waits for the next one and tells its name.
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: draining; again to stop at once"),
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-        let cut_off = self.gateway.cut_off.clone();
-        self.others.spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = cut_off.cancelled() => return,
-            }
-            tracing::warn!("second signal: calls in flight are cut off");
-            cut_off.cancel();
-        });
-        Ok(())
+    }
+}
+
+impl LifeCycle {
+    /// Runs until the process is told to stop, then ends everything. A second signal ends what would take long.
+    pub(crate) async fn run_to_end(&self, mut signals: Signals, before_draining: impl FnOnce()) {
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining; a second signal cuts it short");
+        before_draining();
+        tokio::select! {
+            () = self.shut_down() => {}
+            () = async {
+                let signal = signals.next().await;
+                tracing::warn!(signal, "second signal: calls in flight are cut off");
+                self.gateway.cut_off.cancel();
+                signals.next().await;
+                tracing::warn!("third signal: records and changes not flushed stay on disk for the next start");
+            } => {}
+        }
     }
 
     /// Ends everything: calls first, then their records, then the control listener, then the rest.
-    pub(crate) async fn shut_down(&self) {
+    async fn shut_down(&self) {
         self.stop.cancel();
         self.calls.close();
         self.calls.wait().await;
         self.gateway.cut_off.cancel();
+        end(&self.work.settling, "usage records of cancelled calls are lost").await;
         self.gateway.shipping.cancel();
-        end(&self.settling, "usage records not shipped stay on disk for the next start").await;
+        end(&self.work.shipping, "usage records not shipped stay on disk for the next start").await;
         self.control_stop.cancel();
         end(&self.control, "control requests still running are dropped").await;
         self.background.cancel();

@@ -30,7 +30,7 @@ use tower::ServiceExt;
 use crate::clock::SystemClock;
 use crate::config::{Role, Settings};
 use crate::direct_link::DirectLink;
-use crate::life_cycle::LifeCycle;
+use crate::life_cycle::{LifeCycle, Signals};
 use crate::secret_key;
 
 /// How this build describes itself.
@@ -100,7 +100,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         life_cycle.others.spawn(tell_ready(readiness.clone(), is_applied));
         let config = settings.gateway.clone();
         let parts = GatewayParts { config, snapshot, usage_log, control_link, clock: clock.clone() };
-        let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.settling);
+        let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.work);
         let drain = Drain {
             stop: life_cycle.stop.clone(),
             cut_off: life_cycle.gateway.cut_off.clone(),
@@ -130,10 +130,9 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
     };
     life_cycle.control.spawn(serve_control(control_tcp, app, &life_cycle));
 
-    announce(&urls, &first_run)?;
-    life_cycle.wait_for_signal().await?;
-    readiness.set_waiting("process", "it is draining and about to stop");
-    life_cycle.shut_down().await;
+    let signals = Signals::watch()?;
+    announce(&urls, &first_run);
+    life_cycle.run_to_end(signals, || readiness.set_waiting("process", "it is draining and about to stop")).await;
     for thread in usage_threads {
         if thread.join().is_err() {
             tracing::error!("a thread of the usage log panicked");
@@ -261,7 +260,13 @@ fn url_of(address: SocketAddr) -> String {
 }
 
 /// Tells people where to go: to standard output, apart from the logs. The token is shown here and nowhere else.
-fn announce(urls: &Urls, first_run: &FirstRun) -> anyhow::Result<()> {
+fn announce(urls: &Urls, first_run: &FirstRun) {
+    if let Err(e) = write_announcement(urls, first_run) {
+        tracing::warn!(error = %e, "the addresses cannot be written to standard output");
+    }
+}
+
+fn write_announcement(urls: &Urls, first_run: &FirstRun) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ez-api {}", BUILD.version)?;
     if let Some(gateway) = &urls.gateway {
@@ -271,5 +276,5 @@ fn announce(urls: &Urls, first_run: &FirstRun) -> anyhow::Result<()> {
     if let Some(token) = &first_run.admin_token {
         writeln!(out, "admin token: {}   (shown only now: keep it)", token.expose_secret())?;
     }
-    Ok(out.flush()?)
+    out.flush()
 }

@@ -68,7 +68,8 @@ pub struct UsageRecord {
     pub api_key_id: Option<i64>,
     /// Resolved namespace; empty where the call was refused before that.
     pub namespace: String,
-    /// Public model as the client's reference resolved; empty where the call was refused before that.
+    /// Public model as the client's reference resolved; as the client wrote it where the call was refused before that,
+    /// and empty where the body was not read.
     pub model: String,
     /// Model asked of the upstream.
     pub upstream_model: Option<String>,
@@ -103,7 +104,7 @@ pub struct UsageRecord {
     pub client_ip: Option<String>,
     /// Size of the request body, bytes.
     pub request_bytes: u64,
-    /// Size of the answer's body as sent to the client, bytes.
+    /// Size of the answer's body as handed to the client, bytes; 0 for refusals, whose bodies are the gateway's own.
     pub response_bytes: u64,
 }
 

@@ -51,8 +51,14 @@ impl Access {
         self
     }
 
-    /// Notes every namespace that does not exist. Those that do stay until the transaction ends.
-    pub(crate) async fn require_existing(&self, write: &Write, faults: &mut Faults) -> Result<(), ControlError> {
+    /// Notes every namespace that does not exist. Those that do stay until the transaction ends. `is_listed` says that
+    /// the request lists them; otherwise it named the default one alone.
+    pub(crate) async fn require_existing(
+        &self,
+        write: &Write,
+        is_listed: bool,
+        faults: &mut Faults,
+    ) -> Result<(), ControlError> {
         let existing = namespaces::list_by_names(write.tx(), &self.namespaces).await?;
         let mut standing = Vec::with_capacity(existing.len());
         // By id, like everybody else, so that two of these wait for each other and never deadlock.
@@ -61,8 +67,9 @@ impl Access {
         }
         for (place, name) in self.namespaces.iter().enumerate() {
             if !standing.iter().any(|namespace| namespace.name == *name) {
-                faults
-                    .add(format!("/namespaces/{place}"), format!("namespace `{name}` does not exist; create it first"));
+                let listed = format!("/namespaces/{place}");
+                let pointer = if is_listed { listed } else { "/default_namespace".to_owned() };
+                faults.add(pointer, format!("namespace `{name}` does not exist; create it first"));
             }
         }
         Ok(())

@@ -66,8 +66,9 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
     let only = new.default_namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let base = Access { namespaces: vec![only.clone()], default_namespace: only };
     let asked = AskedAccess { default_namespace: new.default_namespace, namespaces: new.namespaces };
+    let is_listed = asked.namespaces.is_some();
     let access = asked.for_new(&base, &mut faults);
-    access.require_existing(write, &mut faults).await?;
+    access.require_existing(write, is_listed, &mut faults).await?;
     faults.into_result()?;
 
     let record = NewMaster {
@@ -104,7 +105,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
     if let Some(namespaces) = wanted.clone() {
         // Namespaces are locked before masters, here as everywhere.
         let wanted = Access { default_namespace: String::new(), namespaces };
-        wanted.require_existing(write, &mut faults).await?;
+        wanted.require_existing(write, true, &mut faults).await?;
     }
     let before = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
     let standing =

@@ -55,7 +55,7 @@ pub(crate) fn admit(
     }
 }
 
-pub(crate) fn forbidden(code: &str, message: String) -> Refusal {
+pub(crate) fn forbidden(code: &'static str, message: String) -> Refusal {
     Refusal::client(StatusCode::FORBIDDEN, FaultKind::Permission, code, message)
 }
 
@@ -80,7 +80,7 @@ mod tests {
         let caller = Caller { token: Arc::new(token), master: Arc::new(master) };
         let now = DateTime::from_timestamp(1_767_139_199, 0).unwrap();
         let verdict = admit(&caller, "192.0.2.1".parse().unwrap(), Some(Operation::Chat), now);
-        verdict.err().map(|refusal| (refusal.fault.status, refusal.fault.code))
+        verdict.err().map(|refusal| (refusal.fault.status, refusal.fault.code.to_owned()))
     }
 
     #[test]

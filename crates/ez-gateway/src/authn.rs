@@ -41,7 +41,7 @@ pub(crate) fn identify(snapshot: &RoutingSnapshot, credential: Option<&Credentia
         })
 }
 
-pub(crate) fn unauthenticated(code: &str, message: &str) -> Refusal {
+pub(crate) fn unauthenticated(code: &'static str, message: &str) -> Refusal {
     Refusal::client(StatusCode::UNAUTHORIZED, FaultKind::Authentication, code, message)
 }
 

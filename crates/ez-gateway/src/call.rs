@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::Protocol;
 use ez_telemetry::RequestId;
-use ez_telemetry::metrics::{GATEWAY_CALLS, GATEWAY_IN_FLIGHT};
+use ez_telemetry::metrics::GATEWAY_CALLS;
 use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
@@ -23,7 +24,7 @@ use crate::lent_body::LentBody;
 use crate::refusal::{Refusal, full};
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay};
+use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it, so it never fails itself.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -34,7 +35,6 @@ pub(crate) async fn answer(
     peer: SocketAddr,
     request: Request<LentBody>,
 ) -> Response<AnswerBody> {
-    let _in_flight = InFlight::enter();
     let request_id = RequestId::from_headers(request.headers());
     let (head, body) = request.into_parts();
     let protocol = ingress::protocol_of(head.uri.path());
@@ -56,6 +56,9 @@ pub(crate) async fn answer(
 
 async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Response<AnswerBody> {
     let snapshot = gateway.snapshot.load_full();
+    if snapshot.version() == 0 {
+        return no_snapshot().into_response(arrival.protocol, &arrival.request_id);
+    }
     let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
         Err(refusal) => Err(refusal),
         Ok(caller) => match arrival.route {
@@ -95,7 +98,7 @@ async fn chat(
             Ok(()) => Err(refusal),
             Err(e) => {
                 tracing::error!(error = %e, request_id = account.request_id(), "refused call not settled");
-                Err(relay::not_settled())
+                Err(settle::not_accountable())
             }
         },
     }
@@ -112,7 +115,8 @@ async fn prepare(
     deadline: Instant,
 ) -> Result<(Inspected, dispatch::Answer), Refusal> {
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
-    let inspected = inspect::inspect(&arrival.headers, body, gateway.config.max_body_bytes).await?;
+    gateway.settler.check()?;
+    let inspected = inspect::inspect(&arrival.headers, body, gateway.config.max_body_bytes, deadline).await?;
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
@@ -122,18 +126,8 @@ async fn prepare(
     Ok((inspected, answer))
 }
 
-/// Counts a request among those in flight for as long as it lives.
-struct InFlight;
-
-impl InFlight {
-    fn enter() -> Self {
-        metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        metrics::gauge!(GATEWAY_IN_FLIGHT).decrement(1.0);
-    }
+/// Nobody's key is known before the first snapshot; saying 401 then would make clients give up good keys.
+fn no_snapshot() -> Refusal {
+    let message = "this gateway has not received its configuration yet: try again in a moment";
+    Refusal::internal("starting", message).with_retry_after(Duration::from_secs(1))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ez_contract::UsageRecord;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::{Deserialize, Serialize};
 
@@ -105,9 +105,8 @@ impl HttpControlLink {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|e| unreachable(&e))?;
         if !status.is_success() {
-            return Err(ControlLinkError::Refused(format!(
-                "it answered {status}: check EZ_INTERNAL_TOKEN on both sides"
-            )));
+            let hint = if status == StatusCode::UNAUTHORIZED { ": check EZ_INTERNAL_TOKEN on both sides" } else { "" };
+            return Err(ControlLinkError::Refused(format!("it answered {status}{hint}")));
         }
         serde_json::from_slice(&body.to_bytes()).map_err(|e| ControlLinkError::Refused(e.to_string()))
     }

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ez_protocol::error::FaultKind;
 use ez_protocol::openai_chat::{self, ChatEvent, PlainAnswer, VendorError};
+use ez_protocol::redact::{redact, redact_bytes};
 use ez_protocol::sse::EventFramer;
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
@@ -64,8 +65,12 @@ enum Outcome {
     Deliver(Box<Answer>),
     /// The next candidate may do better; else the client gets the refusal.
     TryNext(Refusal),
+    /// No candidate would do better.
+    Refuse(Refusal),
 }
 
+/// Bound on waiting for the body of an error answer, which only explains what the status says.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(3);
 /// Bound on the body of an error answer, bytes.
 const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
@@ -93,11 +98,13 @@ pub(crate) async fn dispatch(
                     .increment(1);
                 return Ok(*answer);
             }
+            Outcome::Refuse(refusal) => return Err(refusal),
             Outcome::TryNext(refusal) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
                     .increment(1);
                 let request_id = arrival.request_id.as_str();
-                tracing::info!(request_id, api_key_id, reason = refusal.fault.message, "upstream attempt failed");
+                let (reason, detail) = (&refusal.fault.message, refusal.detail.as_deref());
+                tracing::info!(request_id, api_key_id, reason, detail, "upstream attempt failed");
                 last = Some(refusal);
             }
         }
@@ -114,12 +121,12 @@ struct Attempt<'c> {
 impl Attempt<'_> {
     async fn run(&self, arrival: &Arrival, choice: UpstreamChoice) -> Outcome {
         let Some(request) = self.encode(arrival, &choice) else {
-            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used"));
+            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used".to_owned()));
         };
         let head_by = self.by(self.gateway.config.first_byte_timeout);
         let response = match timeout_at(head_by, self.gateway.transport.send(request)).await {
             Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
-            Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(&chain(&e))),
+            Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(chain(&e))),
             Ok(Ok(response)) => response,
         };
         if !response.status().is_success() {
@@ -148,45 +155,41 @@ impl Attempt<'_> {
     /// A status outside 2xx: the client's own fault is told to it in the vendor's words, all else goes on.
     async fn classify_error(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
         let (parts, body) = response.into_parts();
-        let read_by = self.by(self.gateway.config.idle_timeout);
+        let status = parts.status;
+        // Redirects are never followed: they would carry the credential to another host.
+        if status.is_redirection() {
+            let detail = "it answered with a redirect; check the base URL".to_owned();
+            return Outcome::TryNext(unreachable_upstream(detail));
+        }
+        if is_credentials_fault(status.as_u16()) {
+            return Outcome::TryNext(credential_refused());
+        }
+        let read_by = self.by(ERROR_BODY_TIMEOUT);
         let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
         let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
         let error = openai_chat::vendor_error(&body);
-        match parts.status.as_u16() {
-            401 | 403 => Outcome::TryNext(credential_refused()),
-            status @ (408 | 429 | 500..) => {
-                let refusal = vendor_failure(status, error.as_ref());
-                let retry_after =
-                    parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-                Outcome::TryNext(match retry_after {
-                    Some(seconds) => refusal.with_retry_after(Duration::from_secs(seconds)),
-                    None => refusal,
-                })
+        if matches!(status.as_u16(), 408 | 429 | 500..) {
+            let refusal = vendor_failure(status.as_u16(), error.as_ref());
+            let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            return Outcome::TryNext(match retry_after {
+                Some(seconds) => refusal.with_retry_after(Duration::from_secs(seconds)),
+                None => refusal,
+            });
+        }
+        match error {
+            Some(error) => {
+                deliver_error(status, headers::for_client(&parts.headers), redact_bytes(&body), error, choice)
             }
-            // Redirects are never followed: they would carry the credential to another host.
-            300..=399 => Outcome::TryNext(unreachable_upstream("it answered with a redirect; check the base URL")),
-            _ => {
-                let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-                let body = Content::Plain(PlainContent {
-                    body,
-                    answer: PlainAnswer::default(),
-                    error: Some(error.unwrap_or_default()),
-                });
-                Outcome::Deliver(Box::new(Answer { head, body }))
-            }
+            // A page of some proxy, or nothing: told in the caller's dialect instead.
+            None => Outcome::Refuse(client_fault(status, "the upstream refused the request without saying why")),
         }
     }
 
     async fn read_plain(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
         let (parts, body) = response.into_parts();
-        let read_by = self.by(self.gateway.config.first_byte_timeout);
-        let body = match timeout_at(read_by, Limited::new(body, self.gateway.config.max_answer_bytes).collect()).await {
-            Err(_) => return Outcome::TryNext(timed_out("the upstream's answer did not arrive in time")),
-            Ok(Err(e)) if e.is::<LengthLimitError>() => {
-                return Outcome::TryNext(broken("the upstream's answer is larger than this gateway takes"));
-            }
-            Ok(Err(_)) => return Outcome::TryNext(broken("the upstream broke off in the middle of its answer")),
-            Ok(Ok(body)) => body.to_bytes(),
+        let body = match self.collect(body).await {
+            Ok(body) => body,
+            Err(refusal) => return Outcome::TryNext(refusal),
         };
         if let Some(error) = openai_chat::vendor_error(&body) {
             return self.error_in_success(&error);
@@ -199,11 +202,31 @@ impl Attempt<'_> {
         Outcome::Deliver(Box::new(Answer { head, body: Content::Plain(PlainContent { body, answer, error: None }) }))
     }
 
+    /// A whole plain body: bounded in size, in silence and by the call's deadline.
+    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+        let mut whole = BytesMut::new();
+        loop {
+            match timeout_at(self.by(self.gateway.config.idle_timeout), body.frame()).await {
+                Err(_) => return Err(timed_out("the upstream's answer did not arrive in time")),
+                Ok(Some(Err(_))) => return Err(broken("the upstream broke off in the middle of its answer")),
+                Ok(None) => return Ok(whole.freeze()),
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if whole.len() + data.len() > self.gateway.config.max_answer_bytes {
+                        return Err(broken("the upstream's answer is larger than this gateway takes"));
+                    }
+                    whole.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
     async fn peek_stream(&self, response: Response<Incoming>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
         let (parts, mut rest) = response.into_parts();
         let mut framer = EventFramer::new(self.gateway.config.max_answer_bytes);
         let mut peeked = Vec::new();
+        let mut peeked_bytes = 0;
         loop {
             match framer.next_event() {
                 Err(e) => return Outcome::TryNext(broken(&e.to_string())),
@@ -212,7 +235,11 @@ impl Attempt<'_> {
                     if let ChatEvent::Error(error) = &meaning {
                         return self.error_in_success(error);
                     }
+                    peeked_bytes += event.len();
                     peeked.push(event);
+                    if peeked_bytes > self.gateway.config.max_answer_bytes {
+                        return Outcome::TryNext(broken("the upstream's stream does not come to its first event"));
+                    }
                     if meaning == ChatEvent::Other {
                         continue;
                     }
@@ -237,9 +264,18 @@ impl Attempt<'_> {
         }
     }
 
-    /// An error object where an answer should be.
+    /// An error object where an answer should be: the same rules as for the status that it stands for.
     fn error_in_success(&self, error: &VendorError) -> Outcome {
-        Outcome::TryNext(vendor_failure(status_of(error), Some(error)))
+        let status = status_of(error);
+        if is_credentials_fault(status) {
+            return Outcome::TryNext(credential_refused());
+        }
+        match StatusCode::from_u16(status) {
+            Ok(client_status) if (400..500).contains(&status) && !matches!(status, 408 | 429) => {
+                Outcome::Refuse(client_fault(client_status, &redact(&error.message)))
+            }
+            _ => Outcome::TryNext(vendor_failure(status, Some(error))),
+        }
     }
 
     /// The name to put in place of the upstream's, where they differ.
@@ -258,25 +294,61 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
 }
 
+/// Whether a status means that the credential is at fault, not the call: 402 is an empty account.
+fn is_credentials_fault(status: u16) -> bool {
+    matches!(status, 401..=403)
+}
+
 /// The status that an error object inside a 200 stands for.
-pub(crate) fn status_of(error: &VendorError) -> u16 {
-    let words = [error.code.as_deref(), error.kind.as_deref()];
-    if let Some(status) = words[0].and_then(|code| code.parse().ok()).filter(|status| (400..600).contains(status)) {
+fn status_of(error: &VendorError) -> u16 {
+    if let Some(status) =
+        error.code.as_deref().and_then(|code| code.parse().ok()).filter(|status| (400..600).contains(status))
+    {
         return status;
     }
-    let mentions = |needle: &str| words.iter().flatten().any(|word| word.contains(needle));
-    if mentions("rate_limit") || mentions("quota") {
+    let mentions = |needles: &[&str]| {
+        let words = [error.code.as_deref(), error.kind.as_deref()];
+        words.into_iter().flatten().any(|word| needles.iter().any(|needle| word.contains(needle)))
+    };
+    if mentions(&["api_key", "authentication", "permission", "billing"]) {
+        401
+    } else if mentions(&["rate_limit", "quota"]) {
         429
-    } else if mentions("overloaded") || mentions("unavailable") {
+    } else if mentions(&["overloaded", "unavailable"]) {
         503
+    } else if mentions(&["invalid_request", "context_length", "content_policy", "content_filter", "unsupported"]) {
+        400
     } else {
         502
     }
 }
 
+/// The client's own fault, in the vendor's shape and words.
+fn deliver_error(
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    error: VendorError,
+    choice: UpstreamChoice,
+) -> Outcome {
+    let head = AnswerHead { status, headers, choice };
+    let body = Content::Plain(PlainContent { body, answer: PlainAnswer::default(), error: Some(error) });
+    Outcome::Deliver(Box::new(Answer { head, body }))
+}
+
+/// The client's own fault, in the gateway's shape.
+fn client_fault(status: StatusCode, message: &str) -> Refusal {
+    let kind = match status {
+        StatusCode::NOT_FOUND => FaultKind::NotFound,
+        StatusCode::PAYLOAD_TOO_LARGE => FaultKind::TooLarge,
+        _ => FaultKind::InvalidRequest,
+    };
+    Refusal::upstream(status, kind, "upstream_refused_request", message)
+}
+
 fn vendor_failure(status: u16, error: Option<&VendorError>) -> Refusal {
     let message = error.map(|error| error.message.as_str()).filter(|message| !message.is_empty());
-    let said = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let said = message.map(|message| format!(": {}", redact(message))).unwrap_or_default();
     let http_status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     match status {
         429 => {
@@ -304,9 +376,9 @@ fn credential_refused() -> Refusal {
         .with_retry_after(Duration::from_secs(30))
 }
 
-fn unreachable_upstream(reason: &str) -> Refusal {
-    let message = format!("the upstream cannot be reached: {reason}");
-    Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_unreachable", message)
+fn unreachable_upstream(detail: String) -> Refusal {
+    let message = "the upstream cannot be reached";
+    Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_unreachable", message).with_detail(detail)
 }
 
 fn timed_out(message: &str) -> Refusal {
@@ -317,7 +389,7 @@ fn broken(message: &str) -> Refusal {
     Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_broken_answer", message)
 }
 
-/// An error with its causes. Transport errors name hosts and ports, never headers or bodies.
+/// An error with its causes, for the process log.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -345,5 +417,7 @@ mod tests {
         assert_eq!(status_of(&error(None, Some("insufficient_quota"))), 429);
         assert_eq!(status_of(&error(Some("server_is_overloaded"), None)), 503);
         assert_eq!(status_of(&error(Some("9"), Some("server_error"))), 502);
+        assert_eq!(status_of(&error(Some("invalid_api_key"), Some("invalid_request_error"))), 401);
+        assert_eq!(status_of(&error(Some("context_length_exceeded"), Some("invalid_request_error"))), 400);
     }
 }

@@ -49,13 +49,23 @@ pub struct GatewayStops {
     pub shipping: CancellationToken,
 }
 
+/// The background work of a gateway.
+#[derive(Debug, Clone, Default)]
+pub struct GatewayTasks {
+    /// Settles cancelled calls.
+    pub settling: TaskTracker,
+    /// Hands usage records to the control plane.
+    pub shipping: TaskTracker,
+}
+
 impl Gateway {
-    /// Builds the gateway and starts its background work on `tasks`.
-    pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &TaskTracker) -> Arc<Self> {
+    /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
+    /// when `stops.shipping` is set, which must come after.
+    pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
         let GatewayParts { config, snapshot, usage_log, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
-        tasks.spawn(settle_cancelled(usage_log.clone(), cancelled));
-        tasks.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
+        tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let transport = Transport::new(config.connect_timeout);
         Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })
     }

@@ -1,10 +1,10 @@
 //! Header hygiene: what of a client's headers goes upstream, and what of an upstream's comes back.
 
 use http::HeaderMap;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 /// Whether a client's header stays here: credentials, cookies, what names the client or the hop, and what the gateway
-/// sets itself. Compression is left out so that usage can be read from the answer.
+/// sets itself.
 fn is_withheld(name: &str) -> bool {
     matches!(
         name,
@@ -49,7 +49,9 @@ pub(crate) fn for_upstream(client: &HeaderMap) -> HeaderMap {
         .flat_map(|value| value.split(','))
         .map(|name| name.trim().to_ascii_lowercase())
         .collect();
-    let mut upstream = HeaderMap::with_capacity(client.len() + 2);
+    let mut upstream = HeaderMap::with_capacity(client.len() + 3);
+    // Usage is read from the answer as it passes, and leaving the header out would permit any coding.
+    upstream.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in client {
         let is_hop = named_by_connection.iter().any(|named| named == name.as_str());
         if !is_hop && !is_withheld(name.as_str()) {
@@ -101,7 +103,9 @@ mod tests {
             ("user-agent", "OpenAI/Python"),
             ("openai-beta", "assistants=v2"),
         ]));
-        assert_eq!(sent, map(&[("user-agent", "OpenAI/Python"), ("openai-beta", "assistants=v2")]));
+        let expected =
+            [("accept-encoding", "identity"), ("user-agent", "OpenAI/Python"), ("openai-beta", "assistants=v2")];
+        assert_eq!(sent, map(&expected));
 
         let returned = for_client(&map(&[
             ("content-type", "application/json"),

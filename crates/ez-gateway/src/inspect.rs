@@ -9,6 +9,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
 
 use crate::refusal::Refusal;
 
@@ -23,17 +24,27 @@ pub(crate) struct Inspected {
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads at most `max_bytes` of a chat request.
-pub(crate) async fn inspect<B>(headers: &HeaderMap, body: B, max_bytes: usize) -> Result<Inspected, Refusal>
+pub(crate) async fn inspect<B>(
+    headers: &HeaderMap,
+    body: B,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<Inspected, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let body = read_bounded(headers, body, max_bytes).await?;
+    let body = read_bounded(headers, body, max_bytes, deadline).await?;
     let peek = ChatRequestPeek::of(&body).map_err(|e| malformed(&e))?;
     Ok(Inspected { body, peek })
 }
 
-async fn read_bounded<B>(headers: &HeaderMap, mut body: B, max_bytes: usize) -> Result<Bytes, Refusal>
+async fn read_bounded<B>(
+    headers: &HeaderMap,
+    mut body: B,
+    max_bytes: usize,
+    deadline: Instant,
+) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -44,7 +55,8 @@ where
     }
     let mut collected = Collected::default();
     loop {
-        let frame = tokio::time::timeout(BODY_IDLE_TIMEOUT, body.frame()).await.map_err(|_| body_timeout())?;
+        let by = (Instant::now() + BODY_IDLE_TIMEOUT).min(deadline);
+        let frame = timeout_at(by, body.frame()).await.map_err(|_| body_timeout())?;
         match frame {
             None => return Ok(collected.finish()),
             Some(Err(e)) => return Err(broken_body(&e)),
@@ -96,7 +108,7 @@ fn too_large(max_bytes: usize) -> Refusal {
 }
 
 fn body_timeout() -> Refusal {
-    let message = format!("the body stopped arriving for {} seconds", BODY_IDLE_TIMEOUT.as_secs());
+    let message = "the body did not arrive in time";
     Refusal::client(StatusCode::REQUEST_TIMEOUT, FaultKind::InvalidRequest, "request_timeout", message).closing()
 }
 
@@ -108,6 +120,7 @@ fn broken_body(e: &impl std::fmt::Display) -> Refusal {
 fn malformed(e: &InspectError) -> Refusal {
     let code = match e {
         InspectError::Json(_) => "invalid_json",
+        InspectError::Ambiguous(_) => "ambiguous_parameter",
         InspectError::Missing { .. } => "missing_required_parameter",
         InspectError::WrongType { .. } => "invalid_type",
     };

@@ -28,5 +28,5 @@ pub mod usage_log;
 pub use call::AnswerBody;
 pub use config::GatewayConfig;
 pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestReport};
-pub use gateway::{Gateway, GatewayParts, GatewayStops};
+pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use lent_body::LentBody;

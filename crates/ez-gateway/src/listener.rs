@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,13 +15,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lent_body::{LentBody, lend};
 
-/// Bound on the head of a request.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bound on the head of a request, and on the pause before the next one on a kept connection. Longer than the idle
+/// timeout of common load balancers (60 s), which would otherwise send a call into a connection that just closed.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(75);
+/// Bound on a client that takes no more of its answer: it holds an upstream connection and its buffers meanwhile.
+const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause after a failed accept, which mostly means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -73,17 +77,26 @@ where
             let answer = answer.clone();
             async move { Ok::<_, Infallible>(answer_one(answer, peer, request).await) }
         });
-        let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        let cut_off = drain.cut_off.clone();
+        let (server, watcher, drain) = (server.clone(), graceful.watcher(), drain.clone());
         connections.spawn(async move {
+            // The server reads the first bytes without a bound, to tell HTTP/1 from HTTP/2.
+            let has_spoken = tokio::select! {
+                readable = tokio::time::timeout(HEADER_READ_TIMEOUT, stream.readable()) => matches!(readable, Ok(Ok(()))),
+                () = drain.stop.cancelled() => false,
+            };
+            if !has_spoken {
+                return;
+            }
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(WRITE_STALL_TIMEOUT));
+            let connection = server.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
             tokio::select! {
-                ended = connection => {
+                ended = watcher.watch(connection) => {
                     if let Err(e) = ended {
                         tracing::debug!(error = %e, "connection ended with an error");
                     }
                 }
-                () = cut_off.cancelled() => {}
+                () = drain.cut_off.cancelled() => {}
             }
         });
     }
@@ -111,7 +124,9 @@ where
     let (head, body) = request.into_parts();
     let (lent, lender) = lend(body);
     let mut response = answer(peer, Request::from_parts(head, lent)).await;
-    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && (waits_for_leave || !lender.discard().await) {
+    let status = response.status();
+    let is_refusal = status.is_client_error() || status.is_server_error();
+    if is_refusal && !lender.is_at_end() && (waits_for_leave || !lender.discard(status).await) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -27,30 +27,42 @@ pub(crate) struct Refusal {
     pub(crate) source: Source,
     pub(crate) fault: Fault,
     pub(crate) retry_after: Option<Duration>,
+    /// More for the process log; it may name hosts and never goes to the client.
+    pub(crate) detail: Option<Box<str>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
 }
 
 impl Refusal {
-    pub(crate) fn client(status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn client(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Source::Client, status, kind, code, message)
     }
 
-    pub(crate) fn upstream(status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn upstream(
+        status: StatusCode,
+        kind: FaultKind,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
         Self::new(Source::Upstream, status, kind, code, message)
     }
 
-    pub(crate) fn internal(code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn internal(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
-    pub(crate) fn with_param(mut self, param: Option<&str>) -> Self {
-        self.fault.param = param.map(str::to_owned);
+    pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
+        self.fault.param = param;
         self
     }
 
     pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(crate) fn with_detail(mut self, detail: String) -> Self {
+        self.detail = Some(detail.into_boxed_str());
         self
     }
 
@@ -83,10 +95,15 @@ impl Refusal {
         response
     }
 
-    fn new(source: Source, status: StatusCode, kind: FaultKind, code: &str, message: impl Into<String>) -> Self {
-        let fault =
-            Fault { status: status.as_u16(), kind, code: code.to_owned(), message: message.into(), param: None };
-        Self { source, fault, retry_after: None, close: false }
+    fn new(
+        source: Source,
+        status: StatusCode,
+        kind: FaultKind,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
+        Self { source, fault, retry_after: None, detail: None, close: false }
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ez_contract::Protocol;
 use ez_protocol::error::{Fault, FaultKind, render_event};
 use ez_protocol::openai_chat::{self, ChatEvent};
+use ez_protocol::redact::redact_bytes;
 use ez_protocol::sse::EventFramer;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -23,7 +24,7 @@ use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
 use crate::gateway::Gateway;
 use crate::inspect::Inspected;
 use crate::refusal::{Refusal, full};
-use crate::settle::{Account, End};
+use crate::settle::{Account, End, not_accountable};
 
 /// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,13 +79,9 @@ async fn plain(content: PlainContent, account: &mut Account) -> Result<Bytes, Re
         Ok(()) => Ok(body),
         Err(e) => {
             tracing::error!(error = %e, request_id = account.request_id(), "call not settled; its answer is withheld");
-            Err(not_settled())
+            Err(not_accountable())
         }
     }
-}
-
-pub(crate) fn not_settled() -> Refusal {
-    Refusal::internal("usage_log_unavailable", "this gateway cannot account for calls at the moment: try again later")
 }
 
 fn response_headers(head: &AnswerHead, attempts: u32) -> HeaderMap {
@@ -164,7 +161,8 @@ impl StreamRelay {
             match openai_chat::classify(&event) {
                 ChatEvent::Done => return Some(self.complete(event).await),
                 ChatEvent::Error(error) => {
-                    let reason = Break::Told(event, format!("the upstream broke off: {}", error.message));
+                    let reason =
+                        Break::Told(redact_bytes(&event), format!("the upstream broke off: {}", error.message));
                     return Some(self.break_off(reason).await);
                 }
                 ChatEvent::Usage { tokens, usage_only } => {
@@ -194,8 +192,14 @@ impl StreamRelay {
             {
                 return Ok(event);
             }
-            let by = (Instant::now() + self.idle_timeout).min(self.deadline);
+            let now = Instant::now();
+            // Asked first, because a stream that always has a next byte would never let the deadline show.
+            if now >= self.deadline {
+                return Err(over_deadline());
+            }
+            let by = (now + self.idle_timeout).min(self.deadline);
             match timeout_at(by, self.upstream.frame()).await {
+                Err(_) if by == self.deadline => return Err(over_deadline()),
                 Err(_) => {
                     let message = "the upstream's stream fell silent for too long".to_owned();
                     return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
@@ -234,7 +238,7 @@ impl StreamRelay {
             Err(e) => {
                 tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
                 self.phase = Phase::Ended;
-                render_event(Protocol::OpenaiChat, &not_settled().fault, self.account.request_id())
+                render_event(Protocol::OpenaiChat, &not_accountable().fault, self.account.request_id())
             }
         }
     }
@@ -245,7 +249,7 @@ impl StreamRelay {
         let (event, error) = match reason {
             Break::Told(event, error) => (event, error),
             Break::Silent(kind, code, message) => {
-                let fault = Fault { status: 502, kind, code: code.to_owned(), message: message.clone(), param: None };
+                let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
                 (render_event(Protocol::OpenaiChat, &fault, self.account.request_id()), message)
             }
         };
@@ -267,4 +271,8 @@ impl StreamRelay {
 fn truncated() -> Break {
     let message = "the upstream's stream ended without its terminal event".to_owned();
     Break::Silent(FaultKind::Upstream, "upstream_truncated", message)
+}
+
+fn over_deadline() -> Break {
+    Break::Silent(FaultKind::Timeout, "call_timeout", "the call took longer than this gateway allows".to_owned())
 }

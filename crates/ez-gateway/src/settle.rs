@@ -1,9 +1,12 @@
 //! Settlement: the account of a call, opened with its caller and closed exactly once, on end, error or cancel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ez_contract::clock::Clock;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
+use ez_protocol::redact::redact;
+use ez_telemetry::metrics::GATEWAY_IN_FLIGHT;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +41,22 @@ impl Settler {
         let (cancelled, receiver) = mpsc::unbounded_channel();
         (Self { usage_log, clock, cancelled, cut_off }, receiver)
     }
+}
+
+impl Settler {
+    /// Refuses a call that could not be accounted for, before anything is spent on it.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        self.usage_log.check().map_err(|e| {
+            tracing::error!(error = %e, "call refused");
+            not_accountable()
+        })
+    }
+}
+
+/// What a client hears when its call cannot be accounted for.
+pub(crate) fn not_accountable() -> Refusal {
+    let message = "this gateway cannot account for calls at the moment: try again later";
+    Refusal::internal("usage_log_unavailable", message).with_retry_after(Duration::from_secs(5))
 }
 
 /// Settles the accounts of cancelled calls until every call is gone.
@@ -105,6 +124,7 @@ impl Account {
             request_bytes: 0,
             response_bytes: 0,
         };
+        metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
         Self { record, arrived, settler, is_open: true }
     }
 
@@ -158,7 +178,8 @@ impl Account {
     /// back may be released.
     pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
         self.record.ended_by = end.ended_by;
-        self.record.error = end.error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect());
+        // Masters read this too, so it must not name the operator's accounts.
+        self.record.error = end.error.map(|error| redact(&error).chars().take(MAX_ERROR_CHARS).collect());
         self.record.latency_ms = self.elapsed_ms();
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;
@@ -179,6 +200,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        metrics::gauge!(GATEWAY_IN_FLIGHT).decrement(1.0);
         if !self.is_open {
             return;
         }

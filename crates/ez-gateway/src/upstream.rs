@@ -27,10 +27,17 @@ pub(crate) enum TargetError {
     InvalidUrl,
     #[error("its secret cannot be sent in a header")]
     InvalidSecret,
+    #[error(
+        "deployment URLs of Azure are not supported yet: use the resource's /openai/v1 base URL without an API version"
+    )]
+    AzureDeployment,
 }
 
 impl UpstreamTarget {
     pub(crate) fn new(provider: &ProviderSnapshot, secret: &str) -> Result<Self, TargetError> {
+        if provider.provider_type == ProviderType::Azure && provider.api_version.is_some() {
+            return Err(TargetError::AzureDeployment);
+        }
         let default = provider.provider_type.default_base_url().unwrap_or_default();
         let base = if provider.base_url.is_empty() { default } else { &provider.base_url };
         let url = format!("{}/chat/completions", base.trim_end_matches('/'));

@@ -50,7 +50,8 @@ async fn a_plain_call_passes_byte_for_byte_and_is_accounted_for() {
     assert_eq!(sent.body, PLAIN.as_bytes());
     assert_eq!(sent.path, "/v1/chat/completions");
     assert!(sent.credential.as_deref().is_some_and(|credential| credential.starts_with("sk-up-")));
-    for gone in ["cookie", "x-forwarded-for", "x-api-key", "accept-encoding"] {
+    assert_eq!(sent.header("accept-encoding"), Some("identity"));
+    for gone in ["cookie", "x-forwarded-for", "x-api-key"] {
         assert_eq!(sent.header(gone), None, "{gone}");
     }
 
@@ -227,17 +228,154 @@ async fn a_stream_that_breaks_off_is_never_a_made_up_success() {
 }
 
 #[tokio::test]
-async fn nothing_is_released_that_cannot_be_accounted_for() {
+async fn a_full_usage_log_refuses_calls_before_they_cost_anything() {
     let gateway = TestGateway::start_with(|config| config.usage_log.max_bytes = 1).await;
     gateway.records.set_away(true);
     // The first record still fits; from then on the log is full, and nobody takes anything out of it.
     assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
-    let plain = gateway.chat(PLAIN).await;
-    assert_eq!((plain.status.as_u16(), plain.json()["error"]["code"].as_str()), (503, Some("usage_log_unavailable")));
-    let stream = gateway.chat(STREAM).await.text();
-    assert!(!stream.contains("[DONE]") && stream.contains("usage_log_unavailable"), "{stream}");
+    for body in [PLAIN, STREAM] {
+        let answer = gateway.chat(body).await;
+        let code = answer.json()["error"]["code"].clone();
+        assert_eq!((answer.status.as_u16(), code.as_str()), (503, Some("usage_log_unavailable")));
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(gateway.upstream.request_count(), 1, "nothing was spent on refused calls");
     gateway.records.set_away(false);
-    assert_eq!(gateway.finish().await.len(), 1);
+    assert_eq!(gateway.finish().await.len(), 3);
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_key_gets_around_the_model_that_was_checked() {
+    let gateway = TestGateway::start().await;
+    for body in [
+        r#"{"model":"m","mod\u0065l":"dear"}"#,
+        r#"{"model":"m","model":"dear"}"#,
+        r#"{"model":"m","Model":"dear"}"#,
+        r#"{"model":"m","str\u0065am":true}"#,
+    ] {
+        let answer = gateway.chat(body).await;
+        let code = answer.json()["error"]["code"].clone();
+        assert_eq!((answer.status.as_u16(), code.as_str()), (400, Some("ambiguous_parameter")), "{body}");
+    }
+    assert_eq!(gateway.upstream.request_count(), 0);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn an_oversized_model_name_costs_nobody_a_record() {
+    let gateway = TestGateway::start().await;
+    let answer = gateway.chat(format!(r#"{{"model":"{}"}}"#, "a".repeat(200_000))).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.body.len() < 1_000);
+    for _ in 0..5 {
+        assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
+    }
+    assert_eq!(gateway.finish().await.len(), 6);
+}
+
+#[tokio::test]
+async fn what_vendors_say_of_the_operators_account_stays_here() {
+    let message = "Rate limit reached in organization org-AbCdEf123, key sk-up-1, see https://vendor.example/x";
+    let status = |status, code: Option<&str>| Fault::Status {
+        status,
+        retry_after: None,
+        code: code.map(str::to_owned),
+        message: Some(message.to_owned()),
+        html: None,
+    };
+    let in_stream = |after_events, code: &str| Fault::ErrorInStream {
+        after_events,
+        status: 200,
+        code: Some(code.to_owned()),
+        message: Some(message.to_owned()),
+    };
+    let faults = [
+        status(429, None),
+        status(400, None),
+        status(402, None),
+        status(500, None),
+        in_stream(0, "invalid_api_key"),
+        in_stream(0, "rate_limit_exceeded"),
+        in_stream(3, "server_error"),
+    ];
+    for fault in faults {
+        let gateway = TestGateway::start().await;
+        gateway.upstream.set(Behaviour::failing(fault.clone()));
+        let answer = gateway.chat(STREAM).await;
+        let record = gateway.finish_with_one_record().await;
+        let shown = format!("{} {}", answer.text(), record.error.unwrap());
+        for secret in ["org-AbC", "sk-up", "vendor.example", "127.0.0.1"] {
+            assert!(!shown.contains(secret), "{fault:?}: {shown}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn faults_of_the_client_inside_a_success_are_told_once_as_what_they_are() {
+    let gateway = TestGateway::start().await;
+    let fault = Fault::ErrorInStream {
+        after_events: 0,
+        status: 400,
+        code: Some("context_length_exceeded".into()),
+        message: Some("too many tokens".into()),
+    };
+    gateway.upstream.set(Behaviour::failing(fault));
+    let answer = gateway.chat(STREAM).await;
+    assert_eq!((answer.status.as_u16(), gateway.upstream.request_count()), (400, 1), "{}", answer.text());
+    assert!(answer.text().contains("too many tokens"));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_of_some_proxy_is_told_in_the_callers_shape() {
+    let gateway = TestGateway::start().await;
+    let html = Some("<html><h1>404 nginx</h1></html>".to_owned());
+    let fault = Fault::Status { status: 404, retry_after: None, code: None, message: None, html };
+    gateway.upstream.set(Behaviour::failing(fault));
+    let answer = gateway.chat(PLAIN).await;
+    let error = answer.json()["error"].clone();
+    assert_eq!((answer.status.as_u16(), error["code"].as_str()), (404, Some("upstream_refused_request")));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_without_money_is_passed_over() {
+    let gateway = TestGateway::start().await;
+    gateway.upstream.rule(Rule::any(Behaviour::status(402)).times(1));
+    let answer = gateway.chat(PLAIN).await;
+    assert_eq!((answer.status, answer.header("x-ez-attempts")), (StatusCode::OK, Some("2")));
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn refusals_of_large_bodies_are_heard_whatever_their_reason() {
+    let gateway = TestGateway::start().await;
+    let body = Bytes::from(vec![b'a'; 8 << 20]);
+    let mut unknown_key = gateway.request("/v1/chat/completions", body.clone());
+    unknown_key.headers_mut().insert("authorization", "Bearer sk-nobody".parse().unwrap());
+    assert_eq!(gateway.call(unknown_key).await.status, StatusCode::UNAUTHORIZED);
+    let unknown_path = gateway.request("/v1/nothing", body);
+    assert_eq!(gateway.call(unknown_path).await.status, StatusCode::NOT_FOUND);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn before_the_first_snapshot_nobody_is_told_that_a_key_is_bad() {
+    let gateway = TestGateway::start_before_publication().await;
+    let answer = gateway.chat(PLAIN).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_str()), (503, Some("starting")));
+    assert!(answer.header("retry-after").is_some());
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline_though_its_stream_never_pauses() {
+    let gateway = TestGateway::start_with(|config| config.call_timeout = Duration::from_millis(600)).await;
+    gateway.upstream.set(Behaviour { tokens: 100_000, tokens_per_second: Some(500.0), ..Behaviour::default() });
+    let text = gateway.chat(STREAM).await.text();
+    assert!(text.contains("call_timeout") && !text.contains("[DONE]"), "{}", &text[text.len() - 300..]);
+    let record = gateway.finish_with_one_record().await;
+    assert!((600..3_000).contains(&record.latency_ms), "{}", record.latency_ms);
 }
 
 #[tokio::test]

@@ -37,11 +37,11 @@ pub struct Fault {
     /// What the client may do about it.
     pub kind: FaultKind,
     /// Stable machine-readable reason, such as `model_not_found`.
-    pub code: String,
+    pub code: &'static str,
     /// What is wrong and what to do.
     pub message: String,
     /// The request's field at fault.
-    pub param: Option<String>,
+    pub param: Option<&'static str>,
 }
 
 /// The body of an error answer in the caller's dialect.
@@ -138,9 +138,9 @@ mod tests {
         Fault {
             status: 404,
             kind: FaultKind::NotFound,
-            code: "model_not_found".into(),
+            code: "model_not_found",
             message: "no model `x`".into(),
-            param: Some("model".into()),
+            param: Some("model"),
         }
     }
 

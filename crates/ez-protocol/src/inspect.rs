@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::scan::{self, Member, ScanError};
+use crate::scan::{self, AmbiguousKey, Member, ScanError};
 
 /// What routing needs of an OpenAI chat request, with the places to splice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub enum InspectError {
     /// Not a JSON object.
     #[error(transparent)]
     Json(#[from] ScanError),
+    /// A field that different readers would take differently.
+    #[error(transparent)]
+    Ambiguous(#[from] AmbiguousKey),
     /// A required field is absent.
     #[error("`{field}` is missing: {remedy}")]
     Missing {
@@ -49,10 +52,14 @@ impl InspectError {
     pub fn field(&self) -> Option<&'static str> {
         match self {
             Self::Json(_) => None,
+            Self::Ambiguous(AmbiguousKey(field)) => Some(field),
             Self::Missing { field, .. } | Self::WrongType { field, .. } => Some(field),
         }
     }
 }
+
+/// No vendor's model name is near this; a bound keeps names out of logs and records that are none.
+const MAX_MODEL_BYTES: usize = 256;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
 
@@ -60,15 +67,15 @@ impl ChatRequestPeek {
     /// Reads a request body.
     pub fn of(body: &[u8]) -> Result<Self, InspectError> {
         let members = scan::members(body)?;
-        let model_at = scan::value_of(body, &members, "model").ok_or(InspectError::Missing {
+        let model_at = scan::unambiguous_value(body, &members, "model")?.ok_or(InspectError::Missing {
             field: "model",
-            remedy: "name the model to call; `GET /v1/models` lists what this key may use",
+            remedy: "name the model to call; GET /v1/models lists what this key may use",
         })?;
         let model = serde_json::from_slice::<String>(&body[model_at.clone()])
             .ok()
-            .filter(|model| !model.is_empty())
-            .ok_or(InspectError::WrongType { field: "model", expected: "a non-empty string" })?;
-        let stream = match scan::value_of(body, &members, "stream").map(|value| &body[value]) {
+            .filter(|model| !model.is_empty() && model.len() <= MAX_MODEL_BYTES)
+            .ok_or(InspectError::WrongType { field: "model", expected: "a string of 1 to 256 bytes" })?;
+        let stream = match scan::unambiguous_value(body, &members, "stream")?.map(|value| &body[value]) {
             None | Some(b"null" | b"false") => false,
             Some(b"true") => true,
             Some(_) => return Err(InspectError::WrongType { field: "stream", expected: "true or false" }),
@@ -95,7 +102,7 @@ impl ChatRequestPeek {
 #[expect(clippy::type_complexity, reason = "a range and its replacement, read once by the one caller")]
 fn usage_option(body: &[u8], members: &[Member]) -> Result<(bool, Option<(Range<usize>, &'static str)>), InspectError> {
     let wrong_type = InspectError::WrongType { field: "stream_options", expected: "an object" };
-    let Some(options_at) = scan::value_of(body, members, "stream_options") else {
+    let Some(options_at) = scan::unambiguous_value(body, members, "stream_options")? else {
         // The object holds at least `model`, so a comma before the new member is right.
         let end = members.last().map_or(0, |last| last.value.end);
         return Ok((false, Some((end..end, INCLUDE_USAGE_MEMBER))));
@@ -106,7 +113,7 @@ fn usage_option(body: &[u8], members: &[Member]) -> Result<(bool, Option<(Range<
     }
     let option_members = scan::members(options).map_err(|_| wrong_type)?;
     let in_body = |range: Range<usize>| range.start + options_at.start..range.end + options_at.start;
-    match scan::value_of(options, &option_members, "include_usage") {
+    match scan::unambiguous_value(options, &option_members, "include_usage")? {
         Some(value) if &options[value.clone()] == b"true" => Ok((true, None)),
         Some(value) => Ok((false, Some((in_body(value), "true")))),
         None => {
@@ -186,8 +193,10 @@ mod tests {
     fn faults_name_the_field() {
         let cases = [
             (r#"{"messages":[]}"#, "`model` is missing"),
-            (r#"{"model":1}"#, "`model` must be a non-empty string"),
-            (r#"{"model":""}"#, "`model` must be a non-empty string"),
+            (r#"{"model":1}"#, "`model` must be a string of 1 to 256 bytes"),
+            (r#"{"model":""}"#, "`model` must be a string of 1 to 256 bytes"),
+            (r#"{"model":"m","str\u0065am":true}"#, "`stream` must be given once"),
+            (r#"{"model":"m","model":"n"}"#, "`model` must be given once"),
             (r#"{"model":"m","stream":"yes"}"#, "`stream` must be true or false"),
             (r#"{"model":"m","stream":true,"stream_options":1}"#, "`stream_options` must be an object"),
             (r#"{"model":"m""#, "not valid JSON"),

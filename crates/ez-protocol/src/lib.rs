@@ -4,5 +4,6 @@
 pub mod error;
 pub mod inspect;
 pub mod openai_chat;
+pub mod redact;
 pub mod scan;
 pub mod sse;

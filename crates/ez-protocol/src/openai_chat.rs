@@ -58,7 +58,7 @@ pub fn classify(event: &[u8]) -> ChatEvent {
     match serde_json::from_slice::<UsageCarrier<'_>>(data) {
         Ok(UsageCarrier { usage: Some(usage), choices }) => {
             let usage_only = choices.is_some_and(|choices| is_empty_array(choices.get()));
-            ChatEvent::Usage { tokens: usage.into(), usage_only }
+            usage.into_tokens().map_or(ChatEvent::Content, |tokens| ChatEvent::Usage { tokens, usage_only })
         }
         _ => ChatEvent::Content,
     }
@@ -98,7 +98,7 @@ pub fn read_plain(body: &[u8], model: Option<&str>) -> Option<PlainAnswer> {
     let members = scan::members(body).ok()?;
     let tokens = scan::value_of(body, &members, "usage")
         .and_then(|at| serde_json::from_slice::<Option<Usage>>(&body[at]).ok().flatten())
-        .map(TokenUsage::from);
+        .and_then(Usage::into_tokens);
     let renamed = model.and_then(|model| {
         let at = scan::value_of(body, &members, "model")?;
         Some(scan::splice(body, vec![(at, json_string(model))]))
@@ -106,15 +106,12 @@ pub fn read_plain(body: &[u8], model: Option<&str>) -> Option<PlainAnswer> {
     Some(PlainAnswer { tokens, renamed })
 }
 
-/// The error object of a body or an event's data, where it is one: a top-level `error` that is not null, and no
-/// choices beside it.
+/// The error of a body or an event's data: a top-level `error` that is not null. Some vendors send choices beside it.
 pub fn vendor_error(body: &[u8]) -> Option<VendorError> {
     #[derive(Deserialize)]
     struct Carrier<'a> {
         #[serde(borrow)]
         error: Option<&'a RawValue>,
-        #[serde(borrow)]
-        choices: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
     struct Fields {
@@ -127,7 +124,7 @@ pub fn vendor_error(body: &[u8]) -> Option<VendorError> {
     }
     let carrier = serde_json::from_slice::<Carrier<'_>>(body).ok()?;
     let error = carrier.error?.get();
-    if carrier.choices.is_some() || error == "null" {
+    if error == "null" {
         return None;
     }
     if let Ok(message) = serde_json::from_str::<String>(error) {
@@ -152,36 +149,50 @@ struct UsageCarrier<'a> {
 /// `usage` of a chat answer. Prompt tokens include cached ones, completion tokens include reasoning.
 #[derive(Deserialize)]
 struct Usage {
+    #[serde(default, deserialize_with = "count")]
     prompt_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     completion_tokens: Option<u64>,
     prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: Option<CompletionDetails>,
     /// DeepSeek's spelling of cached input.
+    #[serde(default, deserialize_with = "count")]
     prompt_cache_hit_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct PromptDetails {
+    #[serde(default, deserialize_with = "count")]
     cached_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     cache_write_tokens: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct CompletionDetails {
+    #[serde(default, deserialize_with = "count")]
     reasoning_tokens: Option<u64>,
 }
 
-impl From<Usage> for TokenUsage {
-    fn from(usage: Usage) -> Self {
-        let prompt = usage.prompt_tokens_details;
-        Self {
-            input_tokens: usage.prompt_tokens,
-            output_tokens: usage.completion_tokens,
-            cache_read_tokens: prompt.as_ref().and_then(|d| d.cached_tokens).or(usage.prompt_cache_hit_tokens),
+impl Usage {
+    /// The counts; `None` where neither input nor output is told, which is as good as no report.
+    fn into_tokens(self) -> Option<TokenUsage> {
+        let prompt = self.prompt_tokens_details;
+        let tokens = TokenUsage {
+            input_tokens: self.prompt_tokens,
+            output_tokens: self.completion_tokens,
+            cache_read_tokens: prompt.as_ref().and_then(|d| d.cached_tokens).or(self.prompt_cache_hit_tokens),
             cache_write_tokens: prompt.and_then(|d| d.cache_write_tokens),
-            reasoning_tokens: usage.completion_tokens_details.and_then(|d| d.reasoning_tokens),
-        }
+            reasoning_tokens: self.completion_tokens_details.and_then(|d| d.reasoning_tokens),
+        };
+        (tokens.input_tokens.is_some() || tokens.output_tokens.is_some()).then_some(tokens)
     }
+}
+
+/// A count, or `None` where a server sends something that is none: one odd figure must not void the others.
+fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64)))
 }
 
 /// Whether the bytes hold a `"usage"` that is not null. With `include_usage` every chunk carries `"usage":null`, so
@@ -209,7 +220,7 @@ mod tests {
 
     #[test]
     fn events_are_told_apart() {
-        let cases: [(&[u8], ChatEvent); 10] = [
+        let cases: [(&[u8], ChatEvent); 11] = [
             (b"data: [DONE]\n\n", ChatEvent::Done),
             (b"data:[DONE]\r\n\r\n", ChatEvent::Done),
             (b": OPENROUTER PROCESSING\n\n", ChatEvent::Other),
@@ -231,6 +242,10 @@ mod tests {
                     kind: Some("server_error".into()),
                     code: Some("503".into()),
                 }),
+            ),
+            (
+                b"data: {\"choices\":[{\"finish_reason\":\"error\"}],\"error\":{\"message\":\"busy\"}}\n\n",
+                ChatEvent::Error(VendorError { message: "busy".into(), ..VendorError::default() }),
             ),
             (
                 b"data: {\"error\":\"busy\"}\n\n",
@@ -256,6 +271,10 @@ mod tests {
         };
         assert_eq!(read_plain(body, None).unwrap().tokens, Some(expected));
         assert_eq!(read_plain(br#"{"usage":null}"#, None).unwrap().tokens, None);
+        assert_eq!(read_plain(br#"{"usage":{}}"#, None).unwrap().tokens, None);
+        let odd =
+            read_plain(br#"{"usage":{"prompt_tokens":3.0,"completion_tokens":-1}}"#, None).unwrap().tokens.unwrap();
+        assert_eq!((odd.input_tokens, odd.output_tokens), (Some(3), None));
         assert_eq!(read_plain(b"<html>", None), None);
     }
 

@@ -49,6 +49,42 @@ pub fn value_of(text: &[u8], members: &[Member], key: &str) -> Option<Range<usiz
     members.iter().rev().find(|member| &text[member.key.clone()] == key.as_bytes()).map(|member| member.value.clone())
 }
 
+/// A key that different readers would take differently: twice, in another case, or written with escapes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` must be given once, and spelt exactly so")]
+pub struct AmbiguousKey(pub &'static str);
+
+/// The value of `key`, where every JSON reader would find the same one. What is checked here must be what the upstream
+/// reads, so a second member that some reader could take for `key` is refused.
+pub fn unambiguous_value(
+    text: &[u8],
+    members: &[Member],
+    key: &'static str,
+) -> Result<Option<Range<usize>>, AmbiguousKey> {
+    let mut found = None;
+    for member in members {
+        let written = &text[member.key.clone()];
+        let is_exact = written == key.as_bytes();
+        if !is_exact && !reads_like(written, key) {
+            continue;
+        }
+        if !is_exact || found.is_some() {
+            return Err(AmbiguousKey(key));
+        }
+        found = Some(member.value.clone());
+    }
+    Ok(found)
+}
+
+/// Whether a reader that resolves escapes and ignores case would take `written` for `key`.
+fn reads_like(written: &[u8], key: &str) -> bool {
+    if !written.contains(&b'\\') {
+        return written.eq_ignore_ascii_case(key.as_bytes());
+    }
+    let quoted = [b"\"", written, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).is_ok_and(|read| read.eq_ignore_ascii_case(key))
+}
+
 /// Replaces ranges of `text`. The replacements must not overlap; they are applied in order of their position.
 pub fn splice(text: &[u8], mut replacements: Vec<(Range<usize>, Vec<u8>)>) -> Bytes {
     replacements.sort_by_key(|(range, _)| range.start);
@@ -273,6 +309,21 @@ mod tests {
         let text = br#"{"model":"a","model":"b"}"#;
         let value = value_of(text, &members(text).unwrap(), "model").unwrap();
         assert_eq!(&text[value], br#""b""#);
+    }
+
+    #[test]
+    fn keys_that_readers_could_take_differently_are_refused() {
+        let value = |text: &str| {
+            let found = unambiguous_value(text.as_bytes(), &members(text.as_bytes()).unwrap(), "model");
+            found.map(|range| range.map(|range| text[range].to_owned()))
+        };
+        assert_eq!(value(r#"{"model":1,"models":2,"x":{"model":3}}"#), Ok(Some("1".to_owned())));
+        assert_eq!(value(r#"{"x":1}"#), Ok(None));
+        for text in
+            [r#"{"model":1,"model":2}"#, r#"{"model":1,"Model":2}"#, r#"{"model":1,"mod\u0065l":2}"#, r#"{"MODEL":1}"#]
+        {
+            assert_eq!(value(text), Err(AmbiguousKey("model")), "{text}");
+        }
     }
 
     #[test]

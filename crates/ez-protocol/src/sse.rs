@@ -7,8 +7,10 @@ use bytes::{Buf, Bytes, BytesMut};
 #[derive(Debug, Default)]
 pub struct EventFramer {
     buffer: BytesMut,
-    /// Everything before this is known to hold no end of an event.
-    scanned: usize,
+    /// Where the line under way starts.
+    line_start: usize,
+    /// Everything before this was searched for the line's end, so that a long line is not searched again and again.
+    searched: usize,
     max_event_bytes: usize,
 }
 
@@ -23,7 +25,7 @@ pub struct EventTooLarge {
 impl EventFramer {
     /// A framer that refuses events larger than `max_event_bytes`.
     pub fn new(max_event_bytes: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, max_event_bytes }
+        Self { buffer: BytesMut::new(), line_start: 0, searched: 0, max_event_bytes }
     }
 
     /// Takes in the next bytes of the stream.
@@ -34,7 +36,7 @@ impl EventFramer {
     /// The next whole event, if one has arrived.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLarge> {
         if let Some(end) = self.find_end() {
-            self.scanned = 0;
+            (self.line_start, self.searched) = (0, 0);
             return Ok(Some(self.buffer.split_to(end).freeze()));
         }
         if self.buffer.len() > self.max_event_bytes {
@@ -45,7 +47,7 @@ impl EventFramer {
 
     /// What is left when the stream has ended: an event without its blank line, which some servers leave out.
     pub fn finish(&mut self) -> Option<Bytes> {
-        self.scanned = 0;
+        (self.line_start, self.searched) = (0, 0);
         let rest = self.buffer.split().freeze();
         rest.has_remaining().then_some(rest)
     }
@@ -54,21 +56,23 @@ impl EventFramer {
     /// because an LF may follow in the next chunk.
     fn find_end(&mut self) -> Option<usize> {
         let text = &self.buffer[..];
-        let mut line_start = self.scanned;
-        while let Some(length) = memchr::memchr2(b'\n', b'\r', &text[line_start..]) {
-            let stop = line_start + length;
+        while let Some(found) = memchr::memchr2(b'\n', b'\r', &text[self.searched..]) {
+            let stop = self.searched + found;
             let after = match (text[stop], text.get(stop + 1)) {
-                (b'\r', None) => return None,
+                (b'\r', None) => {
+                    self.searched = stop;
+                    return None;
+                }
                 (b'\r', Some(b'\n')) => stop + 2,
                 _ => stop + 1,
             };
             // An empty line ends an event; empty lines before the first field belong to it and pass with it.
-            if length == 0 && line_start > 0 {
+            if stop == self.line_start && self.line_start > 0 {
                 return Some(after);
             }
-            line_start = after;
-            self.scanned = after;
+            (self.line_start, self.searched) = (after, after);
         }
+        self.searched = text.len();
         None
     }
 }
@@ -173,6 +177,18 @@ mod tests {
         assert_eq!(data(b": comment\n\n"), None);
         assert_eq!(data(b"\xef\xbb\xbfdata: 1\n\n").unwrap().as_ref(), b"1");
         assert_eq!(event_name(b"event: error\ndata: 1\n\n"), Some(&b"error"[..]));
+    }
+
+    #[test]
+    fn a_long_event_in_small_pieces_is_searched_once() {
+        let mut framer = EventFramer::new(64 << 20);
+        // Searched from its start for every piece, this would take minutes.
+        for _ in 0..(16 << 20) / 1_024 {
+            framer.push(&[b'a'; 1_024]);
+            assert_eq!(framer.next_event(), Ok(None));
+        }
+        framer.push(b"\n\n");
+        assert_eq!(framer.next_event().unwrap().map(|event| event.len()), Some((16 << 20) + 2));
     }
 
     #[test]

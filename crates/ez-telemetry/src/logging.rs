@@ -41,8 +41,8 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::try_new(filter).map_err(|e| invalid(e.to_string()))
 }
 
-/// Installs the process-wide log writer. Every line carries the fields of the spans around it, so that a line inside
-/// a call's span has the call's `request_id`.
+/// Installs the process-wide log writer. Every line carries the fields of the spans around it: inside the control
+/// plane a request's `request_id`. The gateway opens no spans; its lines about a call name the id themselves.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parse_filter(filter)?)

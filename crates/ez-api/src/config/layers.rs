@@ -116,7 +116,11 @@ impl ResolvedSettings {
                 Some(setting) if environment.get(setting.name).is_some_and(|value| !value.is_empty()) => {
                     self.faults.push(format!("{} and {name} are both set: keep one", setting.name));
                 }
+                Some(_) if value.is_empty() => {}
                 Some(setting) => match std::fs::read_to_string(Path::new(value)) {
+                    Ok(text) if text.trim().is_empty() => {
+                        self.faults.push(format!("{name} names `{value}`, which is empty"))
+                    }
                     Ok(text) => self.put(setting, text.trim_end().to_owned(), Source::SecretFile(value.clone())),
                     Err(e) => self.faults.push(format!("{name} names `{value}`, which cannot be read: {e}")),
                 },

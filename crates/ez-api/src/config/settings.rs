@@ -177,12 +177,13 @@ impl Reader {
         });
         let control_url = self.optional("EZ_CONTROL_URL", http_url);
         let internal_token = self.token("EZ_INTERNAL_TOKEN");
-        self.check_role(
-            role,
-            redis_url.is_some(),
-            secret_key.is_some(),
-            control_url.is_some() && internal_token.is_some(),
-        );
+        let is_sqlite = self.text("EZ_DATABASE_URL").is_none_or(|url| url.value.starts_with("sqlite:"));
+        let shares_records = redis_url.is_some() || !is_sqlite || role != Role::All;
+        if shares_records && self.text("EZ_SECRET_KEY").is_none() {
+            let reason = "only one process on an SQLite file makes a key of its own; others must share one";
+            self.faults.push(format!("EZ_SECRET_KEY is missing: {reason}. `openssl rand -hex 32` makes one"));
+        }
+        self.check_role(role, redis_url.is_some(), control_url.is_some() && internal_token.is_some());
         let log_format = self.optional("EZ_LOG_FORMAT", |text| match text {
             "console" => Ok(LogFormat::Console),
             "json" => Ok(LogFormat::Json),
@@ -242,7 +243,8 @@ impl Reader {
             dir: data_dir?.join("usage"),
             fsync_interval: fsync_interval?,
             max_bytes: max_bytes?,
-            segment_bytes: 16 << 20,
+            // Shipped bytes of the segment being written still count, so segments must be small beside the whole.
+            segment_bytes: (16 << 20).min(max_bytes? / 8),
             queue_capacity: usize::try_from(queue_capacity?).ok()?,
             ship_batch: usize::try_from(ship_batch?).ok()?,
             ship_interval: ship_interval?,
@@ -262,7 +264,7 @@ impl Reader {
     }
 
     /// What a plane in a process of its own cannot do without.
-    fn check_role(&mut self, role: Role, has_redis: bool, has_secret_key: bool, has_control_link: bool) {
+    fn check_role(&mut self, role: Role, has_redis: bool, has_control_link: bool) {
         if role == Role::All {
             return;
         }
@@ -270,11 +272,6 @@ impl Reader {
         if !has_redis {
             self.faults.push(format!(
                 "EZ_REDIS_URL is missing: `--role {role}` shares its state with other processes over Redis"
-            ));
-        }
-        if !has_secret_key {
-            self.faults.push(format!(
-                "EZ_SECRET_KEY is missing: `--role {role}` must have the same key as every other process"
             ));
         }
         if role == Role::Gateway.as_str() && !has_control_link {
@@ -395,6 +392,15 @@ mod tests {
         for expected in ["EZ_REDIS_URL", "EZ_SECRET_KEY", "EZ_CONTROL_URL"] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
+    }
+
+    #[test]
+    fn a_shared_database_or_state_needs_a_shared_key() {
+        for shared in [("EZ_REDIS_URL", "redis://h"), ("EZ_DATABASE_URL", "postgres://h/d")] {
+            let text = settings(&[shared], Role::All).unwrap_err().join("\n");
+            assert!(text.contains("EZ_SECRET_KEY is missing"), "{text}");
+        }
+        assert!(settings(&[("EZ_DATABASE_URL", "sqlite://x.db")], Role::All).is_ok());
     }
 
     #[test]

@@ -59,6 +59,7 @@ on_all_backends! {
     publishing::revoking_and_suspending_reach_the_snapshot,
     publishing::rotating_a_master_key_keeps_the_keys_that_were_alive,
     publishing::a_change_recompiles_the_bindings_that_it_touches,
+    publishing::an_api_key_that_leaves_is_missed_where_it_was,
     publishing::a_binding_that_moves_leaves_its_old_place,
     publishing::a_batch_limit_leaves_nothing_behind,
     publishing::a_commit_wakes_the_publisher_and_shutdown_flushes,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ez_contract::snapshot::{SnapshotEntry, SnapshotKey};
 use ez_control::publisher::{publish_due, reconcile, run};
 use ez_control::sign_in::{authenticate, login};
-use ez_control::{Control, ControlConfig, ControlError, sync};
+use ez_control::{Control, ControlConfig, ControlError, masters, sync};
 use ez_store::outbox;
 use ez_testkit::database::TestDatabase;
 use ez_testkit::redis_server::RedisServer;
@@ -128,6 +128,43 @@ async fn a_damaged_entry_is_published_anew() {
     assert_eq!((report.rebuilt, report.repairs), (true, 1));
     assert!(plane.published(&SnapshotKey::Master(master.id)).await.is_some());
     assert_eq!(reconcile(&plane.control).await.unwrap().repairs, 0);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_holds_up_no_other() {
+    let plane = Plane::scaled_out().await;
+    let (broken, whole) = (plane.master("broken").await.master, plane.master("whole").await.master);
+    publish_due(&plane.control).await.unwrap();
+    for master in [&broken, &whole] {
+        let write = plane.write().await;
+        masters::revoke_keys(&write, master.id).await.unwrap();
+        write.commit().await.unwrap();
+    }
+    psql(&plane.database, &format!("UPDATE masters SET status = 'broken' WHERE id = {}", broken.id));
+
+    assert_eq!(publish_due(&plane.control).await.unwrap(), 1);
+    let epoch = async |id| match plane.published(&SnapshotKey::Master(id)).await {
+        Some(SnapshotEntry::Master(master)) => master.epoch,
+        other => panic!("no master: {other:?}"),
+    };
+    assert_eq!((epoch(broken.id).await, epoch(whole.id).await), (1, 2));
+    let far = plane.control.now() + Duration::from_secs(60);
+    let waiting = outbox::list_due(plane.control.store(), far, 10).await.unwrap();
+    let told = waiting[0].last_error.as_deref().unwrap();
+    assert!(waiting.len() == 1 && told.contains("masters.status"), "{waiting:?}");
+
+    psql(&plane.database, &format!("UPDATE masters SET status = 'active' WHERE id = {}", broken.id));
+    plane.clock.advance(Duration::from_secs(1));
+    assert_eq!(publish_due(&plane.control).await.unwrap(), 1);
+    assert_eq!(epoch(broken.id).await, 2);
+}
+
+/// Edits the database the way that an operator does by hand.
+fn psql(database: &TestDatabase, statement: &str) {
+    // Its parameters are sqlx's own.
+    let url = database.url().split('?').next().unwrap();
+    let status = std::process::Command::new("psql").args(["-q", "-d", url, "-c", statement]).status().unwrap();
+    assert!(status.success());
 }
 
 /// Edits Redis the way that an operator does by hand.

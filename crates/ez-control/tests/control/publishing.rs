@@ -18,6 +18,7 @@ use ez_control::publisher::{self, publish_due, reconcile};
 use ez_control::{Actor, Control, ControlConfig, Tenant};
 use ez_control::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
 use ez_store::outbox;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -234,6 +235,26 @@ pub(crate) async fn a_change_recompiles_the_bindings_that_it_touches(plane: Plan
     assert_eq!(report.repaired, [], "nothing was forgotten");
 }
 
+pub(crate) async fn an_api_key_that_leaves_is_missed_where_it_was(plane: Plane) {
+    let (first, second) = (plane.group("first").await, plane.group("second").await);
+    let (moved, deleted) = (plane.api_key(first.id).await, plane.api_key(first.id).await);
+    plane.binding(first.id).await;
+    plane.publish().await;
+    assert_eq!(plane.published_binding().await.candidates[0].upstreams.len(), 2);
+
+    let move_it = ChangeApiKey { group_id: Some(second.id), ..ChangeApiKey::default() };
+    plane.change_api_key(moved.id, move_it).await;
+    plane.publish().await;
+    let upstreams = plane.published_binding().await.candidates.remove(0).upstreams;
+    assert_eq!(upstreams.into_keys().collect::<Vec<_>>(), [deleted.id]);
+
+    let write = plane.write().await;
+    api_keys::delete(&write, deleted.id).await.unwrap();
+    write.commit().await.unwrap();
+    plane.publish().await;
+    assert_eq!(plane.published_binding().await.candidates[0].error, Some(CandidateError::NoProvider));
+}
+
 pub(crate) async fn a_binding_that_moves_leaves_its_old_place(plane: Plane) {
     let group = plane.group("openai").await;
     let binding = plane.binding(group.id).await;
@@ -328,25 +349,23 @@ pub(crate) async fn two_publishers_never_publish_an_older_state_over_a_newer_one
             }
         });
     }
-    let watch = async {
-        let (mut last, mut seen) = (0, 0);
-        while last < CHANGES {
+    // Neither runs far ahead of the other, so that the watcher sees the states on their way.
+    let (seen, mut is_seen) = watch::channel(0);
+    let watching = async {
+        while *seen.borrow() < CHANGES {
             let number: u32 = plane.published_master(master.id).await.name.parse().unwrap();
+            let last = seen.send_replace(number);
             assert!(number >= last, "{number} was published over {last}");
-            seen += u32::from(number > last);
-            last = number;
             tokio::task::yield_now().await;
         }
-        seen
     };
-    let change = async {
+    let changing = async {
         for number in 1..=CHANGES {
             plane.rename_master(master.id, number.to_string()).await;
+            is_seen.wait_for(|seen| seen + 5 >= number).await.unwrap();
         }
     };
-    let (seen, ()) =
-        tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(watch, change) }).await.unwrap();
-    assert!(seen > 1, "the watcher sees them on their way");
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(watching, changing) }).await.unwrap();
     done.cancel();
     while let Some(ended) = publishers.join_next().await {
         ended.unwrap();

@@ -1,10 +1,13 @@
 //! The full comparison.
 
+use std::time::Duration;
+
 use ez_contract::TokenDigest;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
 use ez_control::publisher::{Drift, publish_due, reconcile};
 use ez_control::{masters, sync};
 use ez_state::{Publication, Scope};
+use ez_store::outbox;
 
 use crate::support::{Plane, token_of};
 
@@ -65,6 +68,19 @@ pub(crate) async fn changes_under_way_are_no_drift(plane: Plane) {
         panic!("no master");
     };
     assert_eq!(published.epoch, 2);
+
+    // One that failed and waits to be tried again is published along, and is no drift either.
+    let write = plane.write().await;
+    masters::revoke_keys(&write, master.id).await.unwrap();
+    write.commit().await.unwrap();
+    let (store, now) = (plane.control.store(), plane.control.now());
+    let ids: Vec<i64> = outbox::list_due(store, now, 10).await.unwrap().iter().map(|entry| entry.id).collect();
+    let tx = store.begin().await.unwrap();
+    outbox::record_failure(&tx, &ids, "no luck", now + Duration::from_secs(5)).await.unwrap();
+    tx.commit().await.unwrap();
+    let version = plane.version().await;
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.repairs, report.version, plane.outbox_depth().await), (0, version + 1, 1));
 }
 
 pub(crate) async fn the_first_publication_is_a_whole_snapshot_even_an_empty_one(plane: Plane) {

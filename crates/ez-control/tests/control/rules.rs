@@ -76,6 +76,10 @@ pub(crate) async fn every_fault_of_a_request_is_told_at_once(plane: Plane) {
         .await;
     assert_eq!(pointers(outcome), ["/namespaces"]);
 
+    let elsewhere =
+        CreateMaster { name: "x".to_owned(), default_namespace: Some("nowhere".to_owned()), ..CreateMaster::default() };
+    assert_eq!(pointers(plane.try_master(elsewhere).await), ["/default_namespace"]);
+
     let master = plane.master("acme").await.master;
     let outcome = plane
         .try_key(

@@ -24,7 +24,7 @@ use ez_store::api_keys::ApiKey;
 use ez_store::bindings::Binding;
 use ez_store::namespaces::Namespace;
 use ez_store::provider_groups::ProviderGroup;
-use ez_store::{ConnectOptions, Page, Store, outbox};
+use ez_store::{Backend, ConnectOptions, Page, Store, outbox};
 use ez_testkit::clock::FakeClock;
 use ez_testkit::database::TestDatabase;
 use ez_testkit::redis_server::SharedRedis;
@@ -70,12 +70,17 @@ impl Plane {
         Self { control, clock, database, state }
     }
 
-    /// What another process on the same backends would be made from.
+    /// What another control plane on the same backends is made from: another process, where these can be shared by
+    /// processes.
     pub(crate) async fn parts_of_another(&self, config: ControlConfig) -> ControlParts {
-        parts(connect(&self.database).await, self.state.connect().await, &self.clock, config)
+        let store = match self.control.store().backend() {
+            Backend::Sqlite => self.control.store().clone(),
+            Backend::Postgres => connect(&self.database).await,
+        };
+        parts(store, self.state.connect().await, &self.clock, config)
     }
 
-    /// Another process on the same backends.
+    /// Another control plane on the same backends.
     pub(crate) async fn another(&self) -> Control {
         Control::prepare(self.parts_of_another(config()).await).await.unwrap().0
     }

@@ -47,7 +47,10 @@ pub async fn follow(
             Ok(()) => {
                 read_everything = false;
                 was_failing = false;
-                applied.send_replace(true);
+                // Version 0 is from before the first publication, or after the shared state lost its data.
+                if cell.load().version() > 0 {
+                    applied.send_replace(true);
+                }
             }
             Err(e) if was_failing => tracing::debug!(error = %e, "snapshot still not readable"),
             Err(e) => {

@@ -1,5 +1,5 @@
 //! The durable usage log: records are on disk before the last byte of an answer is released, and stay there until the
-//! control plane has taken them. A killed process loses none; a power failure at most `fsync_interval` of them.
+//! control plane has taken them. A killed process loses none; a power failure at most those of the last `fsync_interval`.
 
 mod segment;
 mod shipper;

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Bytes before each payload: its length and its CRC-32, both little-endian `u32`.
 const HEADER_BYTES: usize = 8;
 /// No record is near this size; a longer length is damage.
-const MAX_PAYLOAD_BYTES: usize = 1 << 20;
+const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+/// Read from a segment at once; holds many of the largest records.
+const WINDOW_BYTES: u64 = 4 << 20;
 const POSITION_FILE: &str = "position.json";
 
 /// A place in the log: everything before it is shipped.
@@ -31,7 +33,11 @@ pub(super) struct Batch {
 pub(super) fn encode(record: &UsageRecord) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; HEADER_BYTES];
     serde_json::to_writer(&mut frame, record).map_err(io::Error::other)?;
-    let payload_bytes = u32::try_from(frame.len() - HEADER_BYTES).map_err(io::Error::other)?;
+    let payload_bytes = frame.len() - HEADER_BYTES;
+    if payload_bytes > MAX_PAYLOAD_BYTES {
+        return Err(io::Error::other(format!("a usage record of {payload_bytes} bytes is too large")));
+    }
+    let payload_bytes = u32::try_from(payload_bytes).map_err(io::Error::other)?;
     let checksum = crc32fast::hash(&frame[HEADER_BYTES..]);
     frame[..4].copy_from_slice(&payload_bytes.to_le_bytes());
     frame[4..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
@@ -53,57 +59,143 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// The next records behind `from`, at most `limit`. `active` is the segment still being written: a torn frame at its
-/// end is one that is not complete yet, while in an older segment it is what a crash left.
-pub(super) fn read_batch(dir: &Path, from: Position, active: u64, limit: usize) -> io::Result<Batch> {
+/// The next records behind `from`, at most `limit`. Nothing at or behind `end` is read: the writer has not finished it.
+pub(super) fn read_batch(dir: &Path, from: Position, end: Position, limit: usize) -> io::Result<Batch> {
     let mut batch = Batch { records: Vec::new(), next: from };
-    for segment in list(dir)?.into_iter().filter(|segment| *segment >= from.segment) {
-        if batch.next.segment != segment {
-            batch.next = Position { segment, offset: 0 };
+    walk(dir, from, end, |payload| {
+        match serde_json::from_slice(payload) {
+            Ok(record) => batch.records.push(record),
+            Err(e) => return Visit::Damaged(format!("a record of unknown shape: {e}")),
         }
-        let remainder = read_from(&path_of(dir, segment), batch.next.offset)?;
-        let read_bytes = parse(&remainder, limit, &mut batch.records);
-        batch.next.offset += read_bytes as u64;
-        let torn_bytes = remainder.len() - read_bytes;
-        if batch.records.len() >= limit || segment >= active {
+        if batch.records.len() < limit { Visit::Next } else { Visit::Stop }
+    })
+    .map(|next| Batch { next, ..batch })
+}
+
+/// How many records stand between two places.
+pub(super) fn count(dir: &Path, from: Position, end: Position) -> io::Result<u64> {
+    let mut records = 0;
+    walk(dir, from, end, |_| {
+        records += 1;
+        Visit::Next
+    })?;
+    Ok(records)
+}
+
+/// What is to be done after a record.
+enum Visit {
+    Next,
+    Stop,
+    /// It cannot be used; the segment is kept aside.
+    Damaged(String),
+}
+
+/// Visits the payloads between two places and tells where it stopped.
+fn walk(dir: &Path, from: Position, end: Position, mut visit: impl FnMut(&[u8]) -> Visit) -> io::Result<Position> {
+    let mut at = from;
+    for segment in list(dir)?.into_iter().filter(|segment| (from.segment..=end.segment).contains(segment)) {
+        if at.segment != segment {
+            at = Position { segment, offset: 0 };
+        }
+        let length = fs::metadata(path_of(dir, segment))?.len();
+        let readable = if segment == end.segment { end.offset.min(length) } else { length };
+        loop {
+            let window = read_window(&path_of(dir, segment), at.offset, readable)?;
+            let is_last_window = at.offset + window.len() as u64 >= readable;
+            let mut read_bytes = 0;
+            let stopped = loop {
+                match Frame::first_of(&window[read_bytes..]) {
+                    Frame::Whole(payload) => {
+                        read_bytes += HEADER_BYTES + payload.len();
+                        match visit(payload) {
+                            Visit::Next => {}
+                            Visit::Stop => break true,
+                            Visit::Damaged(reason) => keep_aside(dir, segment, &reason),
+                        }
+                    }
+                    Frame::Spoilt { bytes } => {
+                        keep_aside(dir, segment, "a record whose checksum is wrong");
+                        read_bytes += bytes;
+                    }
+                    Frame::Cut => break false,
+                    Frame::Senseless => {
+                        keep_aside(dir, segment, "a length that no record has");
+                        // Where the next record starts cannot be known.
+                        read_bytes = window.len();
+                        at.offset = readable - read_bytes as u64;
+                        break false;
+                    }
+                }
+            };
+            at.offset += read_bytes as u64;
+            if stopped {
+                return Ok(at);
+            }
+            if is_last_window || read_bytes == 0 {
+                break;
+            }
+        }
+        if segment == end.segment {
             break;
         }
+        let torn_bytes = readable.saturating_sub(at.offset);
         if torn_bytes > 0 {
-            tracing::warn!(segment, torn_bytes, "usage log segment ends in a torn record, left by a crash");
+            tracing::warn!(
+                segment,
+                torn_bytes,
+                "usage log segment ends in a torn record, left by a crash; no answer was released for it"
+            );
         }
-        batch.next = Position { segment: segment + 1, offset: 0 };
+        at = Position { segment: segment + 1, offset: 0 };
     }
-    Ok(batch)
+    Ok(at)
 }
 
-/// Parses whole frames until `records` holds `limit`, and tells how many bytes they took.
-fn parse(bytes: &[u8], limit: usize, records: &mut Vec<UsageRecord>) -> usize {
-    let mut read_bytes = 0;
-    while records.len() < limit {
-        let Some(payload) = payload_of(&bytes[read_bytes..]) else { break };
-        match serde_json::from_slice(payload) {
-            Ok(record) => records.push(record),
-            Err(e) => tracing::error!(error = %e, "usage record has an unknown shape and is left out"),
+/// What stands at a place.
+enum Frame<'b> {
+    Whole(&'b [u8]),
+    /// A frame whose payload is not what was written.
+    Spoilt {
+        bytes: usize,
+    },
+    /// Less than a frame.
+    Cut,
+    /// No frame.
+    Senseless,
+}
+
+impl<'b> Frame<'b> {
+    fn first_of(bytes: &'b [u8]) -> Self {
+        let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Self::Cut };
+        let (Ok(length), Ok(checksum)) = (header[..4].try_into(), <[u8; 4]>::try_from(&header[4..])) else {
+            return Self::Cut;
+        };
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MAX_PAYLOAD_BYTES {
+            return Self::Senseless;
         }
-        read_bytes += HEADER_BYTES + payload.len();
+        let Some(payload) = rest.get(..length) else { return Self::Cut };
+        if crc32fast::hash(payload).to_le_bytes() == checksum {
+            Self::Whole(payload)
+        } else {
+            Self::Spoilt { bytes: HEADER_BYTES + length }
+        }
     }
-    read_bytes
 }
 
-/// The first frame's payload, where the frame is whole and its checksum right.
-fn payload_of(bytes: &[u8]) -> Option<&[u8]> {
-    let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
-    let (length, checksum) = header.split_at_checked(4)?;
-    let length = usize::try_from(u32::from_le_bytes(length.try_into().ok()?)).ok()?;
-    let payload = rest.get(..length).filter(|_| length <= MAX_PAYLOAD_BYTES)?;
-    (crc32fast::hash(payload).to_le_bytes() == checksum).then_some(payload)
+/// Gives a damaged segment a second name that shipping does not delete, so that someone can look into it.
+fn keep_aside(dir: &Path, segment: u64, reason: &str) {
+    let kept = path_of(dir, segment).with_extension("damaged");
+    let linked = fs::hard_link(path_of(dir, segment), &kept);
+    let is_kept = linked.is_ok() || kept.exists();
+    tracing::error!(segment, reason, is_kept, "usage log is damaged; what can be read is shipped");
 }
 
-fn read_from(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+fn read_window(path: &Path, offset: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(end.saturating_sub(offset).min(WINDOW_BYTES)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -122,7 +214,13 @@ pub(super) fn save_position(dir: &Path, position: Position) -> io::Result<()> {
     let mut file = File::create(&temporary)?;
     file.write_all(&serde_json::to_vec(&position)?)?;
     file.sync_data()?;
-    fs::rename(temporary, dir.join(POSITION_FILE))
+    fs::rename(temporary, dir.join(POSITION_FILE))?;
+    sync_dir(dir)
+}
+
+/// Makes new names in `dir` survive a power failure.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
 }
 
 /// Deletes the segments that are shipped whole, and tells how many bytes that freed.
@@ -139,6 +237,8 @@ pub(super) fn delete_shipped(dir: &Path, position: Position) -> io::Result<u64> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const END: Position = Position { segment: u64::MAX, offset: u64::MAX };
 
     fn record(n: u64) -> UsageRecord {
         let golden = include_str!("../../../ez-contract/goldens/usage_record.json");
@@ -159,20 +259,52 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             fs::write(path_of(dir.path(), 1), &whole[..length]).unwrap();
             fs::write(path_of(dir.path(), 2), encode(&record(9)).unwrap()).unwrap();
-            let batch = read_batch(dir.path(), Position::default(), 2, 100).unwrap();
+            let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
             assert_eq!(numbers(&batch), [0, 1, 9], "torn at {length}");
         }
     }
 
     #[test]
-    fn a_damaged_byte_is_noticed() {
+    fn a_damaged_record_costs_no_other_and_its_segment_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bytes: Vec<u8> = (0..2).flat_map(|n| encode(&record(n)).unwrap()).collect();
-        let last = bytes.len() - 3;
-        bytes[last] ^= 1;
+        let frame_bytes = encode(&record(0)).unwrap().len();
+        let mut bytes: Vec<u8> = (0..3).flat_map(|n| encode(&record(n)).unwrap()).collect();
+        bytes[frame_bytes + 20] ^= 1;
         fs::write(path_of(dir.path(), 1), bytes).unwrap();
-        let batch = read_batch(dir.path(), Position::default(), 1, 100).unwrap();
-        assert_eq!(numbers(&batch), [0]);
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!(numbers(&batch), [0, 2]);
+        delete_shipped(dir.path(), Position { segment: 2, offset: 0 }).unwrap();
+        assert!(path_of(dir.path(), 1).with_extension("damaged").exists());
+    }
+
+    #[test]
+    fn a_senseless_length_gives_up_the_segment_and_not_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = encode(&record(0)).unwrap();
+        bytes.extend([0xff; 5_000]);
+        fs::write(path_of(dir.path(), 1), bytes).unwrap();
+        fs::write(path_of(dir.path(), 2), encode(&record(5)).unwrap()).unwrap();
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!(numbers(&batch), [0, 5]);
+    }
+
+    #[test]
+    fn what_the_writer_has_not_finished_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = encode(&record(0)).unwrap();
+        let both = [first.clone(), encode(&record(1)).unwrap()].concat();
+        fs::write(path_of(dir.path(), 1), both).unwrap();
+        let end = Position { segment: 1, offset: first.len() as u64 };
+        let batch = read_batch(dir.path(), Position::default(), end, 100).unwrap();
+        assert_eq!((numbers(&batch), batch.next), (vec![0], end));
+        assert_eq!(count(dir.path(), Position::default(), end).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_record_too_large_to_be_read_back_is_not_written() {
+        let mut large = record(0);
+        large.model = "a".repeat(MAX_PAYLOAD_BYTES);
+        assert!(encode(&large).is_err());
     }
 
     #[test]
@@ -185,7 +317,7 @@ mod tests {
         let mut position = Position::default();
         let mut seen = Vec::new();
         for _ in 0..4 {
-            let batch = read_batch(dir.path(), position, 3, 2).unwrap();
+            let batch = read_batch(dir.path(), position, Position { segment: 3, offset: u64::MAX }, 2).unwrap();
             seen.extend(numbers(&batch));
             position = batch.next;
             save_position(dir.path(), position).unwrap();

@@ -89,8 +89,7 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
 
 fn read_next(shared: &Shared) -> io::Result<(Position, Batch)> {
     let from = segment::load_position(shared.dir())?;
-    let active = shared.active_segment.load(Ordering::Acquire);
-    Ok((from, segment::read_batch(shared.dir(), from, active, shared.config.ship_batch)?))
+    Ok((from, segment::read_batch(shared.dir(), from, shared.committed(), shared.config.ship_batch)?))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

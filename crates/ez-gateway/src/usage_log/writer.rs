@@ -18,6 +18,8 @@ use crate::config::UsageLogConfig;
 
 /// Frames gathered into one write, bytes.
 const MAX_WRITE_BYTES: usize = 1 << 20;
+/// Room beyond `max_bytes` for the accounts of calls that were under way when it was reached.
+const HEADROOM_BYTES: u64 = 8 << 20;
 
 /// The log's handle; clones share it. It closes when the last clone that can append is gone.
 #[derive(Clone)]
@@ -62,10 +64,13 @@ struct Append {
 pub(super) struct Shared {
     pub(super) config: UsageLogConfig,
     pub(super) written: Notify,
-    pub(super) active_segment: AtomicU64,
+    /// Everything before this is written whole.
+    committed: Mutex<Position>,
     /// Records on disk that are not shipped.
     pub(super) depth: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Whether the last write failed.
+    is_failing: AtomicBool,
     file: Mutex<Arc<File>>,
     is_dirty: AtomicBool,
     /// Held for as long as the log is used, so that two processes never share a directory.
@@ -90,19 +95,21 @@ impl UsageLog {
         let position = segment::load_position(dir)?;
         let segments = segment::list(dir)?;
         let newest = segments.last().copied().unwrap_or_default().max(position.segment);
-        let waiting = segment::read_batch(dir, position, newest, usize::MAX)?.records.len() as u64;
+        let active = newest + 1;
+        let committed = Position { segment: active, offset: 0 };
+        let waiting = segment::count(dir, position, committed)?;
         let bytes =
             segments.iter().map(|n| Ok(fs::metadata(segment::path_of(dir, *n))?.len())).sum::<io::Result<u64>>()?;
         if waiting > 0 {
             tracing::info!(records = waiting, "usage records of a former run are waiting for the control plane");
         }
-        let active = newest + 1;
         let file = Arc::new(create_segment(dir, active)?);
         let shared = Arc::new(Shared {
             written: Notify::new(),
-            active_segment: AtomicU64::new(active),
+            committed: Mutex::new(committed),
             depth: AtomicU64::new(waiting),
             bytes: AtomicU64::new(bytes),
+            is_failing: AtomicBool::new(false),
             file: Mutex::new(file.clone()),
             is_dirty: AtomicBool::new(false),
             _lock: lock,
@@ -110,13 +117,26 @@ impl UsageLog {
         });
         let (sender, receiver) = mpsc::channel(shared.config.queue_capacity);
         let (stop_syncing, stopped) = std::sync::mpsc::channel();
-        let writer = Writer { shared: shared.clone(), file, written_bytes: 0, _stop_syncing: stop_syncing };
+        let writer =
+            Writer { shared: shared.clone(), segment: active, file, written_bytes: 0, _stop_syncing: stop_syncing };
         let syncing = shared.clone();
         let threads = vec![
             std::thread::Builder::new().name("usage-log-write".into()).spawn(move || writer.run(receiver))?,
             std::thread::Builder::new().name("usage-log-sync".into()).spawn(move || sync_until(&syncing, &stopped))?,
         ];
         Ok((Self { sender, shared }, threads))
+    }
+
+    /// Whether a new call could be accounted for: asked before anything is spent on it.
+    pub fn check(&self) -> Result<(), UsageLogError> {
+        let bytes = self.shared.bytes.load(Ordering::Relaxed);
+        if bytes >= self.shared.config.max_bytes {
+            return Err(UsageLogError::Full { bytes });
+        }
+        if self.shared.is_failing.load(Ordering::Relaxed) {
+            return Err(UsageLogError::Write("the last write failed".to_owned()));
+        }
+        Ok(())
     }
 
     /// Takes a record. Once this returns, a kill of the process does not lose it.
@@ -143,18 +163,34 @@ impl Shared {
         &self.config.dir
     }
 
+    /// Where the reader must stop.
+    pub(super) fn committed(&self) -> Position {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that everything before `position` was taken by the control plane.
     pub(super) fn shipped(&self, records: u64, position: Position) -> io::Result<()> {
         segment::save_position(self.dir(), position)?;
-        self.bytes.fetch_sub(segment::delete_shipped(self.dir(), position)?, Ordering::Relaxed);
-        let depth = self.depth.fetch_sub(records, Ordering::Relaxed) - records;
+        let depth = subtract(&self.depth, records);
         metrics::gauge!(USAGE_LOG_DEPTH).set(depth as f64);
+        subtract(&self.bytes, segment::delete_shipped(self.dir(), position)?);
         Ok(())
     }
+
+    fn set_committed(&self, position: Position) {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+}
+
+/// Subtracts down to zero at the least, and tells what is left.
+fn subtract(from: &AtomicU64, amount: u64) -> u64 {
+    let before = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(amount)));
+    before.unwrap_or_else(|unchanged| unchanged).saturating_sub(amount)
 }
 
 struct Writer {
     shared: Arc<Shared>,
+    segment: u64,
     file: Arc<File>,
     written_bytes: u64,
     /// Dropped with the writer, which ends the syncing thread.
@@ -173,6 +209,7 @@ impl Writer {
                 waiting.push(next.done);
             }
             let outcome = self.write(&buffer, waiting.len() as u64);
+            self.shared.is_failing.store(matches!(outcome, Err(UsageLogError::Write(_))), Ordering::Relaxed);
             if let Err(e) = &outcome {
                 tracing::error!(error = %e, calls = waiting.len(), "usage records not written; their calls are refused");
             }
@@ -187,22 +224,26 @@ impl Writer {
     }
 
     fn write(&mut self, frames: &[u8], records: u64) -> Result<(), UsageLogError> {
-        let bytes = self.shared.bytes.load(Ordering::Relaxed);
-        if bytes >= self.shared.config.max_bytes {
-            return Err(UsageLogError::Full { bytes });
-        }
         let failed = |e: io::Error| UsageLogError::Write(e.to_string());
-        if self.written_bytes >= self.shared.config.segment_bytes {
+        let bytes = self.shared.bytes.load(Ordering::Relaxed);
+        let is_full = bytes >= self.shared.config.max_bytes + HEADROOM_BYTES;
+        // A full log may consist of one segment that is shipped but for its end: closing it lets it be deleted.
+        if self.written_bytes >= self.shared.config.segment_bytes || (is_full && self.written_bytes > 0) {
             self.next_segment().map_err(failed)?;
+        }
+        if is_full {
+            return Err(UsageLogError::Full { bytes });
         }
         if let Err(e) = (&*self.file).write_all(frames) {
             self.discard_torn_write();
             return Err(failed(e));
         }
         self.written_bytes += frames.len() as u64;
+        // Counted before the shipper may see them, so that it never subtracts what was not added.
         self.shared.bytes.fetch_add(frames.len() as u64, Ordering::Relaxed);
         let depth = self.shared.depth.fetch_add(records, Ordering::Relaxed) + records;
         metrics::gauge!(USAGE_LOG_DEPTH).set(depth as f64);
+        self.shared.set_committed(Position { segment: self.segment, offset: self.written_bytes });
         self.shared.is_dirty.store(true, Ordering::Release);
         self.shared.written.notify_one();
         Ok(())
@@ -218,11 +259,12 @@ impl Writer {
 
     fn next_segment(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
-        let next = self.shared.active_segment.load(Ordering::Acquire) + 1;
-        self.file = Arc::new(create_segment(self.shared.dir(), next)?);
+        self.file = Arc::new(create_segment(self.shared.dir(), self.segment + 1)?);
+        self.segment += 1;
         self.written_bytes = 0;
         *self.shared.file.lock().unwrap_or_else(PoisonError::into_inner) = self.file.clone();
-        self.shared.active_segment.store(next, Ordering::Release);
+        self.shared.set_committed(Position { segment: self.segment, offset: 0 });
+        self.shared.written.notify_one();
         Ok(())
     }
 }
@@ -243,7 +285,9 @@ fn sync_until(shared: &Shared, stopped: &std::sync::mpsc::Receiver<()>) {
 
 fn create_segment(dir: &Path, number: u64) -> io::Result<File> {
     let path: PathBuf = segment::path_of(dir, number);
-    OpenOptions::new().append(true).create_new(true).open(path)
+    let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+    segment::sync_dir(dir)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -275,7 +319,7 @@ mod tests {
         log.append(&record()).await.unwrap();
         let segments = segment::list(dir.path()).unwrap();
         assert!(segments.len() > 1, "{segments:?}");
-        let stored = segment::read_batch(dir.path(), Position::default(), *segments.last().unwrap(), 1_000).unwrap();
+        let stored = segment::read_batch(dir.path(), Position::default(), log.shared().committed(), 1_000).unwrap();
         assert_eq!((stored.records.len(), log.depth()), (51, 51));
         drop(log);
         for thread in threads {
@@ -286,11 +330,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_log_refuses_and_a_directory_has_one_user() {
+    async fn a_full_log_refuses_new_calls_and_recovers_once_it_is_shipped() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _threads) = UsageLog::open(config(dir.path(), 1)).unwrap();
-        log.append(&record()).await.unwrap();
-        assert!(matches!(log.append(&record()).await, Err(UsageLogError::Full { .. })));
+        let (log, _threads) = UsageLog::open(config(dir.path(), 10_000)).unwrap();
+        while log.check().is_ok() {
+            log.append(&record()).await.unwrap();
+        }
+        assert!(matches!(log.check(), Err(UsageLogError::Full { .. })));
+        log.append(&record()).await.expect("the account of a call that was under way still fits");
+        let shared = log.shared();
+        shared.shipped(log.depth(), shared.committed()).unwrap();
+        assert_eq!(log.depth(), 0);
+        assert!(log.check().is_ok(), "shipped segments no longer count");
+    }
+
+    #[tokio::test]
+    async fn a_directory_has_one_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, _threads) = UsageLog::open(config(dir.path(), 1)).unwrap();
         let second = UsageLog::open(config(dir.path(), 1)).err().unwrap().to_string();
         assert!(second.contains("another process uses this directory"), "{second}");
     }

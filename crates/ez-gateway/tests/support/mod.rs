@@ -17,7 +17,7 @@ use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::UsageLog;
-use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, IngestReport};
+use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -43,6 +43,7 @@ pub(crate) struct TestGateway {
     pub(crate) stop: CancellationToken,
     stops: GatewayStops,
     tasks: TaskTracker,
+    work: GatewayTasks,
     serving: TaskTracker,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
@@ -111,13 +112,24 @@ impl TestGateway {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::start_publishing(true, change).await
+    }
+
+    /// A gateway that nothing was published for.
+    pub(crate) async fn start_before_publication() -> Self {
+        Self::start_publishing(false, |_| ()).await
+    }
+
+    async fn start_publishing(is_published: bool, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
         let usage_dir = tempfile::tempdir().unwrap();
         let mut config = config(usage_dir.path());
         change(&mut config);
         let state = SharedState::in_process();
         let entries = entries(&upstream.openai_base_url());
-        publish(&state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+        if is_published {
+            publish(&state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+        }
 
         let tasks = TaskTracker::new();
         let serving = TaskTracker::new();
@@ -130,7 +142,9 @@ impl TestGateway {
             poll_interval: Duration::from_secs(1),
         };
         tasks.spawn(follow(follower, cell.clone(), applied, follower_stop.clone()));
-        is_applied.wait_for(|applied| *applied).await.unwrap();
+        if is_published {
+            is_applied.wait_for(|applied| *applied).await.unwrap();
+        }
 
         let (usage_log, _threads) = UsageLog::open(config.usage_log.clone()).unwrap();
         let records = Arc::new(RecordingLink::default());
@@ -142,13 +156,26 @@ impl TestGateway {
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
         };
-        let gateway = Gateway::start(parts, &stops, &tasks);
+        let work = GatewayTasks::default();
+        let gateway = Gateway::start(parts, &stops, &work);
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let stop = CancellationToken::new();
         let drain = Drain { stop: stop.clone(), cut_off: stops.cut_off.clone(), timeout: Duration::from_millis(500) };
         serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), drain));
-        Self { upstream, address, state, records, stop, stops, tasks, serving, follower_stop, _usage_dir: usage_dir }
+        Self {
+            upstream,
+            address,
+            state,
+            records,
+            stop,
+            stops,
+            tasks,
+            work,
+            serving,
+            follower_stop,
+            _usage_dir: usage_dir,
+        }
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
@@ -181,9 +208,14 @@ impl TestGateway {
         self.serving.close();
         self.serving.wait().await;
         self.follower_stop.cancel();
+        let ended = async |tasks: &TaskTracker| {
+            tasks.close();
+            tokio::time::timeout(Duration::from_secs(10), tasks.wait()).await.expect("background work ends");
+        };
+        ended(&self.work.settling).await;
         self.stops.shipping.cancel();
-        self.tasks.close();
-        tokio::time::timeout(Duration::from_secs(10), self.tasks.wait()).await.expect("background work ends");
+        ended(&self.work.shipping).await;
+        ended(&self.tasks).await;
         self.records.taken.lock().unwrap().clone()
     }
 

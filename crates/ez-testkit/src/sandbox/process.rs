@@ -18,11 +18,11 @@ use crate::redis_server::SharedRedis;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What planes in processes of their own must be told alike; made up for the sandbox.
+/// What processes that share a database must be told alike, the key first; made up for the sandbox.
 const SHARED_SETTINGS: &[(&str, &str)] = &[
+    ("EZ_SECRET_KEY", "101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"),
     ("EZ_ADMIN_TOKEN", "sandbox-admin-token-0123456789"),
     ("EZ_INTERNAL_TOKEN", "sandbox-internal-token-0123456789"),
-    ("EZ_SECRET_KEY", "101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f"),
 ];
 
 /// Which backends a sandbox runs on.
@@ -50,7 +50,11 @@ pub struct SandboxOptions {
 impl SandboxOptions {
     /// `binary` on `backends` with its defaults.
     pub fn new(binary: impl Into<PathBuf>, backends: Backends) -> Self {
-        let settings = if backends == Backends::Apart { SHARED_SETTINGS } else { &[] };
+        let settings = match backends {
+            Backends::Embedded => &[],
+            Backends::Scaled => &SHARED_SETTINGS[..1],
+            Backends::Apart => SHARED_SETTINGS,
+        };
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { binary: binary.into(), backends, settings }
     }
