@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use ez_contract::Protocol;
 use ez_protocol::error::{Fault, FaultKind, render_event};
 use ez_protocol::openai_chat::{self, ChatEvent};
@@ -102,6 +102,34 @@ fn response_headers(head: &AnswerHead, attempts: u32) -> HeaderMap {
     headers
 }
 
+/// Events on their way out together; a single one is not copied.
+#[derive(Default)]
+struct Burst {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Burst {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn push(&mut self, event: Bytes) {
+        if self.first.is_empty() {
+            self.first = event;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.extend_from_slice(&self.first);
+        }
+        self.rest.extend_from_slice(&event);
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.rest.is_empty() { std::mem::take(&mut self.first) } else { self.rest.split().freeze() }
+    }
+}
+
 /// Where a stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -143,7 +171,7 @@ impl StreamRelay {
         StreamBody::new(frames).boxed_unsync()
     }
 
-    /// What the client gets next.
+    /// What the client gets next: all events that have arrived, in one frame, so that a burst costs one write.
     async fn next(&mut self) -> Option<Bytes> {
         match self.phase {
             Phase::Passing => {}
@@ -153,43 +181,57 @@ impl StreamRelay {
             }
             Phase::Ended => return None,
         }
+        let mut burst = Burst::default();
         loop {
-            let event = match self.next_event().await {
-                Ok(event) => event,
-                Err(reason) => return Some(self.break_off(reason).await),
+            let event = match self.arrived_event() {
+                Ok(Some(event)) => event,
+                Ok(None) if !burst.is_empty() => return Some(burst.take()),
+                Ok(None) => match self.next_event().await {
+                    Ok(event) => event,
+                    Err(reason) => return Some(self.break_off(reason).await),
+                },
+                Err(reason) => {
+                    burst.push(self.break_off(reason).await);
+                    return Some(burst.take());
+                }
             };
             match openai_chat::classify(&event) {
-                ChatEvent::Done => return Some(self.complete(event).await),
+                ChatEvent::Done => {
+                    burst.push(self.complete(event).await);
+                    return Some(burst.take());
+                }
                 ChatEvent::Error(error) => {
-                    let reason =
-                        Break::Told(redact_bytes(&event), format!("the upstream broke off: {}", error.message));
-                    return Some(self.break_off(reason).await);
+                    let told = format!("the upstream broke off: {}", error.message);
+                    burst.push(self.break_off(Break::Told(redact_bytes(&event), told)).await);
+                    return Some(burst.take());
                 }
                 ChatEvent::Usage { tokens, usage_only } => {
                     self.account.note_tokens(tokens);
-                    if usage_only && self.withholds_usage {
-                        continue;
+                    if !(usage_only && self.withholds_usage) {
+                        burst.push(self.pass(event));
                     }
-                    return Some(self.pass(event));
                 }
-                ChatEvent::Content => return Some(self.pass(event)),
+                ChatEvent::Content => burst.push(self.pass(event)),
                 ChatEvent::Other => {
                     self.account.note_sent(event.len());
-                    return Some(event);
+                    burst.push(event);
                 }
             }
         }
     }
 
-    async fn next_event(&mut self) -> Result<Bytes, Break> {
+    /// The next event of what has been read already.
+    fn arrived_event(&mut self) -> Result<Option<Bytes>, Break> {
         if let Some(event) = self.peeked.pop_front() {
-            return Ok(event);
+            return Ok(Some(event));
         }
+        let framed = self.framer.next_event();
+        framed.map_err(|e| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", e.to_string()))
+    }
+
+    async fn next_event(&mut self) -> Result<Bytes, Break> {
         loop {
-            let framed = self.framer.next_event();
-            if let Some(event) =
-                framed.map_err(|e| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", e.to_string()))?
-            {
+            if let Some(event) = self.arrived_event()? {
                 return Ok(event);
             }
             let now = Instant::now();

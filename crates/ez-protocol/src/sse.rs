@@ -80,6 +80,13 @@ impl EventFramer {
 /// The `data` of an event: its data lines joined by LF, without the field name and one leading space. `None` for
 /// comments and events without data.
 pub fn data(event: &[u8]) -> Option<Data<'_>> {
+    // Nearly every event is one data line and a blank one.
+    if let Some(line_end) = memchr::memchr2(b'\n', b'\r', event)
+        && event[line_end..].iter().all(|byte| matches!(byte, b'\n' | b'\r'))
+    {
+        let line = &event[..line_end];
+        return field(line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line), b"data").map(Data::One);
+    }
     let mut found: Option<Data<'_>> = None;
     for line in lines(event) {
         let Some(value) = field(line, b"data") else { continue };
