@@ -1,5 +1,7 @@
 //! Each shape of the contract reads its golden file and writes it back byte for byte.
 
+#![allow(clippy::expect_used, reason = "a test stops where it fails")]
+
 use ez_contract::UsageRecord;
 use ez_contract::snapshot::{
     BindingSnapshot, ConfigEvent, MasterSnapshot, ModelSnapshot, ProviderSnapshot, TokenSnapshot,
