@@ -5,6 +5,7 @@ mod admit;
 mod authn;
 mod call;
 mod dispatch;
+mod failure;
 mod headers;
 mod ingress;
 mod inspect;

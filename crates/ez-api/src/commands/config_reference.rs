@@ -5,7 +5,7 @@ use crate::config::SETTINGS;
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Written by `make generate` from the table in crates/ez-api/src/config/settings.rs. -->
+<!-- Written by `make generate` from the table in crates/ez-api/src/config/table.rs. -->
 
 Flags stand over the environment, the environment over a TOML file (`--config FILE`, names without `EZ_` in lower
 case), the file over the defaults. `ez-api serve --print-config` shows the result with secrets masked and where each

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use super::settings::{SETTINGS, Setting};
+use super::table::{SETTINGS, Setting};
 
 /// A value and where it came from.
 #[derive(Debug, Clone)]

@@ -3,7 +3,9 @@
 
 mod layers;
 mod settings;
+mod table;
 mod value;
 
 pub(crate) use layers::{Layers, Overrides, ResolvedSettings, resolve};
-pub(crate) use settings::{Role, SETTINGS, Settings};
+pub(crate) use settings::{Role, Settings};
+pub(crate) use table::SETTINGS;

@@ -1,4 +1,4 @@
-//! Settings: the table of everything that can be set, and the typed parts that it comes to.
+//! Settings: the typed parts that everything that can be set comes to, checked.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,84 +10,8 @@ use ez_telemetry::logging::{LogFormat, parse_filter};
 use secrecy::SecretString;
 
 use super::layers::{Resolved, ResolvedSettings};
+use super::table::Setting;
 use super::value::{duration_within, http_url, listen_address, networks, number_within, url_of_scheme};
-
-/// One setting.
-#[derive(Debug)]
-pub(crate) struct Setting {
-    pub(crate) name: &'static str,
-    pub(crate) default: Option<&'static str>,
-    /// Masked wherever settings are shown; may come from a file named by `<NAME>_FILE`.
-    pub(crate) is_secret: bool,
-    /// One line for people.
-    pub(crate) help: &'static str,
-}
-
-impl Setting {
-    pub(crate) fn lookup(name: &str) -> Option<&'static Self> {
-        SETTINGS.iter().find(|setting| setting.name == name)
-    }
-}
-
-const fn plain(name: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, default: Some(default), is_secret: false, help }
-}
-
-const fn optional(name: &'static str, help: &'static str) -> Setting {
-    Setting { name, default: None, is_secret: false, help }
-}
-
-const fn secret(name: &'static str, help: &'static str) -> Setting {
-    Setting { name, default: None, is_secret: true, help }
-}
-
-/// Every setting; docs/configuration.md is written from this table.
-pub(crate) const SETTINGS: &[Setting] = &[
-    secret("EZ_DATABASE_URL", "`postgres://…` or `sqlite://…`; default: an SQLite file in EZ_DATA_DIR"),
-    secret("EZ_REDIS_URL", "`redis://…` or `rediss://…`; default: state within the process, for one process only"),
-    plain("EZ_REDIS_PREFIX", "", "put before every Redis key"),
-    optional(
-        "EZ_CONTROL_URL",
-        "where a gateway in a process of its own sends usage records, such as `http://control:8081`",
-    ),
-    optional("EZ_NODE_ID", "name of this process among others; default: the host's name"),
-    plain("EZ_DATA_DIR", "./data", "directory for the SQLite file, the generated secret key and the usage log"),
-    plain("EZ_CONTROL_LISTEN", "127.0.0.1:8081", "address of the control plane's listener"),
-    plain("EZ_GATEWAY_LISTEN", "0.0.0.0:8080", "address of the gateway's listener"),
-    secret("EZ_ADMIN_TOKEN", "bearer token of administrators; default: made and printed once at the first start"),
-    secret(
-        "EZ_INTERNAL_TOKEN",
-        "bearer token between gateways and control planes; without it `/internal/*` answers 401",
-    ),
-    secret("EZ_JWT_SECRET", "signs sign-in tokens; default: made and kept at the first start"),
-    secret(
-        "EZ_SECRET_KEY",
-        "encrypts upstream credentials, 32 bytes in hex or base64; default: a file in EZ_DATA_DIR, for one process only",
-    ),
-    secret("EZ_METRICS_TOKEN", "bearer token for `/metrics` besides the admin token"),
-    plain("EZ_LOG_LEVEL", "info", "error, warn, info, debug, trace, or target=level pairs"),
-    plain("EZ_LOG_FORMAT", "", "console or json; default: console on a terminal, else json"),
-    plain("EZ_LOG_BATCH_SIZE", "500", "usage records per batch to the control plane"),
-    plain("EZ_LOG_FLUSH_INTERVAL", "200ms", "how long a batch of usage records gathers"),
-    plain("EZ_LOG_QUEUE_CAPACITY", "10000", "usage records waiting for the disk"),
-    plain("EZ_SYNC_OUTBOX_INTERVAL", "1s", "how often unpublished changes are tried again"),
-    plain("EZ_SYNC_OUTBOX_BATCH_SIZE", "500", "changes per publication"),
-    plain("EZ_JOB_FULL_RECONCILE_INTERVAL", "5m", "how often the whole snapshot is compared and repaired"),
-    plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
-    plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
-    plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
-    plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
-    plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
-    plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
-    plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
-    plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
-    plain(
-        "EZ_USAGE_LOG_MAX_BYTES",
-        "1073741824",
-        "usage records kept while the control plane is away; beyond it calls are refused",
-    ),
-    plain("EZ_TRUSTED_PROXIES", "", "addresses and ranges whose `x-forwarded-for` is believed, separated by commas"),
-];
 
 /// Which planes a process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
