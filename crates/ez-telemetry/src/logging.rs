@@ -46,12 +46,8 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
     let builder = tracing_subscriber::fmt().with_env_filter(parse_filter(filter)?).with_span_events(FmtSpan::NONE);
     let installed = match format {
-        LogFormat::Console => {
-            builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init()
-        }
-        LogFormat::Json => {
-            builder.json().flatten_event(true).with_writer(|| NamesService(std::io::stderr())).try_init()
-        }
+        LogFormat::Console => builder.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_writer(|| NamesService(io::stderr())).try_init(),
     };
     installed.map_err(|_| LoggingError::AlreadySet)
 }
