@@ -1,11 +1,12 @@
 //! The gateway's line to a control plane in the same process.
 
 use ez_contract::UsageRecord;
-use ez_control::{Control, logs};
+use ez_contract::snapshot::GatewayHeartbeat;
+use ez_control::{Control, logs, sync};
 use ez_gateway::control_link::{LinkFuture, RejectedRecord};
 use ez_gateway::{ControlLink, ControlLinkError, IngestReport};
 
-/// Hands usage records straight to the rules that take them.
+/// Hands usage records and heartbeats straight to the rules that take them.
 pub(crate) struct DirectLink(pub(crate) Control);
 
 impl ControlLink for DirectLink {
@@ -15,6 +16,13 @@ impl ControlLink for DirectLink {
             let report = report.map_err(|e| ControlLinkError::Refused(e.to_string()))?;
             let rejected = report.rejected.into_iter().map(|r| RejectedRecord { id: r.id, reason: r.reason }).collect();
             Ok(IngestReport { accepted: report.accepted, duplicates: report.duplicates, rejected })
+        })
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            let told = sync::heartbeat(&self.0, heartbeat.clone()).await;
+            told.map_err(|e| ControlLinkError::Refused(e.to_string()))
         })
     }
 }

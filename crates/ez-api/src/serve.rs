@@ -1,8 +1,10 @@
 //! `serve`: the whole object graph in one linear function; everything that can be wrong is found before a port is
 //! bound.
 
+use std::fs::DirBuilder;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,11 @@ use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, public_router,
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::UsageLog;
-use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink, LentBody};
+use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink, LentBody, client_ip};
 use ez_state::SharedState;
 use ez_store::{ConnectOptions, Store};
 use ez_telemetry::metrics::Metrics;
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -128,7 +131,8 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         }
         None => (None, FirstRun { admin_token: None }, public_router(process)),
     };
-    life_cycle.control.spawn(serve_control(control_tcp, app, &life_cycle));
+    let trusted_proxies = settings.gateway.trusted_proxies.clone();
+    life_cycle.control.spawn(serve_control(control_tcp, app, trusted_proxies, &life_cycle));
 
     let signals = Signals::watch()?;
     announce(&urls, &first_run);
@@ -198,8 +202,13 @@ fn control_link(settings: &Settings, plane: Option<&Plane>) -> anyhow::Result<Ar
     Ok(Arc::new(HttpControlLink::new(url, token.expose_secret())?))
 }
 
+/// Only for its owner: it holds digests, sealed secrets and clients' addresses.
 fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| format!("EZ_DATA_DIR: {} cannot be made", dir.display()))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("EZ_DATA_DIR: {} cannot be made", dir.display()))
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
@@ -214,7 +223,12 @@ async fn tell_ready(readiness: Readiness, mut is_applied: watch::Receiver<bool>)
     }
 }
 
-fn serve_control(tcp: TcpListener, app: axum::Router, life_cycle: &LifeCycle) -> impl Future<Output = ()> + use<> {
+fn serve_control(
+    tcp: TcpListener,
+    app: axum::Router,
+    trusted_proxies: Vec<IpNet>,
+    life_cycle: &LifeCycle,
+) -> impl Future<Output = ()> + use<> {
     let drain = Drain {
         stop: life_cycle.control_stop.clone(),
         cut_off: life_cycle.background.child_token(),
@@ -222,9 +236,11 @@ fn serve_control(tcp: TcpListener, app: axum::Router, life_cycle: &LifeCycle) ->
     };
     let answer = move |peer: SocketAddr, request: http::Request<LentBody>| {
         let app = app.clone();
+        // Sign-in limits and audit are about the client, not about the proxy that all clients share.
+        let client = client_ip(peer.ip(), request.headers(), &trusted_proxies);
         async move {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::new(client, peer.port())));
             match app.oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 pub struct GatewayConfig {
     /// Name of this process among gateways.
     pub node_id: String,
+    /// Version of this build, for heartbeats.
+    pub version: String,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
     /// Largest plain answer and largest streamed event taken from an upstream, bytes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::UsageRecord;
+use ez_contract::snapshot::GatewayHeartbeat;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -16,10 +17,13 @@ use crate::upstream::Transport;
 /// A call over the line under way.
 pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkError>> + Send + 'a>>;
 
-/// Takes usage records. The binary brings the direct one where both planes share a process.
+/// Takes usage records and heartbeats. The binary brings the direct one where both planes share a process.
 pub trait ControlLink: Send + Sync {
     /// Hands over a batch; idempotent by record id.
     fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport>;
+
+    /// Tells how this gateway is.
+    fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()>;
 }
 
 /// What became of a batch.
@@ -59,6 +63,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// The line over HTTP, for a gateway in a process of its own.
 pub struct HttpControlLink {
     logs: Uri,
+    heartbeat: Uri,
     authorization: HeaderValue,
     transport: Transport,
 }
@@ -77,28 +82,33 @@ pub enum InvalidControlLink {
 impl HttpControlLink {
     /// A line to the control plane at `control_url`.
     pub fn new(control_url: &str, internal_token: &str) -> Result<Self, InvalidControlLink> {
-        let logs: Uri = format!("{}/internal/logs", control_url.trim_end_matches('/'))
-            .parse()
-            .map_err(|_| InvalidControlLink::Url)?;
-        if logs.host().is_none() || !matches!(logs.scheme_str(), Some("http" | "https")) {
-            return Err(InvalidControlLink::Url);
-        }
+        let url = |path: &str| -> Result<Uri, InvalidControlLink> {
+            let url = format!("{}{path}", control_url.trim_end_matches('/')).parse::<Uri>();
+            let is_http = |url: &Uri| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"));
+            url.ok().filter(is_http).ok_or(InvalidControlLink::Url)
+        };
         let mut authorization =
             HeaderValue::from_str(&format!("Bearer {internal_token}")).map_err(|_| InvalidControlLink::Token)?;
         authorization.set_sensitive(true);
-        Ok(Self { logs, authorization, transport: Transport::new(Duration::from_secs(5)) })
+        Ok(Self {
+            logs: url("/internal/logs")?,
+            heartbeat: url("/internal/heartbeat")?,
+            authorization,
+            transport: Transport::new(Duration::from_secs(5)),
+        })
     }
 
-    async fn post(&self, records: &[UsageRecord]) -> Result<IngestReport, ControlLinkError> {
-        #[derive(Serialize)]
-        struct Batch<'a> {
-            records: &'a [UsageRecord],
-        }
+    async fn post(&self, url: &Uri, body: &impl Serialize) -> Result<Bytes, ControlLinkError> {
+        let posted = tokio::time::timeout(TIMEOUT, self.post_unbounded(url, body)).await;
+        posted.unwrap_or_else(|_| Err(ControlLinkError::Unreachable("it did not answer in time".to_owned())))
+    }
+
+    async fn post_unbounded(&self, url: &Uri, body: &impl Serialize) -> Result<Bytes, ControlLinkError> {
         let unreachable = |e: &dyn std::fmt::Display| ControlLinkError::Unreachable(e.to_string());
-        let body = serde_json::to_vec(&Batch { records }).map_err(|e| ControlLinkError::Refused(e.to_string()))?;
+        let body = serde_json::to_vec(body).map_err(|e| ControlLinkError::Refused(e.to_string()))?;
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.logs.clone();
+        *request.uri_mut() = url.clone();
         request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let response = self.transport.send(request).await.map_err(|e| unreachable(&e))?;
@@ -108,15 +118,23 @@ impl HttpControlLink {
             let hint = if status == StatusCode::UNAUTHORIZED { ": check EZ_INTERNAL_TOKEN on both sides" } else { "" };
             return Err(ControlLinkError::Refused(format!("it answered {status}{hint}")));
         }
-        serde_json::from_slice(&body.to_bytes()).map_err(|e| ControlLinkError::Refused(e.to_string()))
+        Ok(body.to_bytes())
     }
 }
 
 impl ControlLink for HttpControlLink {
     fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+        #[derive(Serialize)]
+        struct Batch<'a> {
+            records: &'a [UsageRecord],
+        }
         Box::pin(async move {
-            let answered = tokio::time::timeout(TIMEOUT, self.post(records)).await;
-            answered.unwrap_or_else(|_| Err(ControlLinkError::Unreachable("it did not answer in time".to_owned())))
+            let answer = self.post(&self.logs, &Batch { records }).await?;
+            serde_json::from_slice(&answer).map_err(|e| ControlLinkError::Refused(e.to_string()))
         })
+    }
+
+    fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
+        Box::pin(async move { self.post(&self.heartbeat, heartbeat).await.map(drop) })
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
+use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
@@ -52,7 +53,7 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls.
+    /// Settles cancelled calls and sends heartbeats.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -65,6 +66,15 @@ impl Gateway {
         let GatewayParts { config, snapshot, usage_log, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        let heart = Heart {
+            node_id: config.node_id.clone(),
+            version: config.version.clone(),
+            snapshot: snapshot.clone(),
+            usage_log: usage_log.clone(),
+            control_link: control_link.clone(),
+            clock: clock.clone(),
+        };
+        tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let transport = Transport::new(config.connect_timeout);
         Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })

@@ -120,7 +120,7 @@ fn credential_of(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
 }
 
 /// The peer's address or, behind trusted proxies, the nearest hop that none of them vouches for as its own.
-fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
+pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()));
     let mut address = peer.to_canonical();
     let hops = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());

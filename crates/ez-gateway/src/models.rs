@@ -5,6 +5,7 @@ use ez_contract::status::RecordStatus;
 use serde_json::json;
 
 use crate::authn::Caller;
+use crate::plan::can_serve;
 use crate::routing::RoutingSnapshot;
 
 /// The models of the caller's namespaces in OpenAI's shape. Those of its default namespace go by their bare names, the
@@ -15,7 +16,7 @@ pub(crate) fn list_openai(snapshot: &RoutingSnapshot, caller: &Caller) -> Bytes 
     let mut models: Vec<(String, i64)> = snapshot
         .bindings()
         .filter(|binding| binding.status == RecordStatus::Active && token.namespaces.contains(&binding.namespace))
-        .filter(|binding| may_use(&binding.public_model))
+        .filter(|binding| may_use(&binding.public_model) && binding.candidates.iter().any(can_serve))
         .map(|binding| {
             let is_default = binding.namespace == token.default_namespace;
             let name = if is_default {

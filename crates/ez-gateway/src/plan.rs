@@ -86,7 +86,8 @@ pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, protocol: Protoc
     Ok(Plan { tiers: tiers.into_iter().map(|(_, tier)| tier).collect() })
 }
 
-fn can_serve(candidate: &Candidate) -> bool {
+/// Whether a candidate takes part in routing.
+pub(crate) fn can_serve(candidate: &Candidate) -> bool {
     candidate.status == RecordStatus::Active && candidate.error.is_none() && candidate.weight > 0
 }
 
@@ -115,14 +116,25 @@ fn not_translated(target: &Target, protocol: Protocol) -> Refusal {
 
 fn no_candidate(binding: &BindingSnapshot, target: &Target) -> Refusal {
     let model = &target.public_model;
-    let errors: Vec<_> = binding.candidates.iter().filter_map(|candidate| candidate.error).collect();
-    let (code, message) = if errors.contains(&CandidateError::ConfigError) {
-        let reason = "its binding picks no upstream model, or several: an operator must mend the selector";
-        (CandidateError::ConfigError.as_str(), format!("`{model}` cannot be served: {reason}"))
+    let has = |error: CandidateError| binding.candidates.iter().any(|candidate| candidate.error == Some(error));
+    let is_suspended = |candidate: &Candidate| candidate.status != RecordStatus::Active || candidate.weight == 0;
+    let (code, reason) = if has(CandidateError::ConfigError) {
+        (
+            CandidateError::ConfigError,
+            "its binding picks no upstream model, or several: an operator must mend the selector",
+        )
+    } else if binding.candidates.iter().all(is_suspended) {
+        (
+            CandidateError::NoProvider,
+            "its bindings or their provider groups are suspended: an operator must activate one",
+        )
     } else {
-        let reason = "no upstream API key of its bindings is active: an operator must add or activate one";
-        (CandidateError::NoProvider.as_str(), format!("`{model}` cannot be served: {reason}"))
+        (
+            CandidateError::NoProvider,
+            "no upstream API key of its bindings is active: an operator must add or activate one",
+        )
     };
-    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, code, message)
+    let message = format!("`{model}` cannot be served: {reason}");
+    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, code.as_str(), message)
         .with_retry_after(std::time::Duration::from_secs(30))
 }

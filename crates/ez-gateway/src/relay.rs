@@ -11,7 +11,7 @@ use ez_protocol::error::{Fault, FaultKind, render_event};
 use ez_protocol::openai_chat::{self, ChatEvent};
 use ez_protocol::redact::redact_bytes;
 use ez_protocol::sse::EventFramer;
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use http_body::Frame;
@@ -28,6 +28,8 @@ use crate::settle::{Account, End, not_accountable};
 
 /// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+/// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
+const BURST_BYTES: usize = 32 << 10;
 
 /// Makes the client's response of an upstream's answer.
 pub(crate) async fn relay(
@@ -49,6 +51,7 @@ pub(crate) async fn relay(
                 public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
                 withholds_usage: !inspected.peek.wants_usage,
                 peeked: content.peeked.into(),
+                ended: None,
                 framer: content.framer,
                 upstream: content.rest,
                 phase: Phase::Passing,
@@ -114,6 +117,10 @@ impl Burst {
         self.first.is_empty()
     }
 
+    fn len(&self) -> usize {
+        self.first.len().max(self.rest.len())
+    }
+
     fn push(&mut self, event: Bytes) {
         if self.first.is_empty() {
             self.first = event;
@@ -153,6 +160,8 @@ enum Break {
 struct StreamRelay {
     account: Account,
     peeked: VecDeque<Bytes>,
+    /// Whether the upstream's body has ended, and if so whether it broke.
+    ended: Option<bool>,
     framer: EventFramer,
     upstream: Incoming,
     phase: Phase,
@@ -185,7 +194,12 @@ impl StreamRelay {
         loop {
             let event = match self.arrived_event() {
                 Ok(Some(event)) => event,
-                Ok(None) if !burst.is_empty() => return Some(burst.take()),
+                Ok(None) if !burst.is_empty() => {
+                    if burst.len() < BURST_BYTES && self.take_waiting() {
+                        continue;
+                    }
+                    return Some(burst.take());
+                }
                 Ok(None) => match self.next_event().await {
                     Ok(event) => event,
                     Err(reason) => return Some(self.break_off(reason).await),
@@ -220,6 +234,22 @@ impl StreamRelay {
         }
     }
 
+    /// Takes the upstream's next bytes if they are there already. Whether there were any; an end or a fault is met again
+    /// when the stream is next waited for.
+    fn take_waiting(&mut self) -> bool {
+        let frame = self.upstream.frame().now_or_never();
+        let Some(Some(Ok(frame))) = frame else {
+            if let Some(ended) = frame {
+                self.ended = Some(ended.is_some());
+            }
+            return false;
+        };
+        if let Some(data) = frame.data_ref() {
+            self.framer.push(data);
+        }
+        true
+    }
+
     /// The next event of what has been read already.
     fn arrived_event(&mut self) -> Result<Option<Bytes>, Break> {
         if let Some(event) = self.peeked.pop_front() {
@@ -234,6 +264,9 @@ impl StreamRelay {
             if let Some(event) = self.arrived_event()? {
                 return Ok(event);
             }
+            if let Some(broke) = self.ended {
+                return self.end_of_stream(broke);
+            }
             let now = Instant::now();
             // Asked first, because a stream that always has a next byte would never let the deadline show.
             if now >= self.deadline {
@@ -246,13 +279,8 @@ impl StreamRelay {
                     let message = "the upstream's stream fell silent for too long".to_owned();
                     return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
                 }
-                Ok(Some(Err(_))) => {
-                    let message = "the upstream's connection broke in the middle of the stream".to_owned();
-                    return Err(Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message));
-                }
-                Ok(None) => {
-                    return self.framer.finish().and_then(|tail| openai_chat::whole_tail(&tail)).ok_or_else(truncated);
-                }
+                Ok(Some(Err(_))) => return self.end_of_stream(true),
+                Ok(None) => return self.end_of_stream(false),
                 Ok(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref() {
                         self.framer.push(data);
@@ -260,6 +288,16 @@ impl StreamRelay {
                 }
             }
         }
+    }
+
+    /// What is left when the upstream's body has ended: an event without its blank line, or nothing where one should be.
+    fn end_of_stream(&mut self, broke: bool) -> Result<Bytes, Break> {
+        self.ended = Some(broke);
+        if broke {
+            let message = "the upstream's connection broke in the middle of the stream".to_owned();
+            return Err(Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message));
+        }
+        self.framer.finish().and_then(|tail| openai_chat::whole_tail(&tail)).ok_or_else(truncated)
     }
 
     fn pass(&mut self, event: Bytes) -> Bytes {
@@ -304,6 +342,9 @@ impl StreamRelay {
 
     async fn await_upstream_end(&mut self) {
         self.phase = Phase::Ended;
+        if self.ended.is_some() {
+            return;
+        }
         let to_end = async { while let Some(Ok(_)) = self.upstream.frame().await {} };
         // A server that keeps the stream open costs its connection, nothing else.
         let _ = timeout(TAIL_TIMEOUT, to_end).await;

@@ -463,17 +463,41 @@ async fn bindings_that_cannot_serve_tell_the_real_reason() {
     empty.candidates[0].error = Some("no_provider".parse().unwrap());
     let mut closed = binding("closed", &[(1, "m")]);
     closed.status = RecordStatus::Suspended;
-    let changes = [broken, empty, closed].map(|binding| SnapshotChange::Put(SnapshotEntry::Binding(binding)));
+    let mut paused = binding("paused", &[(1, "m")]);
+    paused.candidates[0].status = RecordStatus::Suspended;
+    let changes = [broken, empty, closed, paused].map(|binding| SnapshotChange::Put(SnapshotEntry::Binding(binding)));
     publish(&gateway.state, changes.into()).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    for (model, status, code) in
-        [("broken", 503, "config_error"), ("empty", 503, "no_provider"), ("closed", 404, "model_not_found")]
-    {
+    for (model, status, code) in [
+        ("broken", 503, "config_error"),
+        ("empty", 503, "no_provider"),
+        ("paused", 503, "no_provider"),
+        ("closed", 404, "model_not_found"),
+    ] {
         let answer = gateway.chat(format!(r#"{{"model":"{model}"}}"#)).await;
         assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_str()), (status, Some(code)));
         assert_eq!(answer.header("retry-after").is_some(), status == 503);
     }
-    assert_eq!(gateway.finish().await.len(), 3);
+    let paused = gateway.chat(r#"{"model":"paused"}"#).await;
+    assert!(paused.text().contains("suspended"), "{}", paused.text());
+    let mut list = gateway.request("/v1/models", "");
+    *list.method_mut() = http::Method::GET;
+    let listed = gateway.call(list).await.json();
+    let mut names: Vec<_> =
+        listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["alias", "m"], "what cannot be routed is not listed");
+    assert_eq!(gateway.finish().await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_gateway_tells_how_it_is() {
+    let gateway = TestGateway::start().await;
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
+    let heartbeats = gateway.records.heartbeats.lock().unwrap().clone();
+    assert_eq!(heartbeats[0].node_id, "test");
+    assert!(heartbeats[0].snapshot_version > 0);
+    gateway.finish().await;
 }
 
 #[tokio::test]

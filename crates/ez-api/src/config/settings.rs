@@ -121,7 +121,7 @@ impl Reader {
         let jwt_secret = self.token("EZ_JWT_SECRET");
         let metrics_token = self.token("EZ_METRICS_TOKEN");
         let outbox_interval = self.duration("EZ_SYNC_OUTBOX_INTERVAL", 10 * MS, HOUR);
-        let outbox_batch_size = self.number("EZ_SYNC_OUTBOX_BATCH_SIZE", 1, 100_000);
+        let outbox_batch_size = self.number("EZ_SYNC_OUTBOX_BATCH_SIZE", 1, 5_000);
         let reconcile_interval = self.duration("EZ_JOB_FULL_RECONCILE_INTERVAL", 100 * MS, DAY);
         let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
         let redis_prefix = self.optional("EZ_REDIS_PREFIX", |text| Ok(text.to_owned())).unwrap_or_default();
@@ -175,6 +175,7 @@ impl Reader {
         };
         Some(GatewayConfig {
             node_id,
+            version: env!("EZ_BUILD_VERSION").to_owned(),
             max_body_bytes: usize::try_from(max_body_bytes?).ok()?,
             max_answer_bytes: 64 << 20,
             max_attempts: usize::try_from(max_attempts?).ok()?,

@@ -74,5 +74,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "1073741824",
         "usage records kept while the control plane is away; beyond it calls are refused",
     ),
-    plain("EZ_TRUSTED_PROXIES", "", "addresses and ranges whose `x-forwarded-for` is believed, separated by commas"),
+    plain(
+        "EZ_TRUSTED_PROXIES",
+        "",
+        "addresses and ranges whose `x-forwarded-for` both listeners believe, separated by commas",
+    ),
 ];

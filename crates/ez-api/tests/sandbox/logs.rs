@@ -83,6 +83,10 @@ async fn a_call_is_accounted_for(backends: Backends) {
     }
     assert_eq!((&stream_record["stream"], &stream_record["output_tokens"]), (&json!(true), &json!(16)));
 
+    let status = sandbox.admin().get("/admin/sync/status").await.unwrap();
+    let seen = &status["gateways"][0];
+    assert!(seen["snapshot_version"].as_u64().is_some_and(|version| version > 0), "{status}");
+
     let own = all_logs(&sandbox.control_as(&tenant.master_key), "/v1/logs").await;
     assert_eq!(own.len(), 2);
     let other = sandbox.admin().post("/admin/masters", &json!({"name": "other"})).await.unwrap();

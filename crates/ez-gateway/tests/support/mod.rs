@@ -9,7 +9,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, TokenSnapshot,
+    BindingSnapshot, Candidate, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry,
+    TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, UsageLogConfig};
@@ -53,6 +54,7 @@ pub(crate) struct TestGateway {
 #[derive(Default)]
 pub(crate) struct RecordingLink {
     taken: Mutex<Vec<UsageRecord>>,
+    pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
     is_away: AtomicBool,
 }
 
@@ -64,6 +66,13 @@ impl RecordingLink {
 }
 
 impl ControlLink for RecordingLink {
+    fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            self.heartbeats.lock().unwrap().push(heartbeat.clone());
+            Ok(())
+        })
+    }
+
     fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
             if self.is_away.load(Ordering::SeqCst) {
@@ -280,6 +289,7 @@ fn entries(base_url: &str) -> Vec<SnapshotEntry> {
 fn config(usage_dir: &std::path::Path) -> GatewayConfig {
     GatewayConfig {
         node_id: "test".into(),
+        version: "0".into(),
         max_body_bytes: 1 << 20,
         max_answer_bytes: 1 << 20,
         max_attempts: 3,
