@@ -174,7 +174,8 @@ fn encode(place: &str) -> String {
 
 fn decode(text: &str, kind: &str) -> Option<String> {
     let place = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-    place.strip_prefix(kind).map(str::to_owned)
+    // No id holds a NUL, and not every database takes one in a comparison.
+    place.strip_prefix(kind).filter(|place| !place.contains('\0')).map(str::to_owned)
 }
 
 fn unknown_cursor() -> ApiError {
@@ -209,7 +210,8 @@ mod tests {
         assert_eq!(decode_log_cursor(&encode_log_cursor(&cursor)).unwrap(), cursor);
         assert_eq!(decode_id_cursor(&encode_id_cursor(-4)).unwrap(), -4);
         assert!(decode_log_cursor(&encode_id_cursor(1)).is_err());
-        for forged in ["", "!", "bG9nOg", "bG9nOjE", "aWQ6eA"] {
+        let with_nul = encode("log:17:a\0b");
+        for forged in ["", "!", "bG9nOg", "bG9nOjE", "aWQ6eA", with_nul.as_str()] {
             assert!(decode_log_cursor(forged).is_err(), "{forged}");
             assert!(decode_id_cursor(forged).is_err(), "{forged}");
         }

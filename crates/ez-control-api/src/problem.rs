@@ -89,7 +89,7 @@ pub(crate) struct ProblemResponse<'a> {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Fault)]
 pub(crate) struct FaultResponse {
-    /// JSON pointer (RFC 6901) to the field; for a query parameter `/` and its name.
+    /// JSON pointer (RFC 6901) to the field; for a query parameter or a header `/` and its name.
     #[schema(example = "/name")]
     pub(crate) pointer: String,
     /// What is wrong with it, and what is allowed.

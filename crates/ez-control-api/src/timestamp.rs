@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
@@ -52,8 +52,8 @@ impl Visitor<'_> for TimestampVisitor {
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Timestamp, E> {
         DateTime::from_timestamp(seconds, 0)
-            .map(Timestamp)
-            .ok_or_else(|| E::custom(format!("`{seconds}` is out of range for Unix seconds")))
+            .and_then(writable)
+            .ok_or_else(|| E::custom(format!("`{seconds}` is out of range: write Unix seconds of the years 0 to 9999")))
     }
 
     fn visit_u64<E: Error>(self, seconds: u64) -> Result<Timestamp, E> {
@@ -65,10 +65,16 @@ impl Visitor<'_> for TimestampVisitor {
         if let Ok(seconds) = text.parse() {
             return self.visit_i64(seconds);
         }
-        DateTime::parse_from_rfc3339(text).map(|time| Timestamp(time.to_utc())).map_err(|_| {
+        let time = DateTime::parse_from_rfc3339(text).ok().and_then(|time| writable(time.to_utc()));
+        time.ok_or_else(|| {
             E::custom(format!("`{text}` is no time: write RFC 3339 (2026-01-31T12:00:00Z) or Unix seconds"))
         })
     }
+}
+
+/// A time that can be answered with again: RFC 3339 has four digits for the year.
+fn writable(time: DateTime<Utc>) -> Option<Timestamp> {
+    (0..=9999).contains(&time.year()).then_some(Timestamp(time))
 }
 
 #[cfg(test)]
@@ -81,7 +87,9 @@ mod tests {
         for form in ["1767139200", "\"1767139200\"", "\"2025-12-31T00:00:00Z\"", "\"2025-12-31T01:00:00+01:00\""] {
             assert_eq!(read(form).unwrap(), 1_767_139_200, "{form}");
         }
-        for bad in ["\"soon\"", "true", "1.5", "99999999999999999"] {
+        assert_eq!(read("253402300799").unwrap(), 253_402_300_799);
+        let year_10000 = ["253402300800", "\"9999-12-31T23:30:00-01:00\"", "-99999999999"];
+        for bad in ["\"soon\"", "true", "1.5", "99999999999999999"].into_iter().chain(year_10000) {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

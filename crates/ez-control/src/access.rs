@@ -1,10 +1,17 @@
 //! Access: the namespaces of a master or a child key, and the default one among them.
 
+use ez_contract::model_ref::is_namespace_name;
 use ez_store::namespaces;
 
 use crate::checks::deduplicated;
 use crate::error::Faults;
 use crate::{ControlError, Write};
+
+/// Namespaces of a master or a child key.
+const MAX_NAMESPACES: usize = 1000;
+
+/// Namespaces that a message names.
+const MAX_TOLD: usize = 10;
 
 /// Which namespaces a record may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +30,16 @@ pub(crate) struct AskedAccess {
 }
 
 impl AskedAccess {
+    /// Refuses a list that would keep everybody else waiting; to be asked before anything is looked up or compared.
+    /// Errors: `Invalid`.
+    pub(crate) fn refuse_endless(&self) -> Result<(), ControlError> {
+        let mut faults = Faults::default();
+        if self.namespaces.as_ref().is_some_and(|names| names.len() > MAX_NAMESPACES) {
+            faults.add("/namespaces", format!("must have at most {MAX_NAMESPACES} entries"));
+        }
+        faults.into_result()
+    }
+
     /// Access of a new record: what is left out is taken over from `base`. Where its default is not among the namespaces
     /// asked for, the first of these is the default.
     pub(crate) fn for_new(self, base: &Access, faults: &mut Faults) -> Access {
@@ -45,7 +62,7 @@ impl Access {
         if self.namespaces.is_empty() {
             faults.add("/namespaces", "must name at least one namespace, such as `default`");
         } else if !self.namespaces.contains(&self.default_namespace) {
-            let (default, all) = (&self.default_namespace, self.namespaces.join(", "));
+            let (default, all) = (&self.default_namespace, told(&self.namespaces));
             faults.add("/default_namespace", format!("`{default}` must be one of the namespaces ({all})"));
         }
         self
@@ -59,7 +76,9 @@ impl Access {
         is_listed: bool,
         faults: &mut Faults,
     ) -> Result<(), ControlError> {
-        let existing = namespaces::list_by_names(write.tx(), &self.namespaces).await?;
+        // What is no name is not looked up: not every database takes every text.
+        let names: Vec<String> = self.namespaces.iter().filter(|name| is_namespace_name(name)).cloned().collect();
+        let existing = namespaces::list_by_names(write.tx(), &names).await?;
         let mut standing = Vec::with_capacity(existing.len());
         // By id, like everybody else, so that two of these wait for each other and never deadlock.
         for namespace in existing {
@@ -79,10 +98,19 @@ impl Access {
     pub(crate) fn require_within(&self, outer: &[String], faults: &mut Faults) {
         for (place, name) in self.namespaces.iter().enumerate() {
             if !outer.contains(name) {
-                let all = outer.join(", ");
+                let all = told(outer);
                 let message = format!("`{name}` is not among the master's namespaces ({all})");
                 faults.add(format!("/namespaces/{place}"), message);
             }
         }
     }
+}
+
+/// The first names of a list, for a message.
+fn told(names: &[String]) -> String {
+    let mut text = names.iter().take(MAX_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > MAX_TOLD {
+        text.push_str(", …");
+    }
+    text
 }

@@ -1,5 +1,6 @@
 //! Bindings: which provider groups serve a public model in a namespace.
 
+use ez_contract::model_ref::is_namespace_name;
 use ez_contract::selector::{SelectorError, SelectorType, select};
 use ez_contract::status::RecordStatus;
 use ez_store::bindings::{self as stored, Binding, BindingFilter, NewBinding};
@@ -144,7 +145,10 @@ async fn check(write: &Write, record: &NewBinding) -> Result<(), ControlError> {
     if let Err(error @ SelectorError::InvalidRegex(_)) = select(record.selector_type, value, &[]) {
         faults.add("/selector_value", error);
     }
-    if namespaces::get_by_name(write.tx(), &record.namespace).await?.is_none() {
+    // What is no name is not looked up: not every database takes every text.
+    let is_there =
+        is_namespace_name(&record.namespace) && namespaces::get_by_name(write.tx(), &record.namespace).await?.is_some();
+    if !is_there {
         faults.add("/namespace", format!("namespace `{}` does not exist; create it first", record.namespace));
     }
     if provider_groups::get(write.tx(), record.group_id).await?.is_none() {

@@ -32,6 +32,8 @@ pub(crate) fn optional_text(faults: &mut Faults, pointer: &str, text: &str) {
 pub(crate) fn description(faults: &mut Faults, pointer: &str, text: &str) {
     if text.chars().count() > MAX_DESCRIPTION_CHARS {
         faults.add(pointer, format!("must have at most {MAX_DESCRIPTION_CHARS} characters"));
+    } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+        faults.add(pointer, "must not hold control characters other than line breaks and tabs");
     }
 }
 

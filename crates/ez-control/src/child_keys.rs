@@ -1,6 +1,6 @@
 //! Child keys: what client applications send, issued by a master or on its behalf.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use ez_contract::access::parse_ip_rule;
 use ez_contract::operation::SCOPES;
 use ez_contract::status::{KeyStatus, RecordStatus};
@@ -16,6 +16,9 @@ use crate::masters::require_for_update;
 use crate::{Control, ControlError, Tenant, Write, checks};
 
 const WHAT: &str = "child key";
+
+/// The last year that RFC 3339 can write.
+const LAST_YEAR: i32 = 9999;
 
 /// A child key to issue; what is absent takes its default or its master's.
 #[derive(Debug, Clone, Default)]
@@ -83,10 +86,11 @@ pub struct IssuedChildKey {
 /// Issues a child key of a master. Errors: `NotFound` (the master); `Invalid`; `Conflict` where the master is suspended or
 /// has all the keys that it may have.
 pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Result<IssuedChildKey, ControlError> {
+    let asked = AskedAccess { default_namespace: new.default_namespace, namespaces: new.namespaces };
+    asked.refuse_endless()?;
     let master = require_for_update(write, master_id).await?;
     let mut faults = Faults::default();
     let base = Access { default_namespace: master.default_namespace.clone(), namespaces: master.namespaces.clone() };
-    let asked = AskedAccess { default_namespace: new.default_namespace, namespaces: new.namespaces };
     let access = asked.for_new(&base, &mut faults);
     let token = ClearToken::for_child_key();
     let record = NewChildKey {
@@ -146,15 +150,17 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
 
 /// Changes a child key. Errors: `NotFound`, `Invalid`.
 pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildKey) -> Result<ChildKey, ControlError> {
+    let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
+    asked.refuse_endless()?;
     let (master, before) = require_with_master(write, tenant, id).await?;
     let mut faults = Faults::default();
     let standing =
         Access { default_namespace: before.default_namespace.clone(), namespaces: before.namespaces.clone() };
-    let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
     let access = asked.over(standing, &mut faults);
     let fields = Fields {
         name: change.name.as_ref().and_then(Option::as_deref).unwrap_or_default(),
-        group: change.group.as_deref(),
+        // The master's group may have changed since; a client that writes back what it read changes nothing.
+        group: change.group.as_deref().filter(|group| *group != before.group),
         scopes: change.scopes.as_deref().unwrap_or_default(),
         status: change.status,
         expires_at: change.expires_at.flatten(),
@@ -250,7 +256,9 @@ impl Fields<'_> {
         if matches!(self.status, Some(KeyStatus::Expired | KeyStatus::Exhausted)) {
             faults.add("/status", "must be active or suspended; the others are set by ez-api itself");
         }
-        if self.expires_at.is_some_and(|end| end <= now) {
+        if self.expires_at.is_some_and(|end| end.year() > LAST_YEAR) {
+            faults.add("/expires_at", format!("must not be after the year {LAST_YEAR}; leave it out for no end"));
+        } else if self.expires_at.is_some_and(|end| end <= now) {
             faults.add("/expires_at", "must be in the future; to end a key now, suspend or delete it");
         }
         let ip_rule = |rule: &str| parse_ip_rule(rule).err().map(|error| error.to_string());

@@ -126,7 +126,7 @@ impl Control {
             last_reconcile: Mutex::new(None),
         };
         let sessions = Sessions::new(&jwt_secret);
-        let attempts = Attempts::default();
+        let attempts = Attempts::new();
         let parts = Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, publishing };
         Ok((Self(Arc::new(parts)), first_run))
     }

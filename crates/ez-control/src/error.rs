@@ -11,6 +11,9 @@ use ez_store::{Conflict, ConflictKind, StoreError};
 /// How many records an error lists at most; who must clean up more than these sees the rest on the next try.
 const MAX_REFERENCES: usize = 100;
 
+/// How many faults an error lists at most.
+const MAX_FAULTS: usize = 100;
+
 /// Why the control plane did not do what it was asked. No message carries a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -66,13 +69,16 @@ pub struct FieldFault {
     pub message: String,
 }
 
-/// Collects the faults of a request, so that all are told at once.
+/// Collects the faults of a request, so that all are told at once: the first hundred of them.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<FieldFault>);
 
 impl Faults {
     /// Notes a fault.
     pub(crate) fn add(&mut self, pointer: impl Into<String>, message: impl fmt::Display) {
+        if self.0.len() >= MAX_FAULTS {
+            return;
+        }
         self.0.push(FieldFault { pointer: pointer.into(), message: message.to_string() });
     }
 
@@ -152,6 +158,12 @@ fn noun(table: &str) -> String {
     }
 }
 
+/// An error with all that caused it, on one line, for the log: JSON shows no more of an error than its own words.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Writes faults as `/name: must not be empty; /weight: …`.
 struct Listed<'a>(&'a [FieldFault]);
 
@@ -162,5 +174,29 @@ impl fmt::Display for Listed<'_> {
             write!(f, "{separator}{}: {}", fault.pointer, fault.message)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        let cause = std::io::Error::other(std::io::Error::other("the port is closed"));
+        let error = ControlError::Unavailable(cause.into());
+        let told = chain(&error);
+        assert!(told.starts_with("a service that this needs is unavailable; try again: "), "{told}");
+        assert!(told.ends_with("the port is closed"), "{told}");
+    }
+
+    #[test]
+    fn a_hundred_faults_are_enough() {
+        let mut faults = Faults::default();
+        for place in 0..5000 {
+            faults.add(format!("/namespaces/{place}"), "is none");
+        }
+        let Err(ControlError::Invalid(faults)) = faults.into_result() else { panic!("no faults") };
+        assert_eq!((faults.len(), faults[99].pointer.as_str()), (MAX_FAULTS, "/namespaces/99"));
     }
 }

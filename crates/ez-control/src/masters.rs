@@ -3,7 +3,7 @@
 use ez_contract::status::RecordStatus;
 use ez_store::masters::{self as stored, Master, MasterFilter, NewMaster};
 use ez_store::namespaces::DEFAULT_NAMESPACE;
-use ez_store::{Page, Paged, RecordKind, Sort, child_keys};
+use ez_store::{Page, Paged, Sort, child_keys};
 use secrecy::SecretString;
 
 use crate::access::{Access, AskedAccess};
@@ -66,6 +66,7 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
     let only = new.default_namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let base = Access { namespaces: vec![only.clone()], default_namespace: only };
     let asked = AskedAccess { default_namespace: new.default_namespace, namespaces: new.namespaces };
+    asked.refuse_endless()?;
     let is_listed = asked.namespaces.is_some();
     let access = asked.for_new(&base, &mut faults);
     access.require_existing(write, is_listed, &mut faults).await?;
@@ -101,6 +102,7 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
 pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Master, ControlError> {
     let mut faults = Faults::default();
     let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
+    asked.refuse_endless()?;
     let wanted = asked.namespaces.clone();
     if let Some(namespaces) = wanted.clone() {
         // Namespaces are locked before masters, here as everywhere.
@@ -141,12 +143,9 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
         let message = format!("the master has {} child keys; delete them first, or use cascade=true", keys.len());
         return Err(ControlError::conflict_with(message, keys.iter().map(crate::child_keys::reference)));
     }
-    for key in &keys {
-        child_keys::delete(write.tx(), key.id).await?;
-        write.record("delete", Some(key), None, &[]).await?;
-    }
+    child_keys::delete_by_master(write.tx(), id).await?;
     stored::delete(write.tx(), id).await?;
-    write.record("delete", Some(&master), None, &[]).await
+    write.record_deletion(&master, &keys).await
 }
 
 /// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`.
@@ -158,8 +157,8 @@ pub async fn revoke_keys(write: &Write, id: i64) -> Result<Master, ControlError>
     Ok(after)
 }
 
-/// Gives a master a new key; the old one and its sessions die at once. Child keys that were alive stay so unless
-/// `revoke_keys` says otherwise. Errors: `NotFound`.
+/// Gives a master a new key; the old one and the sessions that it bought die at once. Child keys that were alive stay so
+/// unless `revoke_keys` raises the epoch. Errors: `NotFound`.
 pub async fn rotate_key(
     write: &Write,
     id: i64,
@@ -171,14 +170,12 @@ pub async fn rotate_key(
         key_hash: Some(key.hash),
         key_digest: Some(key.token.digest),
         prefix: key.token.prefix,
-        epoch: before.epoch + 1,
+        epoch: before.epoch + i64::from(revoke_keys),
         updated_at: write.now(),
         ..before.clone()
     };
-    // The keys come first in the outbox: published alone they live under the old epoch too, the master would kill them.
-    let lifted = if revoke_keys { Vec::new() } else { lift_keys(write, &before, after.epoch).await? };
     stored::update(write.tx(), &after).await?;
-    write.record("rotate_key", Some(&before), Some(&after), &lifted).await?;
+    write.record("rotate_key", Some(&before), Some(&after), &[]).await?;
     Ok(CreatedMaster { master: after, master_key: key.token.clear })
 }
 
@@ -224,16 +221,4 @@ async fn refuse_orphaned_keys(write: &Write, after: &Master) -> Result<(), Contr
     }
     let message = "child keys of this master have a namespace that would be taken away; change them first";
     Err(ControlError::conflict_with(message, orphaned))
-}
-
-/// Lifts the keys that are alive under the old epoch to the new one, and names them.
-async fn lift_keys(write: &Write, before: &Master, epoch: i64) -> Result<Vec<(RecordKind, i64)>, ControlError> {
-    let keys = child_keys::list_by_master(write.tx(), before.id).await?;
-    let mut lifted = Vec::new();
-    for key in keys.into_iter().filter(|key| key.issued_at_epoch >= before.epoch) {
-        let key = child_keys::ChildKey { issued_at_epoch: epoch, ..key };
-        child_keys::update(write.tx(), &key).await?;
-        lifted.push((RecordKind::Key, key.id));
-    }
-    Ok(lifted)
 }

@@ -8,9 +8,16 @@ use ez_contract::snapshot::SnapshotKey;
 use ez_store::audit::{self, NewAuditEntry};
 use ez_store::outbox::{self, NewOutboxEntry};
 use ez_store::{ActorKind, RecordKind, StoreTx};
+use serde_json::{Value as Json, json};
 
 use crate::recorded::Recorded;
 use crate::{Control, ControlError};
+
+/// Snapshot keys that one outbox entry names at most.
+const MAX_KEYS_OF_ENTRY: usize = 500;
+
+/// The record of an outbox entry that stands for several which are gone.
+const NO_RECORD: i64 = 0;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Default)]
@@ -108,8 +115,8 @@ impl Write {
     }
 
     /// Records a change of a record: what it was and what it is go to the audit, what is to be published to the outbox.
-    /// Every rule that changes something ends here. `also` names other records that are to be published, before this
-    /// one.
+    /// Every rule that changes something ends here, or in [`Self::record_deletion`]. `also` names
+    /// other records that are to be published, before this one.
     pub(crate) async fn record<R: Recorded>(
         &self,
         action: &str,
@@ -118,25 +125,56 @@ impl Write {
         also: &[(RecordKind, i64)],
     ) -> Result<(), ControlError> {
         let Some(record) = after.or(before) else { return Ok(()) };
-        let audit_entry = NewAuditEntry {
-            created_at: self.now,
-            actor_kind: self.actor.kind,
-            actor_id: self.actor.id,
-            action: action.to_owned(),
-            record_kind: R::KIND,
-            record_id: Some(record.id()),
-            before: before.map(Recorded::audited),
-            after: after.map(Recorded::audited),
-            request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),
-            client_ip: self.actor.origin.client_ip.map(|address| address.to_string()),
-        };
-        audit::append(&self.tx, &audit_entry).await?;
+        self.audit::<R>(action, record.id(), before.map(Recorded::audited), after.map(Recorded::audited)).await?;
         for (kind, record_id) in also {
             self.enqueue(*kind, *record_id, &[]).await?;
         }
         // Where it stood before cannot be read from the record any more.
         let left = before.map(Recorded::snapshot_keys).unwrap_or_default();
         self.enqueue(R::KIND, record.id(), &left).await
+    }
+
+    /// Records the deletion of a record with all that belonged to it: one audit entry, which tells how many that were,
+    /// and few outbox entries. The record's own comes first, as its end is theirs.
+    pub(crate) async fn record_deletion<R: Recorded, Owned: Recorded>(
+        &self,
+        record: &R,
+        owned: &[Owned],
+    ) -> Result<(), ControlError> {
+        let mut before = record.audited();
+        if let Some(fields) = before.as_object_mut().filter(|_| !owned.is_empty()) {
+            fields.insert("deleted_with".to_owned(), json!({ Owned::KIND.as_str(): owned.len() }));
+        }
+        self.audit::<R>("delete", record.id(), Some(before), None).await?;
+        self.enqueue(R::KIND, record.id(), &record.snapshot_keys()).await?;
+        let left: Vec<SnapshotKey> = owned.iter().flat_map(Recorded::snapshot_keys).collect();
+        for keys in left.chunks(MAX_KEYS_OF_ENTRY) {
+            self.enqueue(Owned::KIND, NO_RECORD, keys).await?;
+        }
+        Ok(())
+    }
+
+    async fn audit<R: Recorded>(
+        &self,
+        action: &str,
+        record_id: i64,
+        before: Option<Json>,
+        after: Option<Json>,
+    ) -> Result<(), ControlError> {
+        let audit_entry = NewAuditEntry {
+            created_at: self.now,
+            actor_kind: self.actor.kind,
+            actor_id: self.actor.id,
+            action: action.to_owned(),
+            record_kind: R::KIND,
+            record_id: Some(record_id),
+            before,
+            after,
+            request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),
+            client_ip: self.actor.origin.client_ip.map(|address| address.to_string()),
+        };
+        audit::append(&self.tx, &audit_entry).await?;
+        Ok(())
     }
 
     async fn enqueue(&self, kind: RecordKind, record_id: i64, left: &[SnapshotKey]) -> Result<(), ControlError> {

@@ -2,6 +2,7 @@
 
 use ez_contract::selector::SelectorType;
 use ez_contract::status::RecordStatus;
+use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use crate::listing::any_contains;
@@ -90,4 +91,13 @@ pub async fn list_by_public_model(db: &impl Executor, public_model: &str) -> Res
 /// All bindings to a provider group, by id.
 pub async fn list_by_group(db: &impl Executor, group_id: i64) -> Result<Vec<Binding>, StoreError> {
     all(db, entity::Entity::find().filter(entity::Column::GroupId.eq(group_id))).await
+}
+
+/// All candidates, in whatever group, of the public models that are bound to a provider group, by id.
+pub async fn list_of_models_of_group(db: &impl Executor, group_id: i64) -> Result<Vec<Binding>, StoreError> {
+    let model = [entity::Column::Namespace, entity::Column::PublicModel];
+    let models_of_group =
+        Query::select().columns(model).from(entity::Entity).and_where(entity::Column::GroupId.eq(group_id)).to_owned();
+    let is_among = Expr::tuple(model.map(Expr::col)).in_subquery(models_of_group);
+    all(db, entity::Entity::find().filter(is_among)).await
 }

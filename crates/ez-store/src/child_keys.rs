@@ -174,6 +174,16 @@ pub async fn count(db: &impl Executor, status: Option<KeyStatus>) -> Result<u64,
     count_of(db, condition).await
 }
 
+/// Deletes all keys of a master; how many there were.
+pub async fn delete_by_master(tx: &StoreTx, master_id: i64) -> Result<u64, StoreError> {
+    let outcome = entity::Entity::delete_many()
+        .filter(entity::Column::MasterId.eq(master_id))
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Delete))?;
+    Ok(outcome.rows_affected)
+}
+
 /// Adds to a key's counters; whether the key was there. Does not touch `updated_at`: use is no change.
 pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, StoreError> {
     use entity::Column;

@@ -24,5 +24,5 @@ pub mod settings;
 pub use connection::{Backend, ConnectOptions, Store, StoreTx};
 pub use error::{Conflict, ConflictKind, StoreError};
 pub use executor::Executor;
-pub use listing::{Page, Paged, Sort, SortField};
+pub use listing::{Page, Paged, Readable, Sort, SortField};
 pub use words::{ActorKind, IssuedBy, QuotaReset, RecordKind};

@@ -4,6 +4,8 @@ use sea_orm::sea_query::extension::postgres::PgExpr;
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, LikeExpr};
 use sea_orm::{Condition, DbBackend};
 
+use crate::StoreError;
+
 /// Which part of a list to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
@@ -20,6 +22,15 @@ pub struct Paged<T> {
     pub items: Vec<T>,
     /// How many rows match, on all pages.
     pub total: u64,
+}
+
+/// A list that a damaged row does not keep from being read.
+#[derive(Debug)]
+pub struct Readable<T> {
+    /// The rows that can be read.
+    pub records: Vec<T>,
+    /// Why each of the others cannot: [`StoreError::Corrupt`], which names table, column and id.
+    pub faults: Vec<StoreError>,
 }
 
 /// What a list is ordered by; equal rows are ordered by id.
@@ -43,6 +54,15 @@ pub struct Sort {
     pub by: SortField,
     /// Highest first.
     pub descending: bool,
+}
+
+impl<T> Readable<T> {
+    pub(crate) fn take(&mut self, outcome: Result<T, StoreError>) {
+        match outcome {
+            Ok(record) => self.records.push(record),
+            Err(fault) => self.faults.push(fault),
+        }
+    }
 }
 
 const ESCAPE: char = '\\';

@@ -12,6 +12,9 @@ use crate::{Executor, StoreError, StoreTx};
 
 const TABLE: &str = "outbox";
 
+/// Ids in one statement: SQLite takes 32,766 values.
+const MAX_BINDS: usize = 10_000;
+
 /// A change to publish. It names the record and carries no content: whoever publishes reads what stands by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEntry {
@@ -76,12 +79,16 @@ pub async fn list_due(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Res
 
 /// Deletes what was published; how many of them were still there.
 pub async fn delete(tx: &StoreTx, ids: &[i64]) -> Result<u64, StoreError> {
-    let outcome = entity::Entity::delete_many()
-        .filter(entity::Column::Id.is_in(ids.iter().copied()))
-        .exec(tx.transaction())
-        .await
-        .map_err(on(TABLE, Doing::Delete))?;
-    Ok(outcome.rows_affected)
+    let mut deleted = 0;
+    for ids in ids.chunks(MAX_BINDS) {
+        let outcome = entity::Entity::delete_many()
+            .filter(entity::Column::Id.is_in(ids.iter().copied()))
+            .exec(tx.transaction())
+            .await
+            .map_err(on(TABLE, Doing::Delete))?;
+        deleted += outcome.rows_affected;
+    }
+    Ok(deleted)
 }
 
 /// Notes that an attempt at these entries failed, and when to try again; how many of them were still there.
@@ -93,15 +100,19 @@ pub async fn record_failure(
 ) -> Result<u64, StoreError> {
     use entity::Column;
 
-    let outcome = entity::Entity::update_many()
-        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1_i64))
-        .col_expr(Column::LastError, Expr::val(error.to_owned().store()))
-        .col_expr(Column::NextAttemptAt, Expr::val(next_attempt_at.store()))
-        .filter(Column::Id.is_in(ids.iter().copied()))
-        .exec(tx.transaction())
-        .await
-        .map_err(on(TABLE, Doing::Write))?;
-    Ok(outcome.rows_affected)
+    let mut noted = 0;
+    for ids in ids.chunks(MAX_BINDS) {
+        let outcome = entity::Entity::update_many()
+            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1_i64))
+            .col_expr(Column::LastError, Expr::val(error.to_owned().store()))
+            .col_expr(Column::NextAttemptAt, Expr::val(next_attempt_at.store()))
+            .filter(Column::Id.is_in(ids.iter().copied()))
+            .exec(tx.transaction())
+            .await
+            .map_err(on(TABLE, Doing::Write))?;
+        noted += outcome.rows_affected;
+    }
+    Ok(noted)
 }
 
 /// How many entries wait.

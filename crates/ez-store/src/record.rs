@@ -4,7 +4,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition};
 
 /// Defines a record: its public struct, the `New…` struct it is created from, its private SeaORM entity, and
-/// `create`, `get`, `get_for_update`, `update`, `delete`, `list_all`.
+/// `create`, `get`, `get_for_update`, `update`, `delete`, `list_all`, `list_readable`.
 ///
 /// Fields under `counters` belong to the record and can be given on creation, but `update` leaves them alone: they are
 /// changed by deltas while an administrator edits the rest, and neither may undo the other.
@@ -166,6 +166,36 @@ macro_rules! record {
         /// Every record, by id.
         pub async fn list_all(db: &impl $crate::Executor) -> Result<Vec<$record>, $crate::StoreError> {
             all(db, <entity::Entity as sea_orm::EntityTrait>::find()).await
+        }
+
+        /// Every record that can be read, by id, and what is wrong with each of the others.
+        pub async fn list_readable(db: &impl $crate::Executor) -> Result<$crate::Readable<$record>, $crate::StoreError> {
+            use sea_orm::{EntityTrait, QueryOrder, QuerySelect};
+
+            let on = $crate::error::on(TABLE, $crate::error::Doing::Read);
+            let query = entity::Entity::find().order_by_asc(entity::Column::Id);
+            let mut readable = $crate::Readable { records: Vec::new(), faults: Vec::new() };
+            match query.clone().all(&db.executor()).await.map_err(on) {
+                Ok(rows) => rows.into_iter().map($record::from_row).for_each(|outcome| readable.take(outcome)),
+                // The driver gave up at one row, and does not tell which.
+                Err($crate::StoreError::Corrupt { .. }) => {
+                    let on = $crate::error::on(TABLE, $crate::error::Doing::Read);
+                    let ids = query.select_only().column(entity::Column::Id).into_tuple::<i64>();
+                    for id in ids.all(&db.executor()).await.map_err(on)? {
+                        match get(db, id).await {
+                            Ok(Some(record)) => readable.take(Ok(record)),
+                            Ok(None) => {}
+                            Err($crate::StoreError::Corrupt { table, column, reason, .. }) => {
+                                let id = id.to_string();
+                                readable.take(Err($crate::StoreError::Corrupt { table, column, id, reason }));
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(readable)
         }
 
         async fn one(

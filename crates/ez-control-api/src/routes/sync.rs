@@ -71,6 +71,8 @@ pub(crate) struct ReconcileResponse {
     version: u64,
     /// Entries of the snapshot.
     entries: usize,
+    /// Records that cannot be read and are therefore missing in the snapshot; the log names them.
+    unreadable: usize,
     /// What had drifted and was mended.
     repaired: Vec<RepairResponse>,
 }
@@ -147,6 +149,7 @@ impl From<ReconcileReport> for ReconcileResponse {
             finished_at: report.finished_at,
             version: report.version,
             entries: report.entries,
+            unreadable: report.unreadable,
             repaired: report.repaired.into_iter().map(RepairResponse::from).collect(),
         }
     }

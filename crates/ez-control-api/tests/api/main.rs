@@ -67,5 +67,8 @@ on_both_backends! {
         absent_null_and_a_value_differ_in_a_change,
         what_does_not_exist_is_missing,
         refused_writes_leave_nothing_behind,
+        a_nul_is_refused_wherever_it_comes,
+        headers_that_no_write_takes_are_refused,
+        times_that_cannot_be_answered_with_are_refused,
     }
 }

@@ -1,6 +1,6 @@
 //! What writes are refused for, and what they leave alone.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::support::{ADMIN_TOKEN, TestApp};
@@ -96,4 +96,54 @@ pub(crate) async fn refused_writes_leave_nothing_behind(app: TestApp) {
     assert_eq!(app.get(ADMIN_TOKEN, "/admin/audit").await.ok(), audited);
     assert_eq!(app.get(ADMIN_TOKEN, "/admin/sync/status").await.ok()["outbox_depth"], depth);
     assert_eq!(app.get(ADMIN_TOKEN, "/admin/masters").await.ok()["total"], 1);
+}
+
+pub(crate) async fn a_nul_is_refused_wherever_it_comes(app: TestApp) {
+    let (_, master_key) = app.master("acme").await;
+    for (path, pointer) in [
+        ("/admin/masters?search=a%00b", "/search"),
+        ("/admin/masters?group=%00", "/group"),
+        ("/admin/bindings?namespace=default%00", "/namespace"),
+        ("/admin/logs?request_id=%00", "/request_id"),
+        // `log:17:a\0b`
+        ("/admin/logs?cursor=bG9nOjE3OmEAYg", "/cursor"),
+    ] {
+        assert_eq!(app.get(ADMIN_TOKEN, path).await.faults(), [pointer], "{path}");
+    }
+    app.get(ADMIN_TOKEN, "/admin/logs/a%00b").await.problem(StatusCode::NOT_FOUND);
+    let namespaces = json!({"name": "x", "namespaces": ["a\0"]});
+    assert_eq!(app.post(ADMIN_TOKEN, "/admin/masters", namespaces).await.faults(), ["/namespaces/0"]);
+    let token = json!({"name": "x", "default_namespace": "a\0"});
+    assert_eq!(app.post(&master_key, "/v1/tokens", token).await.faults(), ["/default_namespace"]);
+    let described = json!({"name": "x", "description": "a\0"});
+    assert_eq!(app.post(ADMIN_TOKEN, "/admin/namespaces", described).await.faults(), ["/description"]);
+}
+
+pub(crate) async fn headers_that_no_write_takes_are_refused(app: TestApp) {
+    let (id, master_key) = app.master("acme").await;
+    let path = format!("/admin/masters/{id}");
+    for header in ["if-match", "idempotency-key"] {
+        for (method, token, path) in [
+            (Method::POST, ADMIN_TOKEN, "/admin/masters"),
+            (Method::PUT, ADMIN_TOKEN, &path),
+            (Method::DELETE, ADMIN_TOKEN, &path),
+            (Method::POST, &*master_key, "/v1/tokens"),
+        ] {
+            let call = app.call(method.clone(), path).token(token).header(header, "\"1\"");
+            let faults = call.json(&json!({"name": "other"})).send().await.faults();
+            assert_eq!(faults, [format!("/{header}")], "{method} {path}");
+        }
+        app.call(Method::GET, &path).token(ADMIN_TOKEN).header(header, "\"1\"").send().await.ok();
+    }
+    assert_eq!(app.get(ADMIN_TOKEN, &path).await.ok()["name"], "acme");
+}
+
+pub(crate) async fn times_that_cannot_be_answered_with_are_refused(app: TestApp) {
+    let (_, master_key) = app.master("acme").await;
+    for end in [json!(253_402_300_800_i64), json!("9999-12-31T23:30:00-01:00")] {
+        let refused = app.post(&master_key, "/v1/tokens", json!({"expires_at": end})).await;
+        assert_eq!(refused.faults(), ["/expires_at"]);
+    }
+    let last = app.post(&master_key, "/v1/tokens", json!({"expires_at": 253_402_300_799_i64})).await.created();
+    assert_eq!(last["expires_at"], "9999-12-31T23:59:59Z");
 }

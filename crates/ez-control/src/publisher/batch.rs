@@ -1,9 +1,7 @@
 //! From outbox entries to changes of the snapshot: which keys an entry touches, and what stands under them now.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet, btree_set};
 
-use ez_contract::model_ref::binding_key;
 use ez_contract::snapshot::{SnapshotChange, SnapshotKey};
 use ez_store::bindings::Binding;
 use ez_store::outbox::OutboxEntry;
@@ -13,91 +11,178 @@ use crate::recorded::Recorded;
 use crate::snapshot::Reader;
 use crate::{Control, ControlError};
 
-/// What a batch of outbox entries comes to.
-pub(crate) struct Batch {
-    /// The present state of everything that the entries touch.
+/// Snapshot keys that are published at once at most.
+const MAX_CHANGES: usize = 1000;
+
+/// Outbox entries on their way to changes. One entry may touch more than can be published at once, and many may touch
+/// the same: each key is read once, and what was read comes in parts, in the order of the entries.
+pub(crate) struct Batch<'a> {
+    entries: std::slice::Iter<'a, OutboxEntry>,
+    touching: Touching<'a>,
+    reader: Reader<'a>,
+    current: Option<Current<'a>>,
+    seen: HashSet<SnapshotKey>,
+}
+
+/// What can be published at once.
+#[derive(Default)]
+pub(crate) struct Part {
+    /// The present state of what entries touch.
     pub(crate) changes: Vec<SnapshotChange>,
-    /// Entries that are all in `changes`.
-    pub(crate) readable: Vec<i64>,
+    /// Entries that are done with these changes and those of the parts before.
+    pub(crate) done: Vec<i64>,
     /// Entries with a record that cannot be read; they must not hold up the others.
     pub(crate) unreadable: Vec<(OutboxEntry, StoreError)>,
 }
 
-impl Batch {
-    /// Reads the state of what the entries name. Errors: only what concerns all of them.
-    pub(crate) async fn read(control: &Control, entries: &[OutboxEntry]) -> Result<Self, ControlError> {
-        let store = control.store();
-        let mut reader = Reader::new(store, control.now());
-        let mut changes = BTreeMap::new();
-        let mut batch = Self { changes: Vec::new(), readable: Vec::new(), unreadable: Vec::new() };
-        for entry in entries {
-            match read_entry(store, &mut reader, entry, &mut changes).await {
-                Ok(()) => batch.readable.push(entry.id),
-                Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
-                Err(error) => batch.unreadable.push((entry.clone(), error)),
+/// The entry that is being read.
+struct Current<'a> {
+    entry: &'a OutboxEntry,
+    keys: btree_set::IntoIter<SnapshotKey>,
+    failure: Option<StoreError>,
+}
+
+/// Which snapshot keys entries touch: those that a record stands under now, and those that it left. What many entries
+/// share is listed for the first of them alone.
+pub(crate) struct Touching<'a> {
+    store: &'a Store,
+    namespaces: HashSet<i64>,
+    groups: HashSet<i64>,
+}
+
+/// What an entry touches.
+#[derive(Default)]
+pub(crate) struct Touched {
+    /// The keys.
+    pub(crate) keys: BTreeSet<SnapshotKey>,
+    /// Whole models among them that were read already.
+    bindings: Vec<Binding>,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(control: &'a Control, entries: &'a [OutboxEntry]) -> Self {
+        Self {
+            entries: entries.iter(),
+            touching: Touching::new(control.store()),
+            reader: Reader::new(control.store(), control.now()),
+            current: None,
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Reads on until there is as much as can be published at once; `None` at the end. Errors: only what concerns all
+    /// entries.
+    pub(crate) async fn next_part(&mut self) -> Result<Option<Part>, ControlError> {
+        let mut part = Part::default();
+        while part.changes.len() < MAX_CHANGES {
+            let Some(mut current) = self.current.take() else {
+                let Some(entry) = self.entries.next() else { break };
+                match self.touching.touched(entry).await {
+                    Ok(Touched { keys, bindings }) => {
+                        self.reader.give_bindings(bindings);
+                        self.current = Some(Current { entry, keys: keys.into_iter(), failure: None });
+                    }
+                    Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+                    Err(error) => part.unreadable.push((entry.clone(), error)),
+                }
+                continue;
+            };
+            match current.keys.next() {
+                Some(key) => {
+                    self.read(key, &mut current, &mut part).await?;
+                    self.current = Some(current);
+                }
+                None => match current.failure {
+                    None => part.done.push(current.entry.id),
+                    Some(failure) => part.unreadable.push((current.entry.clone(), failure)),
+                },
             }
         }
-        batch.changes = changes.into_values().collect();
-        Ok(batch)
+        let is_end = part.changes.is_empty() && part.done.is_empty() && part.unreadable.is_empty();
+        Ok((!is_end).then_some(part))
+    }
+
+    async fn read(&mut self, key: SnapshotKey, current: &mut Current<'_>, part: &mut Part) -> Result<(), StoreError> {
+        if self.seen.contains(&key) {
+            return Ok(());
+        }
+        match self.reader.change(&key).await {
+            Ok(change) => {
+                part.changes.push(change);
+                self.seen.insert(key);
+            }
+            Err(error @ StoreError::Unavailable(_)) => return Err(error),
+            // The entry's other keys are published all the same.
+            Err(error) => current.failure = Some(error),
+        }
+        Ok(())
     }
 }
 
-/// The snapshot keys that an entry touches: those that its record stands under now, and those that it left.
-pub(crate) async fn touched(store: &Store, entry: &OutboxEntry) -> Result<BTreeSet<SnapshotKey>, StoreError> {
-    let id = entry.record_id;
-    let mut keys: BTreeSet<SnapshotKey> = left(entry);
-    match entry.kind {
-        RecordKind::Master => {
-            keys.insert(SnapshotKey::Master(id));
-        }
-        RecordKind::Key => {
-            keys.extend(child_keys::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
-        }
-        RecordKind::Namespace => {
-            if let Some(namespace) = namespaces::get(store, id).await? {
-                keys.extend(binding_keys(&bindings::list_by_namespace(store, &namespace.name).await?));
-            }
-        }
-        RecordKind::ProviderGroup => {
-            let api_keys = api_keys::list_by_group(store, id).await?;
-            keys.extend(api_keys.iter().map(|api_key| SnapshotKey::Provider(api_key.id)));
-            keys.extend(binding_keys(&bindings::list_by_group(store, id).await?));
-        }
-        RecordKind::ApiKey => {
-            keys.insert(SnapshotKey::Provider(id));
-            if let Some(api_key) = api_keys::get(store, id).await? {
-                keys.extend(binding_keys(&bindings::list_by_group(store, api_key.group_id).await?));
-            }
-        }
-        RecordKind::Binding => {
-            keys.extend(bindings::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
-        }
-        // These have no place in the snapshot, or none yet.
-        RecordKind::Model
-        | RecordKind::Feature
-        | RecordKind::Setting
-        | RecordKind::Alert
-        | RecordKind::Webhook
-        | RecordKind::Log
-        | RecordKind::Session
-        | RecordKind::Job => {}
+impl<'a> Touching<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store, namespaces: HashSet::new(), groups: HashSet::new() }
     }
-    Ok(keys)
+
+    /// What an entry touches, except what entries before it are known to touch.
+    pub(crate) async fn touched(&mut self, entry: &OutboxEntry) -> Result<Touched, StoreError> {
+        let (store, id) = (self.store, entry.record_id);
+        let mut touched = Touched { keys: left(entry), bindings: Vec::new() };
+        match entry.kind {
+            RecordKind::Master => {
+                touched.keys.insert(SnapshotKey::Master(id));
+            }
+            RecordKind::Key => {
+                touched.keys.extend(child_keys::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
+            }
+            RecordKind::Namespace if !self.namespaces.contains(&id) => {
+                if let Some(namespace) = namespaces::get(store, id).await? {
+                    touched.add_bindings(bindings::list_by_namespace(store, &namespace.name).await?);
+                }
+                self.namespaces.insert(id);
+            }
+            RecordKind::ProviderGroup => {
+                let api_keys = api_keys::list_by_group(store, id).await?;
+                touched.keys.extend(api_keys.iter().map(|api_key| SnapshotKey::Provider(api_key.id)));
+                self.add_models_of_group(id, &mut touched).await?;
+            }
+            RecordKind::ApiKey => {
+                touched.keys.insert(SnapshotKey::Provider(id));
+                if let Some(api_key) = api_keys::get(store, id).await? {
+                    self.add_models_of_group(api_key.group_id, &mut touched).await?;
+                }
+            }
+            RecordKind::Binding => {
+                touched.keys.extend(bindings::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
+            }
+            // The namespace was listed for an entry before; the others have no place in the snapshot, or none yet.
+            RecordKind::Namespace
+            | RecordKind::Model
+            | RecordKind::Feature
+            | RecordKind::Setting
+            | RecordKind::Alert
+            | RecordKind::Webhook
+            | RecordKind::Log
+            | RecordKind::Session
+            | RecordKind::Job => {}
+        }
+        Ok(touched)
+    }
+
+    async fn add_models_of_group(&mut self, group_id: i64, touched: &mut Touched) -> Result<(), StoreError> {
+        if !self.groups.contains(&group_id) {
+            touched.add_bindings(bindings::list_of_models_of_group(self.store, group_id).await?);
+            self.groups.insert(group_id);
+        }
+        Ok(())
+    }
 }
 
-async fn read_entry(
-    store: &Store,
-    reader: &mut Reader<'_>,
-    entry: &OutboxEntry,
-    changes: &mut BTreeMap<SnapshotKey, SnapshotChange>,
-) -> Result<(), StoreError> {
-    for key in touched(store, entry).await? {
-        if let Entry::Vacant(unread) = changes.entry(key) {
-            let change = reader.change(unread.key()).await?;
-            unread.insert(change);
-        }
+impl Touched {
+    fn add_bindings(&mut self, bindings: Vec<Binding>) {
+        self.keys.extend(bindings.iter().flat_map(Recorded::snapshot_keys));
+        self.bindings = bindings;
     }
-    Ok(())
 }
 
 /// What the writer noted of the record's former places. A note that does not parse was written by another version; the
@@ -108,8 +193,4 @@ fn left(entry: &OutboxEntry) -> BTreeSet<SnapshotKey> {
         tracing::warn!(%error, id = entry.id, "the detail of an outbox entry cannot be read");
         BTreeSet::new()
     })
-}
-
-fn binding_keys(bindings: &[Binding]) -> impl Iterator<Item = SnapshotKey> {
-    bindings.iter().map(|binding| SnapshotKey::Binding(binding_key(&binding.namespace, &binding.public_model)))
 }

@@ -13,13 +13,14 @@ use ez_store::outbox::{self, OutboxEntry};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::chain;
 use crate::snapshot::{Image, read_image};
 use crate::{Control, ControlError};
 
 pub use reconcile::{Drift, ReconcileReport, Repair, reconcile};
 
 use batch::Batch;
-use turn::{LONG_LEASE, Turn};
+use turn::Turn;
 
 /// How long a failed entry waits at first, and at most.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -123,22 +124,25 @@ async fn publish_all_due(turn: &Turn<'_>) -> Result<usize, ControlError> {
 }
 
 async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
-    let batch = Batch::read(turn.control(), due).await?;
-    for (entry, error) in &batch.unreadable {
-        let (kind, id) = (entry.kind.as_str(), entry.record_id);
-        tracing::error!(error = error as &dyn std::error::Error, kind, id, "a changed record cannot be published");
-        put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
+    let mut batch = Batch::new(turn.control(), due);
+    let mut published = 0;
+    while let Some(part) = turn.keep(batch.next_part()).await? {
+        for (entry, error) in &part.unreadable {
+            let (kind, id) = (entry.kind.as_str(), entry.record_id);
+            tracing::error!(error = %chain(error), kind, id, "a changed record cannot be published");
+            put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
+        }
+        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }).await?;
+        published += forget(turn.control(), &part.done).await?;
     }
-    turn.publish(Publication { changes: batch.changes, scope: Scope::Changes }).await?;
-    forget(turn.control(), &batch.readable).await
+    Ok(published)
 }
 
 /// Publishes the whole snapshot; the entries that are due are part of it.
 async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
-    turn.renew(LONG_LEASE).await?;
-    let image = read_image(control.store(), control.now()).await?;
-    turn.publish(everything(image)).await?;
+    let reading = turn.keep(read_image(control.store(), control.now())).await?;
+    turn.publish(everything(reading.image)).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }
 
@@ -171,7 +175,7 @@ async fn put_off(control: &Control, error: &ControlError) {
         && !due.is_empty()
         && let Err(error) = put_off_entries(control, &due, &reason).await
     {
-        tracing::debug!(error = &error as &dyn std::error::Error, "a failed publication could not be noted");
+        tracing::debug!(error = %chain(&error), "a failed publication could not be noted");
     }
 }
 
@@ -211,7 +215,7 @@ async fn reconcile_and_report(control: &Control) -> Duration {
 
 /// Tells of a failure once; that it goes on is for `sync status` to show.
 fn report_failure(error: &ControlError, failures_before: u32) {
-    let error = error as &dyn std::error::Error;
+    let error = chain(error);
     if failures_before == 0 {
         tracing::warn!(error, "publishing failed; what was changed stays in the outbox and is tried again");
     } else {

@@ -7,13 +7,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
 use ez_state::{Publication, Scope, SnapshotImage};
-use ez_store::{Store, outbox};
+use ez_store::{Store, StoreError, outbox};
 use tokio::time::Instant;
 
-use super::batch::touched;
-use super::turn::{LONG_LEASE, Turn};
+use super::batch::Touching;
+use super::turn::Turn;
 use super::{BUSY_RETRY, everything, must_publish_everything, publish_all_due};
-use crate::snapshot::{Image, read_image};
+use crate::error::chain;
+use crate::snapshot::{Image, Reading, read_image};
 use crate::{Control, ControlError};
 
 /// Repairs that a report names.
@@ -34,6 +35,8 @@ pub struct ReconcileReport {
     pub version: u64,
     /// Entries that the snapshot has now.
     pub entries: usize,
+    /// Records that cannot be read and are therefore missing in the snapshot; the log names them.
+    pub unreadable: usize,
     /// Whether there was no whole snapshot before (the first start, lost or damaged data), so that all was published.
     pub rebuilt: bool,
     /// How many entries had to be repaired.
@@ -112,10 +115,10 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     let control = turn.control();
     let was_missing = must_publish_everything(control).await?;
     publish_all_due(turn).await?;
-    turn.renew(LONG_LEASE).await?;
-    let desired = read_image(control.store(), control.now()).await?;
-    let under_way = touched_by_pending(control.store()).await?;
-    let standing = control.state().read_snapshot().await?;
+    let reading = turn.keep(read_image(control.store(), control.now())).await?;
+    let Reading { image: desired, unreadable } = reading;
+    let under_way = turn.keep(touched_by_pending(control.store())).await?;
+    let standing = turn.keep(control.state().read_snapshot()).await?;
 
     let entries = desired.len();
     let drifts = drifts(&desired, &standing);
@@ -128,6 +131,7 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
         finished_at: control.now(),
         version,
         entries,
+        unreadable,
         rebuilt: was_missing || is_damaged,
         repairs: repairs.len(),
         repaired: repairs.into_iter().take(MAX_NAMED).collect(),
@@ -138,8 +142,14 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
 /// the last publication has an entry here.
 async fn touched_by_pending(store: &Store) -> Result<BTreeSet<SnapshotKey>, ControlError> {
     let mut keys = BTreeSet::new();
+    let mut touching = Touching::new(store);
     for entry in outbox::list_due(store, DateTime::<Utc>::MAX_UTC, MAX_PENDING).await? {
-        keys.extend(touched(store, &entry).await?);
+        match touching.touched(&entry).await {
+            Ok(touched) => keys.extend(touched.keys),
+            Err(error @ StoreError::Unavailable(_)) => return Err(error.into()),
+            // It is left out of the image, too.
+            Err(error) => tracing::debug!(error = %chain(&error), "a changed record cannot be read"),
+        }
     }
     Ok(keys)
 }

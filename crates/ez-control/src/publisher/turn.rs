@@ -1,18 +1,23 @@
 //! A publisher's turn: a lease that keeps the processes in order, so that an older state never lands on a newer one.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use ez_state::{Lease, Publication, Scope, StateError};
 
+use crate::error::chain;
 use crate::{Control, ControlError};
 
 const NAME: &str = "publisher";
 
-/// How long others wait for a publisher that died. Each publication of single changes renews it.
+/// How long others wait for a publisher that died. Reading and each publication of single changes renew it.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// The same while much is read or published at once.
-pub(crate) const LONG_LEASE: Duration = Duration::from_secs(30);
+/// How often it is renewed while reading goes on.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// The same while much is published at once.
+const LONG_LEASE: Duration = Duration::from_secs(30);
 
 /// Changes that are published within the short lease.
 const FEW_CHANGES: usize = 2000;
@@ -48,11 +53,26 @@ impl<'a> Turn<'a> {
     }
 
     /// Makes the turn last this long from now. Errors: `Unavailable` where it was over meanwhile.
-    pub(crate) async fn renew(&self, length: Duration) -> Result<(), ControlError> {
+    async fn renew(&self, length: Duration) -> Result<(), ControlError> {
         let held = self.control.state().acquire_lease(NAME, &self.control.publishing().holder, length).await?;
         match held {
             Some(held) if held.fence == self.lease.fence => Ok(()),
             _ => Err(ControlError::Unavailable(Overtaken.into())),
+        }
+    }
+
+    /// Runs what reads for a publication, however long that takes: the turn is renewed meanwhile. Errors: its own;
+    /// `Unavailable` where the turn was over.
+    pub(crate) async fn keep<T, E>(&self, reading: impl Future<Output = Result<T, E>>) -> Result<T, ControlError>
+    where
+        ControlError: From<E>,
+    {
+        let mut reading = pin!(reading);
+        loop {
+            tokio::select! {
+                outcome = &mut reading => return Ok(outcome?),
+                () = tokio::time::sleep(RENEWAL) => self.renew(LEASE).await?,
+            }
         }
     }
 
@@ -74,7 +94,52 @@ impl<'a> Turn<'a> {
     /// Gives the turn back. Where that fails, it ends by itself.
     pub(crate) async fn end(self) {
         if let Err(error) = self.control.state().release_lease(&self.lease).await {
-            tracing::debug!(%error, "the publisher's lease could not be given back");
+            tracing::debug!(error = %chain(&error), "the publisher's lease could not be given back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ez_contract::secret::SecretKey;
+    use ez_state::SharedState;
+    use ez_store::{ConnectOptions, Store};
+    use ez_testkit::clock::FakeClock;
+    use ez_testkit::database::TestDatabase;
+
+    use super::*;
+    use crate::{ControlConfig, ControlParts};
+
+    #[tokio::test]
+    async fn a_turn_outlasts_reading_however_long_that_takes() {
+        let database = TestDatabase::sqlite();
+        let store = Store::connect(database.url(), ConnectOptions::default()).await.unwrap();
+        store.migrate().await.unwrap();
+        let state = SharedState::in_process();
+        let (control, _) = Control::prepare(ControlParts {
+            store,
+            state: state.clone(),
+            clock: Arc::new(FakeClock::now()),
+            secret_key: Arc::new(SecretKey::from_bytes(&[7; 32]).unwrap()),
+            config: ControlConfig::default(),
+        })
+        .await
+        .unwrap();
+        tokio::time::pause();
+
+        let turn = Turn::take(&control).await.unwrap().unwrap();
+        let reading = async {
+            tokio::time::sleep(LEASE * 4).await;
+            state.acquire_lease(NAME, "another", LEASE).await
+        };
+        assert_eq!(turn.keep(reading).await.unwrap(), None);
+        turn.publish(Publication { changes: Vec::new(), scope: Scope::Changes }).await.unwrap();
+
+        tokio::time::sleep(LEASE * 2).await;
+        assert!(state.acquire_lease(NAME, "another", LEASE).await.unwrap().is_some());
+        let overtaken = turn.keep(std::future::pending::<Result<(), ControlError>>()).await;
+        assert!(matches!(overtaken, Err(ControlError::Unavailable(_))), "{overtaken:?}");
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_state::SharedState;
 
+use crate::error::chain;
 use crate::{Control, ControlError, Origin};
 
 /// Failures that an address may have within a window.
@@ -20,15 +22,22 @@ const MAX_BLOCKED: usize = 10_000;
 
 /// Addresses that this process does not listen to. Counting is shared; that an address is over the limit each process
 /// learns from its first failure there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Attempts {
+    /// By door and address.
     blocked_until: Mutex<HashMap<String, DateTime<Utc>>>,
+    /// Counts for this process alone while the shared state does not answer.
+    own_count: SharedState,
 }
 
 impl Attempts {
-    /// Errors: `TooMany` while the address is blocked.
-    pub(crate) fn refuse_blocked(&self, origin: &Origin, now: DateTime<Utc>) -> Result<(), ControlError> {
-        let until = self.blocked().get(&address(origin)).copied();
+    pub(crate) fn new() -> Self {
+        Self { blocked_until: Mutex::default(), own_count: SharedState::in_process() }
+    }
+
+    /// Errors: `TooMany` while the address is blocked at this door.
+    pub(crate) fn refuse_blocked(&self, door: &str, origin: &Origin, now: DateTime<Utc>) -> Result<(), ControlError> {
+        let until = self.blocked().get(&place(door, origin)).copied();
         match until.and_then(|until| (until - now).to_std().ok()) {
             Some(rest) if !rest.is_zero() => Err(ControlError::TooMany { retry_after: rest }),
             _ => Ok(()),
@@ -37,21 +46,22 @@ impl Attempts {
 
     /// Counts a failure at a door (each has its own count); the error to answer with where it is one too many.
     pub(crate) async fn count(&self, control: &Control, door: &str, origin: &Origin) -> Option<ControlError> {
-        let address = address(origin);
-        let counted = control.state().increment(&format!("{door}:{address}"), WINDOW).await;
-        let failures = counted.unwrap_or_else(|error| {
-            // Without a count nobody is locked out: the secrets are long, and an outage must not bar the operator.
-            tracing::warn!(%error, "failed sign-ins cannot be counted");
-            0
-        });
+        let place = place(door, origin);
+        let failures = match control.state().increment(&place, WINDOW).await {
+            Ok(failures) => failures,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "failed sign-ins are counted by this process alone");
+                self.own_count.increment(&place, WINDOW).await.unwrap_or(0)
+            }
+        };
         if failures <= MAX_FAILURES {
             return None;
         }
-        self.block(address, control.now());
+        self.block(place, control.now());
         Some(ControlError::TooMany { retry_after: WINDOW })
     }
 
-    fn block(&self, address: String, now: DateTime<Utc>) {
+    fn block(&self, place: String, now: DateTime<Utc>) {
         let mut blocked = self.blocked();
         if blocked.len() >= MAX_BLOCKED {
             blocked.retain(|_, until| *until > now);
@@ -59,12 +69,17 @@ impl Attempts {
         if blocked.len() >= MAX_BLOCKED {
             blocked.clear();
         }
-        blocked.insert(address, now + WINDOW);
+        blocked.insert(place, now + WINDOW);
     }
 
     fn blocked(&self) -> MutexGuard<'_, HashMap<String, DateTime<Utc>>> {
         self.blocked_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What failures are counted by, and shut out.
+fn place(door: &str, origin: &Origin) -> String {
+    format!("{door}:{}", address(origin))
 }
 
 /// What counts as one address: of IPv6 the network, as a client has all of its 2^64 addresses.

@@ -13,12 +13,17 @@ use ez_store::{ActorKind, RecordKind};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use crate::error::chain;
 use crate::{Actor, Control, ControlError, Origin};
 
 pub(crate) use attempts::Attempts;
 pub(crate) use sessions::Sessions;
 
-use sessions::{Claims, SESSION_LENGTH};
+use sessions::{Claims, SESSION_LENGTH, Subject, credential_mark};
+
+/// The doors: failures at one do not count at the other.
+const SIGN_IN: &str = "sign-in";
+const INTERNAL: &str = "internal";
 
 const LOGIN_HINT: &str =
     "send `Authorization: Bearer …` with the admin token, a master key, or a session from POST /auth/login";
@@ -71,8 +76,8 @@ pub async fn login(control: &Control, token: &str, origin: &Origin) -> Result<Lo
     let principal = sign_in(control, token, origin).await?;
     let now = control.now();
     let (claims, role) = match &principal {
-        Principal::Admin => (Claims::admin(now), Role::Admin),
-        Principal::Master(master) => (Claims::master(master.id, master.epoch, now), Role::Master),
+        Principal::Admin => (Claims::admin(control.admin_digest(), now), Role::Admin),
+        Principal::Master(master) => (Claims::master(master, now), Role::Master),
     };
     let access_token = control.sessions().issue(&claims)?;
     let actor = match &principal {
@@ -94,9 +99,16 @@ pub async fn authenticate(control: &Control, bearer: &str, origin: &Origin) -> R
     // A session cannot be guessed, and consoles go on sending one that has ended: neither counted nor audited.
     let ended = || ControlError::unauthenticated("the session has ended or is not valid; sign in again");
     let claims = control.sessions().verify(bearer, control.now()).ok_or_else(ended)?;
-    let Some((master_id, epoch)) = claims.master_and_epoch() else { return Ok(Principal::Admin) };
-    let master = masters::get(control.store(), master_id).await?.filter(|master| master.epoch == epoch);
-    active(master.ok_or_else(ended)?)
+    match claims.subject() {
+        Subject::Admin { credential } if *credential == credential_mark(control.admin_digest()) => Ok(Principal::Admin),
+        Subject::Admin { .. } => Err(ended()),
+        Subject::Master { master_id, epoch, credential } => {
+            let stands = |master: &Master| {
+                master.epoch == *epoch && master.key_digest.as_ref().map(credential_mark).as_ref() == Some(credential)
+            };
+            active(masters::get(control.store(), *master_id).await?.filter(stands).ok_or_else(ended)?)
+        }
+    }
 }
 
 /// Lets a gateway in. Without a configured internal token nobody is. A wrong token is counted and audited, and never
@@ -110,12 +122,12 @@ pub async fn authenticate_internal(control: &Control, bearer: &str, origin: &Ori
     if is_same(&TokenDigest::of(bearer), &TokenDigest::of(expected.expose_secret())) {
         return Ok(());
     }
-    Err(fail(control, "internal", INTERNAL_HINT, origin).await)
+    Err(fail(control, INTERNAL, INTERNAL_HINT, origin).await)
 }
 
 /// Tells whose secret this is.
 async fn sign_in(control: &Control, token: &str, origin: &Origin) -> Result<Principal, ControlError> {
-    control.attempts().refuse_blocked(origin, control.now())?;
+    control.attempts().refuse_blocked(SIGN_IN, origin, control.now())?;
     if token.is_empty() {
         return Err(ControlError::unauthenticated(LOGIN_HINT));
     }
@@ -126,7 +138,7 @@ async fn sign_in(control: &Control, token: &str, origin: &Origin) -> Result<Prin
     // An index look-up by digest tells nothing that helps to find a token.
     match masters::get_by_digest(control.store(), &digest).await? {
         Some(master) => active(master),
-        None => Err(fail(control, "sign-in", LOGIN_HINT, origin).await),
+        None => Err(fail(control, SIGN_IN, LOGIN_HINT, origin).await),
     }
 }
 
@@ -148,7 +160,7 @@ async fn fail(control: &Control, door: &str, hint: &str, origin: &Origin) -> Con
         None => {
             let nobody = Actor { kind: ActorKind::System, id: None, origin: origin.clone() };
             if let Err(error) = note(control, "sign_in_failed", &nobody).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a failed sign-in could not be audited");
+                tracing::warn!(error = %chain(&error), "a failed sign-in could not be audited");
             }
             unauthenticated
         }

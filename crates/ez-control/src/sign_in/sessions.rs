@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_contract::TokenDigest;
+use ez_store::masters::Master;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -34,35 +36,45 @@ pub(crate) struct Claims {
 /// Whose session it is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
-enum Subject {
-    Admin,
-    /// Dies when the master's epoch moves on.
+pub(crate) enum Subject {
+    /// Dies with the admin token that bought it.
+    Admin {
+        /// See [`credential_mark`].
+        credential: String,
+    },
+    /// Dies with the master key that bought it, and when the master's epoch moves on.
     Master {
+        /// The master.
         master_id: i64,
+        /// Its epoch at sign-in.
         epoch: i64,
+        /// See [`credential_mark`].
+        credential: String,
     },
 }
 
 impl Claims {
-    pub(crate) fn admin(now: DateTime<Utc>) -> Self {
-        Self::new(Subject::Admin, now)
+    pub(crate) fn admin(token: &TokenDigest, now: DateTime<Utc>) -> Self {
+        Self::new(Subject::Admin { credential: credential_mark(token) }, now)
     }
 
-    pub(crate) fn master(master_id: i64, epoch: i64, now: DateTime<Utc>) -> Self {
-        Self::new(Subject::Master { master_id, epoch }, now)
+    pub(crate) fn master(master: &Master, now: DateTime<Utc>) -> Self {
+        let credential = master.key_digest.as_ref().map(credential_mark).unwrap_or_default();
+        Self::new(Subject::Master { master_id: master.id, epoch: master.epoch, credential }, now)
     }
 
     fn new(subject: Subject, now: DateTime<Utc>) -> Self {
         Self { iss: ISSUER.to_owned(), iat: now.timestamp(), exp: (now + SESSION_LENGTH).timestamp(), subject }
     }
 
-    /// The master and its epoch at sign-in; `None` for an administrator.
-    pub(crate) fn master_and_epoch(&self) -> Option<(i64, i64)> {
-        match self.subject {
-            Subject::Admin => None,
-            Subject::Master { master_id, epoch } => Some((master_id, epoch)),
-        }
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
     }
+}
+
+/// What ties a session to the credential that bought it: the beginning of its digest, which tells nothing of it.
+pub(crate) fn credential_mark(digest: &TokenDigest) -> String {
+    format!("{:.16}", digest.to_string())
 }
 
 impl Sessions {
@@ -104,11 +116,11 @@ mod tests {
     #[test]
     fn a_session_is_good_for_an_hour_under_its_secret() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let token = sessions("one").issue(&Claims::master(7, 3, now)).unwrap();
+        let token = sessions("one").issue(&Claims::admin(&TokenDigest::of("t"), now)).unwrap();
         let token = token.expose_secret();
         assert!(Sessions::looks_like_one(token));
         let verify = |secret: &str, after: u64| sessions(secret).verify(token, now + Duration::from_secs(after));
-        assert_eq!(verify("one", 0).unwrap().master_and_epoch(), Some((7, 3)));
+        assert!(matches!(verify("one", 0).unwrap().subject(), Subject::Admin { credential } if credential.len() == 16));
         assert!(verify("one", 3599).is_some());
         assert!(verify("one", 3600).is_none());
         assert!(verify("two", 0).is_none());
@@ -117,7 +129,7 @@ mod tests {
     #[test]
     fn another_algorithm_is_refused_whatever_the_token_says() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let claims = Claims::admin(now);
+        let claims = Claims::admin(&TokenDigest::of("t"), now);
         let key = EncodingKey::from_secret(b"one");
         let hs512 = encode(&Header::new(Algorithm::HS512), &claims, &key).unwrap();
         assert!(sessions("one").verify(&hs512, now).is_none());

@@ -5,13 +5,22 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use ez_contract::model_ref::binding_key;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey};
+use ez_store::bindings::Binding;
 use ez_store::namespaces::Namespace;
-use ez_store::{Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_store::{Readable, Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
 
 use super::{Supply, compile_binding, master_snapshot, provider_snapshot, token_digests, token_snapshot};
+use crate::error::chain;
 
 /// The whole snapshot as it should stand, by key.
 pub(crate) type Image = BTreeMap<SnapshotKey, SnapshotEntry>;
+
+/// What could be read of the whole snapshot.
+pub(crate) struct Reading {
+    pub(crate) image: Image,
+    /// Records that are missing in it because they cannot be read.
+    pub(crate) unreadable: usize,
+}
 
 /// Reads what should stand under single keys. What many entries share is read once, so a reader is for one batch.
 pub(crate) struct Reader<'a> {
@@ -19,11 +28,23 @@ pub(crate) struct Reader<'a> {
     now: DateTime<Utc>,
     supplies: BTreeMap<i64, Supply>,
     namespaces: HashMap<String, Option<Namespace>>,
+    /// Bindings by `namespace.public_model` that were read together.
+    bindings: HashMap<String, Vec<Binding>>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(store: &'a Store, now: DateTime<Utc>) -> Self {
-        Self { store, now, supplies: BTreeMap::new(), namespaces: HashMap::new() }
+        Self { store, now, supplies: BTreeMap::new(), namespaces: HashMap::new(), bindings: HashMap::new() }
+    }
+
+    /// Gives the bindings of whole models, in place of those given before: what changes are asked for next need not be
+    /// read one by one.
+    pub(crate) fn give_bindings(&mut self, bindings: Vec<Binding>) {
+        self.bindings.clear();
+        for binding in bindings {
+            let key = binding_key(&binding.namespace, &binding.public_model);
+            self.bindings.entry(key).or_default().push(binding);
+        }
     }
 
     /// What should stand under a key.
@@ -55,7 +76,10 @@ impl<'a> Reader<'a> {
     async fn binding(&mut self, name: &str) -> Result<Option<SnapshotEntry>, StoreError> {
         // Namespaces hold no dot.
         let Some((namespace, public_model)) = name.split_once('.') else { return Ok(None) };
-        let bindings = bindings::list_by_model(self.store, namespace, public_model).await?;
+        let bindings = match self.bindings.remove(name) {
+            Some(given) => given,
+            None => bindings::list_by_model(self.store, namespace, public_model).await?,
+        };
         for binding in &bindings {
             self.read_supply(binding.group_id).await?;
         }
@@ -80,13 +104,15 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads everything. What refers is read before what it refers to, so that a record made meanwhile is never half there.
-pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Image, StoreError> {
-    let bindings = bindings::list_all(store).await?;
-    let api_keys = api_keys::list_all(store).await?;
-    let groups = provider_groups::list_all(store).await?;
-    let namespaces = namespaces::list_all(store).await?;
-    let child_keys = child_keys::list_all(store).await?;
-    let masters = masters::list_all(store).await?;
+/// A record that cannot be read is left out: one damaged row must not keep all the others from being served.
+pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Reading, StoreError> {
+    let mut unreadable = 0;
+    let bindings = kept(bindings::list_readable(store).await?, &mut unreadable);
+    let api_keys = kept(api_keys::list_readable(store).await?, &mut unreadable);
+    let groups = kept(provider_groups::list_readable(store).await?, &mut unreadable);
+    let namespaces = kept(namespaces::list_readable(store).await?, &mut unreadable);
+    let child_keys = kept(child_keys::list_readable(store).await?, &mut unreadable);
+    let masters = kept(masters::list_readable(store).await?, &mut unreadable);
 
     let mut supplies: BTreeMap<i64, Supply> =
         groups.into_iter().map(|group| (group.id, Supply { group, api_keys: Vec::new() })).collect();
@@ -95,7 +121,7 @@ pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Imag
             supply.api_keys.push(api_key);
         }
     }
-    let mut by_model: BTreeMap<String, Vec<bindings::Binding>> = BTreeMap::new();
+    let mut by_model: BTreeMap<String, Vec<Binding>> = BTreeMap::new();
     for binding in bindings {
         by_model.entry(binding_key(&binding.namespace, &binding.public_model)).or_default().push(binding);
     }
@@ -115,5 +141,18 @@ pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Imag
     });
     let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master)));
     let entries = providers.chain(bindings).chain(tokens).chain(masters);
-    Ok(entries.map(|entry| (entry.key(), entry)).collect())
+    Ok(Reading { image: entries.map(|entry| (entry.key(), entry)).collect(), unreadable })
+}
+
+/// The records that can be read. Tells of the others, and counts them.
+fn kept<T>(readable: Readable<T>, unreadable: &mut usize) -> Vec<T> {
+    for fault in &readable.faults {
+        let (table, id) = match fault {
+            StoreError::Corrupt { table, id, .. } => (*table, id.as_str()),
+            _ => ("?", "?"),
+        };
+        tracing::error!(error = %chain(fault), table, id, "a record cannot be read and is left out of the snapshot");
+    }
+    *unreadable += readable.faults.len();
+    readable.records
 }

@@ -18,7 +18,7 @@ use ez_store::masters::Master;
 use ez_store::namespaces::Namespace;
 use ez_store::provider_groups::ProviderGroup;
 
-pub(crate) use current::{Image, Reader, read_image};
+pub(crate) use current::{Image, Reader, Reading, read_image};
 
 /// A provider group with its API keys: what a binding draws on.
 #[derive(Debug, Clone)]

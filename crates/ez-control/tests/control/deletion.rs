@@ -1,8 +1,11 @@
 //! Deleting what others refer to.
 
-use ez_control::{Tenant, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_control::child_keys::CreateChildKey;
+use ez_control::publisher::publish_due;
+use ez_control::{Tenant, api_keys, audit, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_store::{RecordKind, outbox};
 
-use crate::support::{Plane, assert_not_found, conflict, model_of};
+use crate::support::{Plane, assert_not_found, conflict, model_of, token_of};
 
 pub(crate) async fn what_is_referred_to_goes_with_what_refers_or_stays(plane: Plane) {
     let group = plane.group("openai").await;
@@ -69,4 +72,31 @@ pub(crate) async fn a_namespace_that_someone_may_use_stays(plane: Plane) {
     let write = plane.write().await;
     let (message, _) = conflict(namespaces::delete(&write, 1, true).await);
     assert!(message.contains("`default` cannot be deleted"), "{message}");
+}
+
+pub(crate) async fn a_master_goes_at_once_with_all_its_keys(plane: Plane) {
+    const KEYS: usize = 1100;
+    let master = plane.master("acme").await.master;
+    let write = plane.write().await;
+    let first = child_keys::create(&write, master.id, CreateChildKey::default()).await.unwrap();
+    for _ in 1..KEYS {
+        child_keys::create(&write, master.id, CreateChildKey::default()).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    publish_due(&plane.control).await.unwrap();
+
+    let write = plane.write().await;
+    masters::delete(&write, master.id, true).await.unwrap();
+    write.commit().await.unwrap();
+    let due = outbox::list_due(plane.control.store(), plane.control.now(), 100).await.unwrap();
+    let kinds: Vec<_> = due.iter().map(|entry| entry.kind).collect();
+    assert_eq!(kinds, [RecordKind::Master, RecordKind::Key, RecordKind::Key, RecordKind::Key], "the master first");
+    let audited = audit::list(&plane.control, None, 1).await.unwrap().items.remove(0).entry;
+    assert_eq!((audited.action.as_str(), audited.record_kind), ("delete", RecordKind::Master));
+    assert_eq!(audited.before.unwrap()["deleted_with"]["key"], KEYS);
+
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(plane.published(&token_of(&first)).await, None);
+    let image = plane.control.state().read_snapshot().await.unwrap();
+    assert_eq!(image.entries, [], "nothing is left of it");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it stands")]
 
 mod deletion;
+mod large_changes;
 mod log_records;
 mod outages;
 mod publishing;
@@ -52,7 +53,12 @@ on_all_backends! {
     rules::a_change_changes_what_it_names_and_null_clears,
     rules::a_master_keeps_the_namespaces_that_its_keys_have,
     rules::a_master_reaches_its_own_keys_alone,
+    rules::endless_lists_of_namespaces_are_refused_unread,
+    rules::control_characters_are_refused_before_any_look_up,
+    rules::a_key_may_keep_the_group_that_its_master_had,
+    rules::a_key_ends_in_a_year_that_can_be_written,
     deletion::what_is_referred_to_goes_with_what_refers_or_stays,
+    deletion::a_master_goes_at_once_with_all_its_keys,
     deletion::a_namespace_that_someone_may_use_stays,
     publishing::what_a_gateway_needs_is_published,
     publishing::the_newest_state_wins_and_deletion_removes,
@@ -62,6 +68,7 @@ on_all_backends! {
     publishing::an_api_key_that_leaves_is_missed_where_it_was,
     publishing::a_binding_that_moves_leaves_its_old_place,
     publishing::a_batch_limit_leaves_nothing_behind,
+    large_changes::a_change_too_large_for_one_publication_is_published_in_parts,
     publishing::a_commit_wakes_the_publisher_and_shutdown_flushes,
     publishing::two_publishers_publish_once,
     publishing::two_publishers_never_publish_an_older_state_over_a_newer_one,
@@ -70,6 +77,9 @@ on_all_backends! {
     reconciling::the_first_publication_is_a_whole_snapshot_even_an_empty_one,
     signing_in::each_credential_is_known_for_what_it_is,
     signing_in::a_session_ends_with_its_hour_its_epoch_and_its_master,
+    reconciling::a_record_that_cannot_be_read_is_left_out_and_counted,
+    signing_in::a_session_of_an_admin_ends_with_its_token,
+    signing_in::failures_at_one_door_do_not_count_at_the_other,
     signing_in::ten_failures_shut_an_address_out_for_a_minute,
     signing_in::gateways_need_the_internal_token,
     log_records::ingestion_is_idempotent_and_rejects_one_by_one,

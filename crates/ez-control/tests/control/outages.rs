@@ -12,7 +12,7 @@ use ez_testkit::redis_server::RedisServer;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{ADMIN_TOKEN, Plane, StateSource, assert_unauthenticated, config, origin};
+use crate::support::{ADMIN_TOKEN, Plane, StateSource, assert_too_many, assert_unauthenticated, config, origin};
 
 async fn over(database: TestDatabase) -> (Plane, RedisServer) {
     let redis = RedisServer::start().await;
@@ -108,12 +108,17 @@ async fn the_running_publisher_gets_over_an_outage_by_itself() {
 }
 
 #[tokio::test]
-async fn signing_in_works_without_redis() {
+async fn signing_in_works_and_is_limited_without_redis() {
     let (plane, mut redis) = over(TestDatabase::sqlite()).await;
     redis.kill();
-    for _ in 0..12 {
+    authenticate(&plane.control, ADMIN_TOKEN, &origin()).await.unwrap();
+    for _ in 0..10 {
         assert_unauthenticated(login(&plane.control, "guess", &origin()).await);
     }
+    for token in ["guess", ADMIN_TOKEN] {
+        assert_too_many(login(&plane.control, token, &origin()).await);
+    }
+    plane.clock.advance(Duration::from_secs(60));
     authenticate(&plane.control, ADMIN_TOKEN, &origin()).await.unwrap();
 }
 

@@ -91,3 +91,35 @@ pub(crate) async fn the_first_publication_is_a_whole_snapshot_even_an_empty_one(
     let report = reconcile(&plane.control).await.unwrap();
     assert_eq!((report.version, report.entries, report.repairs, report.rebuilt), (first, 0, 0, false));
 }
+
+pub(crate) async fn a_record_that_cannot_be_read_is_left_out_and_counted(plane: Plane) {
+    let (broken, whole) = (plane.master("broken").await.master, plane.master("whole").await.master);
+    let key = plane.key(broken.id).await;
+    let group = plane.group("openai").await;
+    plane.api_key(group.id).await;
+    plane.binding(group.id).await;
+    plane.sql("UPDATE masters SET status = 'broken' WHERE name = 'broken'").await;
+    plane.sql("UPDATE api_keys SET uuid = 'broken'").await;
+
+    // At start there is nothing to fall back to: one row must not keep all the others from being served.
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(plane.published(&SnapshotKey::Master(broken.id)).await, None);
+    assert!(plane.published(&SnapshotKey::Master(whole.id)).await.is_some());
+    assert!(plane.published(&token_of(&key)).await.is_some());
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.unreadable, report.repairs, report.entries), (2, 0, 3));
+
+    // Nor does a change of such a record that waits to be published.
+    let write = plane.write().await;
+    masters::revoke_keys(&write, whole.id).await.unwrap();
+    write.commit().await.unwrap();
+    plane.sql("UPDATE masters SET status = 'broken'").await;
+    assert_eq!(reconcile(&plane.control).await.unwrap().unreadable, 3);
+
+    plane.sql("UPDATE masters SET status = 'active'").await;
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!(report.unreadable, 1);
+    for id in [broken.id, whole.id] {
+        assert!(plane.published(&SnapshotKey::Master(id)).await.is_some());
+    }
+}

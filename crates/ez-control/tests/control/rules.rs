@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::DateTime;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
@@ -329,4 +330,64 @@ pub(crate) async fn a_master_reaches_its_own_keys_alone(plane: Plane) {
         matches!(&outcome, Err(ControlError::NotFound { what }) if what.contains(&own.id.to_string())),
         "{outcome:?}"
     );
+}
+
+pub(crate) async fn endless_lists_of_namespaces_are_refused_unread(plane: Plane) {
+    let names = |count: usize| -> Vec<String> { (0..count).map(|number| format!("n{number}")).collect() };
+    let master = plane.master("acme").await.master;
+    for count in [1001, 40_000] {
+        let asked = CreateMaster { namespaces: Some(names(count)), ..CreateMaster::default() };
+        assert_eq!(faults(plane.try_master(asked).await), ["/namespaces: must have at most 1000 entries"]);
+        let asked = CreateChildKey { namespaces: Some(names(count)), ..CreateChildKey::default() };
+        assert_eq!(faults(plane.try_key(999, asked).await), ["/namespaces: must have at most 1000 entries"]);
+        let write = plane.write().await;
+        let change = ChangeMaster { namespaces: Some(names(count)), ..ChangeMaster::default() };
+        assert_eq!(pointers(masters::update(&write, 999, change).await), ["/namespaces"]);
+        let change = ChangeChildKey { namespaces: Some(names(count)), ..ChangeChildKey::default() };
+        assert_eq!(pointers(child_keys::update(&write, Tenant::Any, 999, change).await), ["/namespaces"]);
+    }
+    let asked = CreateChildKey { namespaces: Some(names(1000)), ..CreateChildKey::default() };
+    assert_eq!(faults(plane.try_key(master.id, asked).await).len(), 100, "so many are enough");
+    let asked = CreateMaster { name: "many".to_owned(), namespaces: Some(names(1000)), ..CreateMaster::default() };
+    assert_eq!(faults(plane.try_master(asked).await).len(), 100);
+}
+
+pub(crate) async fn control_characters_are_refused_before_any_look_up(plane: Plane) {
+    let asked = CreateMaster {
+        name: "a\0".to_owned(),
+        namespaces: Some(texts(&["default", "a\0"])),
+        ..CreateMaster::default()
+    };
+    assert_eq!(pointers(plane.try_master(asked).await), ["/name", "/namespaces/1"]);
+    let group = plane.group("openai").await;
+    let asked = CreateBinding { namespace: "default\0".to_owned(), ..model_of(group.id) };
+    assert_eq!(pointers(plane.try_binding(asked).await), ["/namespace"]);
+    let write = plane.write().await;
+    let new = CreateNamespace { description: Some("a\0".to_owned()), name: "a".to_owned(), status: None };
+    assert_eq!(pointers(namespaces::create(&write, new).await), ["/description"]);
+    let new = CreateNamespace { description: Some("two\nlines".to_owned()), name: "a".to_owned(), status: None };
+    namespaces::create(&write, new).await.unwrap();
+}
+
+pub(crate) async fn a_key_may_keep_the_group_that_its_master_had(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    let key = plane.key(master.id).await.key;
+    let write = plane.write().await;
+    let change = ChangeMaster { group: Some("gold".to_owned()), ..ChangeMaster::default() };
+    masters::update(&write, master.id, change).await.unwrap();
+    let to = |group: &str| ChangeChildKey { group: Some(group.to_owned()), ..ChangeChildKey::default() };
+    let kept = child_keys::update(&write, Tenant::Any, key.id, to("default")).await.unwrap();
+    assert_eq!(kept.group, "default");
+    assert_eq!(pointers(child_keys::update(&write, Tenant::Any, key.id, to("silver")).await), ["/group"]);
+    let moved = child_keys::update(&write, Tenant::Any, key.id, to("gold")).await.unwrap();
+    assert_eq!(moved.group, "gold");
+    assert_eq!(pointers(child_keys::update(&write, Tenant::Any, key.id, to("default")).await), ["/group"]);
+}
+
+pub(crate) async fn a_key_ends_in_a_year_that_can_be_written(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    let ending =
+        |seconds| CreateChildKey { expires_at: DateTime::from_timestamp(seconds, 0), ..CreateChildKey::default() };
+    assert_eq!(pointers(plane.try_key(master.id, ending(253_402_300_800)).await), ["/expires_at"]);
+    plane.try_key(master.id, ending(253_402_300_799)).await.unwrap();
 }

@@ -145,3 +145,21 @@ pub(crate) async fn gateways_need_the_internal_token(plane: Plane) {
         assert_unauthenticated(authenticate_internal(&closed, token, &origin()).await);
     }
 }
+
+pub(crate) async fn a_session_of_an_admin_ends_with_its_token(plane: Plane) {
+    let granted = session(&plane, ADMIN_TOKEN).await;
+    authenticate(&plane.control, &granted, &origin()).await.unwrap();
+    // The JWT secret is the one that is kept; the token is another from now on.
+    let replaced = ControlConfig { admin_token: Some("another-admin-token".into()), ..config() };
+    let (replaced, _) = Control::prepare(plane.parts_of_another(replaced).await).await.unwrap();
+    assert_unauthenticated(authenticate(&replaced, &granted, &origin()).await);
+}
+
+pub(crate) async fn failures_at_one_door_do_not_count_at_the_other(plane: Plane) {
+    for _ in 0..11 {
+        authenticate_internal(&plane.control, "wrong", &origin()).await.unwrap_err();
+    }
+    assert_too_many(authenticate_internal(&plane.control, "wrong", &origin()).await);
+    authenticate(&plane.control, ADMIN_TOKEN, &origin()).await.unwrap();
+    assert_unauthenticated(login(&plane.control, "guess", &origin()).await);
+}

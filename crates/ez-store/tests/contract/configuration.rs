@@ -6,7 +6,7 @@ use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_store::api_keys::RequestCounts;
 use ez_store::child_keys::KeyUsage;
-use ez_store::{IssuedBy, QuotaReset, StoreError};
+use ez_store::{Backend, IssuedBy, QuotaReset, StoreError};
 use ez_store::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
 
 use crate::fixture::{
@@ -241,4 +241,51 @@ pub(crate) async fn a_damaged_value_names_its_place(db: Fixture) {
             other => panic!("{damage}: {other:?}"),
         }
     }
+}
+
+pub(crate) async fn damaged_rows_hide_no_others(db: Fixture) {
+    let (acme, beta) = (db.master("acme").await, db.master("beta").await);
+    let group = db.provider_group("openai").await;
+    for damage in [
+        "UPDATE masters SET status = 'gone' WHERE name = 'acme'",
+        "UPDATE masters SET status = 'active', namespaces = '{\"a\": 1}' WHERE name = 'acme'",
+    ] {
+        db.sql(damage).await;
+        hidden(&db, acme.id, &beta).await;
+    }
+    if db.store.backend() == Backend::Sqlite {
+        // The driver itself refuses the row, and so the whole list.
+        db.sql("UPDATE masters SET namespaces = 'no JSON' WHERE name = 'acme'").await;
+        hidden(&db, acme.id, &beta).await;
+    }
+    let readable = provider_groups::list_readable(&db.store).await.unwrap();
+    assert_eq!((readable.records, readable.faults.len()), (vec![group], 0));
+}
+
+async fn hidden(db: &Fixture, damaged: i64, whole: &masters::Master) {
+    let readable = masters::list_readable(&db.store).await.unwrap();
+    assert_eq!(readable.records, std::slice::from_ref(whole));
+    match readable.faults.as_slice() {
+        [StoreError::Corrupt { table: "masters", id, .. }] => assert_eq!(*id, damaged.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn models_of_a_group_come_with_all_their_candidates(db: Fixture) {
+    let (first, second) = (db.provider_group("first").await.id, db.provider_group("second").await.id);
+    for (model, group) in [("both", first), ("both", second), ("first", first), ("second", second)] {
+        db.commit(async |tx| bindings::create(tx, &new_binding("default", model, group)).await).await;
+    }
+    let found = bindings::list_of_models_of_group(&db.store, first).await.unwrap();
+    let found: Vec<_> = found.iter().map(|binding| (binding.public_model.as_str(), binding.group_id)).collect();
+    assert_eq!(found, [("both", first), ("both", second), ("first", first)]);
+}
+
+pub(crate) async fn keys_of_a_master_go_together(db: Fixture) {
+    let (acme, beta) = (db.master("acme").await.id, db.master("beta").await.id);
+    for (master, token) in [(acme, "a"), (acme, "b"), (beta, "c")] {
+        db.child_key(master, token).await;
+    }
+    assert_eq!(db.commit(async |tx| child_keys::delete_by_master(tx, acme).await).await, 2);
+    assert_eq!(child_keys::count(&db.store, None).await.unwrap(), 1);
 }

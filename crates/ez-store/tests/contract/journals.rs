@@ -59,6 +59,14 @@ pub(crate) async fn outbox_entries_wait_fail_and_go(db: Fixture) {
     assert_eq!(outbox::depth(&db.store).await.unwrap(), 1);
 }
 
+pub(crate) async fn any_number_of_outbox_entries_goes_at_once(db: Fixture) {
+    db.commit(async |tx| outbox::append(tx, &change(1, 0)).await).await;
+    let first = outbox::list_due(&db.store, at(0), 1).await.unwrap()[0].id;
+    let ids: Vec<i64> = (first..first + 40_000).collect();
+    assert_eq!(db.commit(async |tx| outbox::record_failure(tx, &ids, "no route", at(5)).await).await, 1);
+    assert_eq!(db.commit(async |tx| outbox::delete(tx, &ids).await).await, 1);
+}
+
 pub(crate) async fn audit_is_read_newest_first(db: Fixture) {
     for record_id in 1..=5 {
         db.commit(async |tx| audit::append(tx, &entry(record_id)).await).await;

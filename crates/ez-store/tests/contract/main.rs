@@ -43,6 +43,9 @@ on_both_databases! {
         bindings_live_and_die,
         counts_hold_at_the_edges,
         a_damaged_value_names_its_place,
+        damaged_rows_hide_no_others,
+        models_of_a_group_come_with_all_their_candidates,
+        keys_of_a_master_go_together,
     }
     conflicts {
         duplicates_name_the_fields_of_the_rule,
@@ -59,6 +62,7 @@ on_both_databases! {
     }
     journals {
         outbox_entries_wait_fail_and_go,
+        any_number_of_outbox_entries_goes_at_once,
         audit_is_read_newest_first,
         settings_are_put_and_replaced,
         the_first_setting_stands_for_all,
