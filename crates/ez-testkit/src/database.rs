@@ -8,7 +8,7 @@
 use std::str::FromStr;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -45,7 +45,9 @@ impl TestDatabase {
         };
         let server = PgConnectOptions::from_str(&server_url).expect("EZ_TEST_POSTGRES_URL is a PostgreSQL URL");
         let name = format!("ez_test_{}", Uuid::new_v4().simple());
-        execute(&server_url, format!("CREATE DATABASE {name}")).await.expect("the test database can be created");
+        execute::<PgConnection>(&server_url, format!("CREATE DATABASE {name}"))
+            .await
+            .expect("the test database can be created");
         let url = server.database(&name).to_url_lossy().to_string();
         Self { url, _owned: Owned::Database { server_url, name } }
     }
@@ -53,6 +55,16 @@ impl TestDatabase {
     /// What to connect to: `sqlite://…?mode=rwc` or `postgres://…`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Runs a statement behind the product's back, as a damaged or newer installation would have left it.
+    pub async fn execute(&self, statement: &str) {
+        let statement = statement.to_owned();
+        let done = match &self._owned {
+            Owned::Directory(_) => execute::<SqliteConnection>(&self.url, statement).await,
+            Owned::Database { .. } => execute::<PgConnection>(&self.url, statement).await,
+        };
+        done.expect("the statement runs");
     }
 }
 
@@ -64,14 +76,17 @@ impl Drop for Owned {
         // behind on a server that is thrown away.
         let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map(|runtime| runtime.block_on(execute(&server_url, statement)))
+            runtime.map(|runtime| runtime.block_on(execute::<PgConnection>(&server_url, statement)))
         });
         let _ = removal.join();
     }
 }
 
-async fn execute(server_url: &str, statement: String) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect(server_url).await?;
+async fn execute<C: Connection>(url: &str, statement: String) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut C: Executor<'c>,
+{
+    let mut connection = C::connect(url).await?;
     connection.execute(AssertSqlSafe(statement)).await?;
     connection.close().await
 }

@@ -29,7 +29,6 @@ use ez_testkit::clock::FakeClock;
 use ez_testkit::database::TestDatabase;
 use ez_testkit::redis_server::SharedRedis;
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::Connection;
 
 pub(crate) const ADMIN_TOKEN: &str = "admin-token-of-the-tests";
 pub(crate) const INTERNAL_TOKEN: &str = "internal-token-of-the-tests";
@@ -166,16 +165,7 @@ impl Plane {
 
     /// Runs a statement behind the control plane's back.
     pub(crate) async fn sql(&self, statement: &'static str) {
-        match self.control.store().backend() {
-            Backend::Sqlite => {
-                let mut connection = sqlx::SqliteConnection::connect(self.database.url()).await.unwrap();
-                sqlx::query(statement).execute(&mut connection).await.unwrap();
-            }
-            Backend::Postgres => {
-                let mut connection = sqlx::PgConnection::connect(self.database.url()).await.unwrap();
-                sqlx::query(statement).execute(&mut connection).await.unwrap();
-            }
-        }
+        self.database.execute(statement).await;
     }
 
     pub(crate) async fn version(&self) -> u64 {
