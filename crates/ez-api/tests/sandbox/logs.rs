@@ -83,9 +83,12 @@ async fn a_call_is_accounted_for(backends: Backends) {
     }
     assert_eq!((&stream_record["stream"], &stream_record["output_tokens"]), (&json!(true), &json!(16)));
 
-    let status = sandbox.admin().get("/admin/sync/status").await.unwrap();
-    let seen = &status["gateways"][0];
-    assert!(seen["snapshot_version"].as_u64().is_some_and(|version| version > 0), "{status}");
+    let admin = &sandbox.admin();
+    let seen = sandbox.eventually("the gateway is seen with its snapshot", Duration::from_secs(15), || async move {
+        let status = admin.get("/admin/sync/status").await?;
+        Ok(status["gateways"][0]["snapshot_version"].as_u64().is_some_and(|version| version > 0))
+    });
+    seen.await.unwrap();
 
     let own = all_logs(&sandbox.control_as(&tenant.master_key), "/v1/logs").await;
     assert_eq!(own.len(), 2);
