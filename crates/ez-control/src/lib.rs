@@ -5,6 +5,7 @@ mod base_url;
 mod checks;
 mod control;
 mod error;
+mod outbound;
 mod recorded;
 mod write;
 

@@ -1,0 +1,220 @@
+//! Requests that the control plane itself sends: to vendors, webhooks and catalogues. The address is checked after it has
+//! been resolved and is the one that is connected to, redirects are not followed, and time and size are bounded.
+
+mod reach;
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+use url::Url;
+
+pub(crate) use reach::{Forbidden, Reach};
+
+/// Bound on connecting, within the bound on the whole exchange.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+const AGENT: &str = concat!("ez-api/", env!("CARGO_PKG_VERSION"));
+
+/// Trust in the public certificate authorities; made once, as it takes a millisecond.
+static TLS: LazyLock<Result<ClientConfig, rustls::Error>> = LazyLock::new(|| {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions()?;
+    Ok(config.with_webpki_roots().with_no_client_auth())
+});
+
+/// A request to somewhere else.
+pub(crate) struct OutboundRequest {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    /// Mark those with secrets as sensitive.
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// How far it may go.
+    pub(crate) reach: Reach,
+    /// Bound on the whole exchange.
+    pub(crate) timeout: Duration,
+    /// A longer answer is an error.
+    pub(crate) max_answer_bytes: usize,
+}
+
+/// What came back, whatever its status.
+pub(crate) struct OutboundAnswer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// Why there is no answer. No message carries the URL, which may hold a secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutboundError {
+    /// The URL, or what its name resolves to, is out of reach.
+    #[error("the URL {0}")]
+    Forbidden(Forbidden),
+    /// No connection, or it broke.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// The exchange took too long.
+    #[error("there was no answer within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
+    /// The answer is longer than it may be.
+    #[error("the answer has more than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn send(request: OutboundRequest) -> Result<OutboundAnswer, OutboundError> {
+    let timeout = request.timeout;
+    tokio::time::timeout(timeout, exchange(request)).await.unwrap_or(Err(OutboundError::TimedOut(timeout)))
+}
+
+async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundError> {
+    let OutboundRequest { method, url, mut headers, body, reach, max_answer_bytes, .. } = outbound;
+    // The connector resolves names alone; an address in the URL is checked here.
+    reach.check(&url).map_err(OutboundError::Forbidden)?;
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
+    let mut request = Request::builder().method(method).uri(url.as_str()).body(Full::new(body)).map_err(unreachable)?;
+    *request.headers_mut() = headers;
+
+    let resolver = tower::service_fn(move |name: Name| resolve(name, reach));
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.enforce_http(false);
+    let tls = TLS.as_ref().map_err(unreachable)?.clone();
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+    // A client per request: none of these is frequent, and no connection outlives the check of its address.
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+
+    let answer = client.request(request).await.map_err(failure)?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_answer_bytes) } else { unreachable(error) }
+    })?;
+    Ok(OutboundAnswer { status: head.status, body: body.to_bytes() })
+}
+
+/// The addresses of a name. One of them out of reach and none is good: such a name is set up to deceive, or by mistake.
+async fn resolve(name: Name, reach: Reach) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+    for address in &addresses {
+        reach.check_address(address.ip()).map_err(io::Error::other)?;
+    }
+    Ok(addresses.into_iter())
+}
+
+fn failure(error: hyper_util::client::legacy::Error) -> OutboundError {
+    let forbidden = causes(&error).find_map(forbidden_in);
+    forbidden.map_or_else(|| unreachable(error), OutboundError::Forbidden)
+}
+
+/// An I/O error keeps what it was made of to itself, so it is asked as well.
+fn forbidden_in(error: &(dyn Error + 'static)) -> Option<Forbidden> {
+    let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.downcast_ref().copied().or_else(|| within?.downcast_ref().copied())
+}
+
+/// The last cause tells the most: `connection refused`, not `client error`.
+fn unreachable<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> OutboundError {
+    let error = error.into();
+    OutboundError::Unreachable(causes(error.as_ref()).last().map_or_else(String::new, ToString::to_string))
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn request(url: &str, reach: Reach) -> OutboundRequest {
+        OutboundRequest {
+            method: Method::GET,
+            url: url.parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            reach,
+            timeout: Duration::from_secs(5),
+            max_answer_bytes: 100,
+        }
+    }
+
+    /// Answers one request with this text, and returns what was asked.
+    async fn server(answer: String) -> (u16, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 2000];
+            let length = stream.read(&mut head).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&head[..length]).into_owned()
+        });
+        (port, asked)
+    }
+
+    fn answer(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_out_and_its_answer_comes_back() {
+        let (port, asked) = server(answer("hello")).await;
+        let got = send(request(&format!("http://localhost:{port}/a?b=c"), Reach::Operator)).await.unwrap();
+        assert_eq!((got.status, got.body.as_ref()), (StatusCode::OK, b"hello".as_ref()));
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("GET /a?b=c HTTP/1.1\r\n") && asked.contains("user-agent: ez-api/"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_is_not_followed() {
+        let text = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        let (port, _) = server(text.to_owned()).await;
+        let got = send(request(&format!("http://127.0.0.1:{port}/"), Reach::Operator)).await.unwrap();
+        assert_eq!(got.status, StatusCode::FOUND);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_checked_after_it_was_resolved() {
+        // The name tells nothing by its text, and stands for a loopback address.
+        let name: Name = "localhost".parse().unwrap();
+        let error = resolve(name, Reach::Public).await.unwrap_err();
+        assert_eq!(forbidden_in(&error), Some(Forbidden::NotPublic));
+
+        let refused = send(request("http://127.0.0.1:9/", Reach::Public)).await;
+        assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))));
+    }
+
+    #[tokio::test]
+    async fn size_is_bounded_and_failures_are_told_apart() {
+        let (port, _) = server(answer(&"x".repeat(101))).await;
+        let refused = send(request(&format!("http://127.0.0.1:{port}/"), Reach::Operator)).await;
+        assert!(matches!(refused, Err(OutboundError::TooLarge(100))));
+
+        let closed = send(request("http://127.0.0.1:1/secret-path", Reach::Operator)).await;
+        let Err(error @ OutboundError::Unreachable(_)) = closed else { panic!("no failure") };
+        assert!(error.to_string().contains("refused") && !error.to_string().contains("secret"), "{error}");
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = format!("http://{}/", listener.local_addr().unwrap());
+        let late =
+            send(OutboundRequest { timeout: Duration::from_millis(50), ..request(&silent, Reach::Operator) }).await;
+        assert!(matches!(late, Err(OutboundError::TimedOut(_))));
+    }
+}

@@ -1,0 +1,204 @@
+//! Which addresses a request may go to: what an operator set reaches private networks, what others can choose does not.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use url::{Host, Url};
+
+/// How far a URL may reach, by who can choose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Set by operators alone, such as base URLs: private addresses are fine, link-local ones and metadata services are
+    /// not.
+    Operator,
+    /// Others may choose it, such as webhooks and catalogue URLs: public addresses only.
+    Public,
+}
+
+/// Why a URL or an address is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Forbidden {
+    #[error("must be an http or https URL such as https://llm.example.com/v1")]
+    NotHttp,
+    #[error("must not hold a user name or password")]
+    Credentials,
+    #[error("must not point to a link-local or cloud metadata address")]
+    Metadata,
+    #[error("must not point to a loopback, private or otherwise not public address")]
+    NotPublic,
+}
+
+/// Metadata services that answer under a name.
+const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata", "metadata.goog", "instance-data"];
+
+/// Metadata services outside of the link-local ranges: AWS over IPv6, Alibaba Cloud, Oracle Cloud.
+const METADATA_ADDRESSES: &[IpAddr] = &[
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+];
+
+/// Networks that are nobody's on the public internet (the registries of special-purpose addresses, RFC 6890).
+const NOT_PUBLIC: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+    "::/96",
+    "64:ff9b:1::/48",
+    "100::/64",
+    "2001::/23",
+    "2001:db8::/32",
+    "3fff::/20",
+    "5f00::/16",
+    "fc00::/7",
+    "fe80::/9",
+    "ff00::/8",
+];
+
+impl Reach {
+    /// Reads a URL, and refuses what its text alone tells. A name is checked again once it has been resolved.
+    pub(crate) fn parse(self, text: &str) -> Result<Url, Forbidden> {
+        let url = Url::parse(text.trim()).map_err(|_| Forbidden::NotHttp)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(Forbidden::NotHttp);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Forbidden::Credentials);
+        }
+        self.check(&url)?;
+        Ok(url)
+    }
+
+    /// Refuses what the text of a URL alone tells. The parser has made one address of every way to write it
+    /// (hexadecimal, as one number, …).
+    pub(crate) fn check(self, url: &Url) -> Result<(), Forbidden> {
+        match url.host() {
+            Some(Host::Domain(name)) => self.check_name(name),
+            Some(Host::Ipv4(address)) => self.check_address(address.into()),
+            Some(Host::Ipv6(address)) => self.check_address(address.into()),
+            None => Err(Forbidden::NotHttp),
+        }
+    }
+
+    /// Refuses an address that is out of reach.
+    pub(crate) fn check_address(self, address: IpAddr) -> Result<(), Forbidden> {
+        let address = embedded_v4(address).map_or(address, IpAddr::V4);
+        if is_link_local(address) || METADATA_ADDRESSES.contains(&address) {
+            return Err(Forbidden::Metadata);
+        }
+        match self {
+            Self::Operator => Ok(()),
+            Self::Public if is_public(address) => Ok(()),
+            Self::Public => Err(Forbidden::NotPublic),
+        }
+    }
+
+    fn check_name(self, name: &str) -> Result<(), Forbidden> {
+        let name = name.trim_end_matches('.');
+        if METADATA_HOSTS.contains(&name) {
+            return Err(Forbidden::Metadata);
+        }
+        let is_local = name == "localhost" || name.ends_with(".localhost");
+        if self == Self::Public && is_local { Err(Forbidden::NotPublic) } else { Ok(()) }
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    let networks = NOT_PUBLIC.iter().filter_map(|network| network.parse::<IpNet>().ok());
+    !networks.into_iter().any(|network| network.contains(&address))
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), behind NAT64 (`64:ff9b::/96`) or 6to4
+/// (`2002::/16`).
+fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let halves = match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some((high, low)),
+        _ => None,
+    };
+    let embedded = halves.map(|(high, low)| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    });
+    embedded.or_else(|| address.to_ipv4_mapped())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_network_of_the_table_parses() {
+        assert!(NOT_PUBLIC.iter().all(|network| network.parse::<IpNet>().is_ok()));
+    }
+
+    #[test]
+    fn what_others_choose_reaches_public_addresses_alone() {
+        use Forbidden::{Credentials, Metadata, NotHttp, NotPublic};
+        let cases = [
+            ("https://example.com/catalogue.json", Ok(())),
+            ("http://8.8.8.8/", Ok(())),
+            ("http://[2606:4700::1111]/", Ok(())),
+            ("ftp://example.com/", Err(NotHttp)),
+            ("example.com", Err(NotHttp)),
+            ("https://a:b@example.com/", Err(Credentials)),
+            ("http://localhost/", Err(NotPublic)),
+            ("http://api.localhost./", Err(NotPublic)),
+            ("http://127.0.0.1/", Err(NotPublic)),
+            ("http://0x7f000001/", Err(NotPublic)),
+            ("http://2130706433/", Err(NotPublic)),
+            ("http://127.1/", Err(NotPublic)),
+            ("http://0/", Err(NotPublic)),
+            ("http://10.0.0.1/", Err(NotPublic)),
+            ("http://100.64.0.1/", Err(NotPublic)),
+            ("http://172.31.255.255/", Err(NotPublic)),
+            ("http://192.168.1.1/", Err(NotPublic)),
+            ("http://255.255.255.255/", Err(NotPublic)),
+            ("http://[::]/", Err(NotPublic)),
+            ("http://[::1]/", Err(NotPublic)),
+            ("http://[::ffff:127.0.0.1]/", Err(NotPublic)),
+            ("http://[64:ff9b::7f00:1]/", Err(NotPublic)),
+            ("http://[2002:7f00:1::]/", Err(NotPublic)),
+            ("http://[2001:0:4136:e378::1]/", Err(NotPublic)),
+            ("http://[fd12::1]/", Err(NotPublic)),
+            ("http://[ff02::1]/", Err(NotPublic)),
+            ("http://169.254.169.254/latest", Err(Metadata)),
+            ("http://[::ffff:169.254.169.254]/", Err(Metadata)),
+            ("http://[fe80::1]/", Err(Metadata)),
+            ("http://[fd00:ec2::254]/", Err(Metadata)),
+            ("http://100.100.100.200/", Err(Metadata)),
+            ("http://metadata.google.internal./v1", Err(Metadata)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Reach::Public.parse(text).map(|_| ()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_operators_set_reaches_private_networks_and_no_metadata_service() {
+        for text in ["http://127.0.0.1:8000", "http://10.1.2.3/v1", "http://localhost:11434", "http://[fd00::1]/"] {
+            assert!(Reach::Operator.parse(text).is_ok(), "{text}");
+        }
+        for text in ["http://169.254.169.254/", "http://[64:ff9b::a9fe:a9fe]/", "http://metadata/"] {
+            assert_eq!(Reach::Operator.parse(text), Err(Forbidden::Metadata), "{text}");
+        }
+    }
+}
