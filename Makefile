@@ -59,7 +59,7 @@ fmt: ## Format the code
 	cargo fmt --all
 
 .PHONY: lint
-lint: lint-format lint-clippy lint-dependencies lint-arrows lint-text lint-shell lint-docker ## Check the code without running it
+lint: lint-format lint-clippy lint-dependencies lint-arrows lint-text lint-shell lint-docker lint-openapi ## Check the code without running it
 
 .PHONY: lint-format
 lint-format:
@@ -89,6 +89,10 @@ lint-shell:
 .PHONY: lint-docker
 lint-docker:
 	scripts/lint-docker
+
+.PHONY: lint-openapi
+lint-openapi:
+	scripts/lint-openapi
 
 .PHONY: generate
 generate: build ## Renew the files that are made from the code

@@ -6,8 +6,8 @@ use http::Method;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Components, ContentBuilder, HeaderBuilder, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, OpenApiVersion,
-    Ref, RefOr, Response, ResponseBuilder, Schema,
+    Components, ContentBuilder, HeaderBuilder, InfoBuilder, LicenseBuilder, ObjectBuilder, OpenApi, OpenApiBuilder,
+    OpenApiVersion, Ref, RefOr, Response, ResponseBuilder, Schema, ServerBuilder,
     schema::{ArrayItems, Type},
     tag::TagBuilder,
 };
@@ -101,10 +101,12 @@ pub(crate) fn base() -> OpenApi {
         .description(Some(DESCRIPTION))
         // The API's version, not the build's, so that the checked-in document changes with the API alone.
         .version("1.0.0")
-        .license(Some(utoipa::openapi::License::new("Apache-2.0")))
+        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
         .build();
     let tags = TAGS.iter().map(|(name, about)| TagBuilder::new().name(*name).description(Some(*about)).build());
-    OpenApiBuilder::new().openapi(OpenApiVersion::Version31).info(info).tags(Some(tags)).build()
+    // The server that served the document.
+    let server = ServerBuilder::new().url("/").build();
+    OpenApiBuilder::new().openapi(OpenApiVersion::Version31).info(info).servers(Some([server])).tags(Some(tags)).build()
 }
 
 fn document() -> OpenApi {
