@@ -4,6 +4,7 @@
 //! A request passes the edge, an extractor that tells who asks, one that turns its body into a DTO, and a handler that
 //! calls a rule of `ez-control`; an error of any of them becomes a problem.
 
+mod conventions;
 mod edge;
 mod extract;
 mod listing;
@@ -16,6 +17,7 @@ mod secret_text;
 mod state;
 mod timestamp;
 mod words;
+mod writing;
 
 pub use openapi::openapi_json;
 pub use router::{public_router, router};

@@ -13,6 +13,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::conventions::{Taken, document_conventions};
 use crate::problem::{FaultResponse, PROBLEM_JSON, ProblemKind, ProblemResponse};
 use crate::router;
 
@@ -34,6 +35,7 @@ const ANSWERED: &[ProblemKind] = &[
     ProblemKind::Forbidden,
     ProblemKind::NotFound,
     ProblemKind::Conflict,
+    ProblemKind::Stale,
     ProblemKind::TooLarge,
     ProblemKind::UnsupportedMediaType,
     ProblemKind::Invalid,
@@ -42,10 +44,14 @@ const ANSWERED: &[ProblemKind] = &[
     ProblemKind::Unavailable,
 ];
 
+/// Secrets in answers, which replays and dry runs go without.
+const SHOWN_ONCE: [&str; 2] = ["master_key", "token"];
+
 const DESCRIPTION: &str = "\
 The control plane of ez-api. Every answer carries `X-Request-ID`: the caller's where it sent a sane one, else a new one. \
 Every error is `application/problem+json`. Unknown fields and parameters are refused. A PUT changes only the fields that \
-are present, and `null` clears an optional one. Times are UTC, given as RFC 3339 or Unix seconds and answered as RFC 3339.";
+are present, and `null` clears an optional one. Times are UTC, given as RFC 3339 or Unix seconds and answered as RFC 3339. \
+Answers about one record carry an `ETag`; send it as `If-Match` so that no change of somebody else is lost.";
 
 const TAGS: &[(&str, &str)] = &[
     ("public", "What anyone may know of the process."),
@@ -81,17 +87,17 @@ pub(crate) fn openapi_text() -> &'static str {
     &TEXT
 }
 
-/// Whether this route documents any query parameter. `route` is its pattern.
-pub(crate) fn takes_query(method: &Method, route: &str) -> bool {
-    let Some(item) = DOCUMENT.paths.paths.get(route) else { return false };
+/// What this route documents to take. `route` is its pattern.
+pub(crate) fn taken_by(method: &Method, route: &str) -> Taken {
+    let Some(item) = DOCUMENT.paths.paths.get(route) else { return Taken::default() };
     let operation = match *method {
         Method::GET | Method::HEAD => &item.get,
         Method::PUT => &item.put,
         Method::POST => &item.post,
         Method::DELETE => &item.delete,
-        _ => return false,
+        _ => return Taken::default(),
     };
-    operation.as_ref().is_some_and(|operation| takes(operation, ParameterIn::Query))
+    operation.as_ref().map(Taken::by).unwrap_or_default()
 }
 
 /// The document before the routes add their operations.
@@ -111,8 +117,10 @@ pub(crate) fn base() -> OpenApi {
 
 fn document() -> OpenApi {
     let mut document = router::table().split_for_parts().1;
-    complete_components(document.components.get_or_insert_default());
+    let components = document.components.get_or_insert_default();
+    complete_components(components);
     for item in document.paths.paths.values_mut() {
+        document_conventions(item, &components.schemas);
         let reads = item.get.iter_mut().map(|operation| (operation, false));
         let writes = [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
         for (operation, is_write) in reads.chain(writes.map(|operation| (operation, true))) {
@@ -159,6 +167,7 @@ fn document_problems(operation: &mut Operation, is_write: bool) {
             ProblemKind::Unauthenticated | ProblemKind::TooMany | ProblemKind::Unavailable => signs_in,
             ProblemKind::Forbidden => signs_in && has_security_of_people(operation),
             ProblemKind::NotFound => has_path,
+            ProblemKind::Stale => Taken::by(operation).if_match,
             ProblemKind::Conflict => is_write && has_security_of_people(operation),
             ProblemKind::Invalid => has_body || has_query,
             _ => true,
@@ -171,10 +180,13 @@ fn document_problems(operation: &mut Operation, is_write: bool) {
     }
 }
 
-/// Declares each property as always there, `null` or not.
+/// Declares each property as always there, `null` or not, but for secrets.
 fn require_all(schema: &mut RefOr<Schema>) {
     match schema {
-        RefOr::T(Schema::Object(object)) => object.required = object.properties.keys().cloned().collect(),
+        RefOr::T(Schema::Object(object)) => {
+            let always = object.properties.keys().filter(|name| !SHOWN_ONCE.contains(&name.as_str()));
+            object.required = always.cloned().collect();
+        }
         RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(require_all),
         _ => {}
     }

@@ -40,6 +40,8 @@ pub(crate) enum ProblemKind {
     MethodNotAllowed,
     /// The change does not go with what is stored.
     Conflict,
+    /// The record changed since the caller read it.
+    Stale,
     /// The body is larger than the route takes.
     TooLarge,
     /// The body is not said to be JSON.
@@ -105,6 +107,7 @@ impl ProblemKind {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::Stale => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
@@ -123,6 +126,7 @@ impl ProblemKind {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
+            Self::Stale => "stale",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Invalid => "invalid",
@@ -143,6 +147,7 @@ impl ProblemKind {
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "In conflict with what is stored",
+            Self::Stale => "Changed since it was read",
             Self::TooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The body is not JSON",
             Self::Invalid => "The request has faults",
@@ -215,6 +220,7 @@ impl From<ControlError> for ApiError {
             ControlError::Conflict { references, .. } => {
                 Self { references, ..Self::new(ProblemKind::Conflict, detail) }
             }
+            ControlError::Stale { .. } => Self::new(ProblemKind::Stale, detail),
             ControlError::Forbidden { .. } => Self::new(ProblemKind::Forbidden, detail),
             ControlError::Unauthenticated { .. } => Self::new(ProblemKind::Unauthenticated, detail),
             ControlError::TooMany { retry_after } => {

@@ -86,7 +86,7 @@ pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlE
     Ok(api_key)
 }
 
-/// Changes an API key. Errors: `NotFound`, `Invalid`.
+/// Changes an API key. Errors: `NotFound`, `Stale`, `Invalid`.
 pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiKey, ControlError> {
     let before = require_for_update(write, id).await?;
     let fields = Fields {
@@ -118,7 +118,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
     Ok(after)
 }
 
-/// Deletes an API key. Errors: `NotFound`.
+/// Deletes an API key. Errors: `NotFound`, `Stale`.
 pub async fn delete(write: &Write, id: i64) -> Result<(), ControlError> {
     let api_key = require_for_update(write, id).await?;
     stored::delete(write.tx(), id).await?;
@@ -146,8 +146,11 @@ pub(crate) fn reference(api_key: &ApiKey) -> String {
     format!("API key {} ({name})", api_key.id)
 }
 
+/// The record that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.
 async fn require_for_update(write: &Write, id: i64) -> Result<ApiKey, ControlError> {
-    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+    let record = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    write.require_fresh(WHAT, &record)?;
+    Ok(record)
 }
 
 /// Fields of a request that are checked alike when a key is created and when it is changed.

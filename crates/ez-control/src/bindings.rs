@@ -73,7 +73,7 @@ pub async fn create(write: &Write, new: CreateBinding) -> Result<Binding, Contro
     Ok(binding)
 }
 
-/// Changes a binding. Errors: `NotFound`, `Invalid`; `Conflict` where the model is bound to the group already.
+/// Changes a binding. Errors: `NotFound`, `Stale`, `Invalid`; `Conflict` where the model is bound to the group already.
 pub async fn update(write: &Write, id: i64, change: ChangeBinding) -> Result<Binding, ControlError> {
     let before = require_for_update(write, id).await?;
     let record = NewBinding {
@@ -106,7 +106,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeBinding) -> Result<Bin
     Ok(after)
 }
 
-/// Deletes a binding. Errors: `NotFound`.
+/// Deletes a binding. Errors: `NotFound`, `Stale`.
 pub async fn delete(write: &Write, id: i64) -> Result<(), ControlError> {
     let binding = require_for_update(write, id).await?;
     stored::delete(write.tx(), id).await?;
@@ -133,8 +133,11 @@ pub(crate) fn reference(binding: &Binding) -> String {
     format!("binding {} ({}.{})", binding.id, binding.namespace, binding.public_model)
 }
 
+/// The record that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.
 async fn require_for_update(write: &Write, id: i64) -> Result<Binding, ControlError> {
-    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+    let record = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    write.require_fresh(WHAT, &record)?;
+    Ok(record)
 }
 
 async fn check(write: &Write, record: &NewBinding) -> Result<(), ControlError> {

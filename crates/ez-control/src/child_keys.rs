@@ -148,7 +148,7 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
     Ok(IssuedChildKey { key, token: token.clear })
 }
 
-/// Changes a child key. Errors: `NotFound`, `Invalid`.
+/// Changes a child key. Errors: `NotFound`, `Stale`, `Invalid`.
 pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildKey) -> Result<ChildKey, ControlError> {
     let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
     asked.refuse_endless()?;
@@ -192,7 +192,7 @@ pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildK
     Ok(after)
 }
 
-/// Deletes a child key; its log records stay. Errors: `NotFound`.
+/// Deletes a child key; its log records stay. Errors: `NotFound`, `Stale`.
 pub async fn delete(write: &Write, tenant: Tenant, id: i64) -> Result<(), ControlError> {
     let (_, key) = require_with_master(write, tenant, id).await?;
     stored::delete(write.tx(), id).await?;
@@ -268,12 +268,14 @@ impl Fields<'_> {
     }
 }
 
-/// A key within reach and its master, both as they stand until the transaction ends.
+/// The key that the caller wants to change, if it is within reach, and its master, both as they stand until the
+/// transaction ends. Errors: `NotFound`, `Stale`.
 async fn require_with_master(write: &Write, tenant: Tenant, id: i64) -> Result<(Master, ChildKey), ControlError> {
     let not_found = || ControlError::not_found(WHAT, id);
     let seen = stored::get(write.tx(), id).await?.filter(|key| tenant.reaches(key.master_id));
     let master = require_for_update(write, seen.ok_or_else(not_found)?.master_id).await?;
     let key = stored::get_for_update(write.tx(), id).await?.ok_or_else(not_found)?;
+    write.require_fresh(WHAT, &key)?;
     Ok((master, key))
 }
 

@@ -34,6 +34,12 @@ pub enum ControlError {
         /// The records that are in the way, where there are some.
         references: Vec<String>,
     },
+    /// The record is no longer what the change was meant for.
+    #[error("{what} has changed since it was read; read it again, and repeat the change on what it is now")]
+    Stale {
+        /// Which one, such as `child key 5`.
+        what: String,
+    },
     /// The caller is known and may not do this.
     #[error("{message}")]
     Forbidden {

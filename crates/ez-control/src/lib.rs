@@ -7,6 +7,7 @@ mod control;
 mod error;
 mod outbound;
 mod recorded;
+mod tag;
 mod write;
 
 pub mod api_keys;
@@ -14,6 +15,7 @@ pub mod audit;
 pub mod bindings;
 pub mod child_keys;
 pub mod credentials;
+pub mod idempotency;
 pub mod logs;
 pub mod masters;
 pub mod namespaces;
@@ -25,4 +27,6 @@ pub mod sync;
 
 pub use control::{Control, ControlConfig, ControlParts, FirstRun};
 pub use error::{ControlError, FieldFault};
+pub use recorded::{HasRecord, Recorded};
+pub use tag::{Expectation, RecordTag};
 pub use write::{Actor, Origin, Tenant, Write};

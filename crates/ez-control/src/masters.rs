@@ -97,8 +97,8 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
     Ok(CreatedMaster { master, master_key: key.token.clear })
 }
 
-/// Changes a master. Errors: `NotFound`, `Invalid`; `Conflict` for a name that is taken, or with the child keys that have
-/// a namespace which would be taken away.
+/// Changes a master. Errors: `NotFound`, `Stale`, `Invalid`; `Conflict` for a name that is taken, or with the child keys
+/// that have a namespace which would be taken away.
 pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Master, ControlError> {
     let mut faults = Faults::default();
     let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
@@ -109,7 +109,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
         let wanted = Access { default_namespace: String::new(), namespaces };
         wanted.require_existing(write, true, &mut faults).await?;
     }
-    let before = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    let before = require_target(write, id).await?;
     let standing =
         Access { default_namespace: before.default_namespace.clone(), namespaces: before.namespaces.clone() };
     let access = asked.over(standing, &mut faults);
@@ -134,10 +134,10 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
     Ok(after)
 }
 
-/// Deletes a master; its child keys go with it where `cascade` says so. Log records stay. Errors: `NotFound`;
+/// Deletes a master; its child keys go with it where `cascade` says so. Log records stay. Errors: `NotFound`, `Stale`;
 /// `Conflict` with its child keys.
 pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), ControlError> {
-    let master = require_for_update(write, id).await?;
+    let master = require_target(write, id).await?;
     let keys = child_keys::list_by_master(write.tx(), id).await?;
     if !keys.is_empty() && !cascade {
         let message = format!("the master has {} child keys; delete them first, or use cascade=true", keys.len());
@@ -148,9 +148,9 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
     write.record_deletion(&master, &keys).await
 }
 
-/// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`.
+/// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`, `Stale`.
 pub async fn revoke_keys(write: &Write, id: i64) -> Result<Master, ControlError> {
-    let before = require_for_update(write, id).await?;
+    let before = require_target(write, id).await?;
     let after = Master { epoch: before.epoch + 1, updated_at: write.now(), ..before.clone() };
     stored::update(write.tx(), &after).await?;
     write.record("revoke_keys", Some(&before), Some(&after), &[]).await?;
@@ -158,14 +158,14 @@ pub async fn revoke_keys(write: &Write, id: i64) -> Result<Master, ControlError>
 }
 
 /// Gives a master a new key; the old one and the sessions that it bought die at once. Child keys that were alive stay so
-/// unless `revoke_keys` raises the epoch. Errors: `NotFound`.
+/// unless `revoke_keys` raises the epoch. Errors: `NotFound`, `Stale`.
 pub async fn rotate_key(
     write: &Write,
     id: i64,
     key: MasterKey,
     revoke_keys: bool,
 ) -> Result<CreatedMaster, ControlError> {
-    let before = require_for_update(write, id).await?;
+    let before = require_target(write, id).await?;
     let after = Master {
         key_hash: Some(key.hash),
         key_digest: Some(key.token.digest),
@@ -197,6 +197,13 @@ pub async fn list(
 /// The master as it stands until the transaction ends. Whoever changes a child key holds its master first.
 pub(crate) async fn require_for_update(write: &Write, id: i64) -> Result<Master, ControlError> {
     stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+}
+
+/// The master that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.
+async fn require_target(write: &Write, id: i64) -> Result<Master, ControlError> {
+    let master = require_for_update(write, id).await?;
+    write.require_fresh(WHAT, &master)?;
+    Ok(master)
 }
 
 /// How a list of references names a master.

@@ -48,7 +48,7 @@ pub async fn create(write: &Write, new: CreateNamespace) -> Result<Namespace, Co
     Ok(namespace)
 }
 
-/// Changes a namespace. Errors: `NotFound`, `Invalid`.
+/// Changes a namespace. Errors: `NotFound`, `Stale`, `Invalid`.
 pub async fn update(write: &Write, id: i64, change: ChangeNamespace) -> Result<Namespace, ControlError> {
     let before = require_for_update(write, id).await?;
     let after = Namespace {
@@ -67,7 +67,8 @@ pub async fn update(write: &Write, id: i64, change: ChangeNamespace) -> Result<N
 }
 
 /// Deletes a namespace; its bindings go with it where `cascade` says so. Masters and child keys that may use it are
-/// never deleted or changed for it. Errors: `NotFound`; `Conflict` for the default one, and with what refers to it.
+/// never deleted or changed for it. Errors: `NotFound`, `Stale`; `Conflict` for the default one, and with what refers to
+/// it.
 pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), ControlError> {
     let namespace = require_for_update(write, id).await?;
     if namespace.name == DEFAULT_NAMESPACE {
@@ -102,8 +103,11 @@ pub async fn list(
     Ok(stored::list(control.store(), filter, sort, page).await?)
 }
 
+/// The record that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.
 async fn require_for_update(write: &Write, id: i64) -> Result<Namespace, ControlError> {
-    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+    let record = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    write.require_fresh(WHAT, &record)?;
+    Ok(record)
 }
 
 async fn refuse_users(write: &Write, namespace: &Namespace) -> Result<(), ControlError> {

@@ -86,7 +86,7 @@ pub async fn create(write: &Write, new: CreateProviderGroup) -> Result<ProviderG
     Ok(group)
 }
 
-/// Changes a provider group. Errors: `NotFound`, `Invalid`; `Conflict` for a name that is taken.
+/// Changes a provider group. Errors: `NotFound`, `Stale`, `Invalid`; `Conflict` for a name that is taken.
 pub async fn update(write: &Write, id: i64, change: ChangeProviderGroup) -> Result<ProviderGroup, ControlError> {
     let before = require_for_update(write, id).await?;
     let cleared = Option::<String>::unwrap_or_default;
@@ -128,7 +128,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeProviderGroup) -> Resu
     Ok(after)
 }
 
-/// Deletes a provider group; its API keys and bindings go with it where `cascade` says so. Errors: `NotFound`;
+/// Deletes a provider group; its API keys and bindings go with it where `cascade` says so. Errors: `NotFound`, `Stale`;
 /// `Conflict` with both.
 pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), ControlError> {
     let group = require_for_update(write, id).await?;
@@ -173,8 +173,11 @@ pub async fn list(
     Ok(stored::list(control.store(), filter, sort, page).await?)
 }
 
+/// The record that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.
 async fn require_for_update(write: &Write, id: i64) -> Result<ProviderGroup, ControlError> {
-    stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
+    let record = stored::get_for_update(write.tx(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))?;
+    write.require_fresh(WHAT, &record)?;
+    Ok(record)
 }
 
 /// Checks a provider group as a whole and brings it into the form that is kept.

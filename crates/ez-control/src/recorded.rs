@@ -1,5 +1,6 @@
 //! How each kind of record shows in the audit, with its secrets masked, and under which keys it stands in the snapshot.
 
+use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
 use ez_contract::model_ref::binding_key;
 use ez_contract::snapshot::SnapshotKey;
@@ -12,15 +13,22 @@ use ez_store::namespaces::Namespace;
 use ez_store::provider_groups::ProviderGroup;
 use serde_json::{Value as Json, json};
 
+use crate::child_keys::IssuedChildKey;
+use crate::masters::CreatedMaster;
+
 /// A record whose changes are audited and published.
-pub(crate) trait Recorded {
+pub trait Recorded {
     /// Its kind.
     const KIND: RecordKind;
 
     /// Its id.
     fn id(&self) -> i64;
 
-    /// The record for the audit. A masked secret shows a mark that changes with it.
+    /// When it last changed.
+    fn updated_at(&self) -> DateTime<Utc>;
+
+    /// The record for the audit and for its tag: every field that is configured, no counter and no live figure. A masked
+    /// secret shows a mark that changes with it.
     fn audited(&self) -> Json;
 
     /// The keys that are the record's own in the snapshot and that its id alone does not tell.
@@ -29,11 +37,48 @@ pub(crate) trait Recorded {
     }
 }
 
+/// An answer of a rule that is about a record: the record itself, or the record and a secret that was just made.
+pub trait HasRecord {
+    /// Its kind.
+    type Record: Recorded;
+
+    /// The record.
+    fn record(&self) -> &Self::Record;
+}
+
+impl<R: Recorded> HasRecord for R {
+    type Record = R;
+
+    fn record(&self) -> &R {
+        self
+    }
+}
+
+impl HasRecord for CreatedMaster {
+    type Record = Master;
+
+    fn record(&self) -> &Master {
+        &self.master
+    }
+}
+
+impl HasRecord for IssuedChildKey {
+    type Record = ChildKey;
+
+    fn record(&self) -> &ChildKey {
+        &self.key
+    }
+}
+
 impl Recorded for Master {
     const KIND: RecordKind = RecordKind::Master;
 
     fn id(&self) -> i64 {
         self.id
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
     }
 
     fn audited(&self) -> Json {
@@ -54,6 +99,10 @@ impl Recorded for ChildKey {
         self.id
     }
 
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
     fn audited(&self) -> Json {
         json!({
             "master_id": self.master_id, "name": self.name, "prefix": self.prefix, "group": self.group,
@@ -63,7 +112,8 @@ impl Recorded for ChildKey {
             "model_limits_enabled": self.model_limits_enabled, "model_limits": self.model_limits,
             "quota_limit": self.quota_limit, "quota_reset": self.quota_reset, "global_qps": self.global_qps,
             "rpm": self.rpm, "tpm": self.tpm, "rpd": self.rpd, "tpd": self.tpd,
-            "max_concurrency": self.max_concurrency,
+            "max_concurrency": self.max_concurrency, "quota_reset_at": self.quota_reset_at,
+            "previous_expires_at": self.previous_expires_at,
         })
     }
 
@@ -80,6 +130,10 @@ impl Recorded for Namespace {
         self.id
     }
 
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
     fn audited(&self) -> Json {
         json!({ "name": self.name, "description": self.description, "status": self.status })
     }
@@ -90,6 +144,10 @@ impl Recorded for ProviderGroup {
 
     fn id(&self) -> i64 {
         self.id
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
     }
 
     fn audited(&self) -> Json {
@@ -109,6 +167,10 @@ impl Recorded for ApiKey {
         self.id
     }
 
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
     fn audited(&self) -> Json {
         json!({
             "group_id": self.group_id, "name": self.name, "api_key": masked(self.api_key.as_deref()),
@@ -126,6 +188,10 @@ impl Recorded for Binding {
 
     fn id(&self) -> i64 {
         self.id
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
     }
 
     fn audited(&self) -> Json {

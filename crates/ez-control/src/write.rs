@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::SnapshotKey;
@@ -11,6 +12,7 @@ use ez_store::{ActorKind, RecordKind, StoreTx};
 use serde_json::{Value as Json, json};
 
 use crate::recorded::Recorded;
+use crate::tag::{Expectation, RecordTag};
 use crate::{Control, ControlError};
 
 /// Snapshot keys that one outbox entry names at most.
@@ -56,6 +58,9 @@ pub struct Write {
     tx: StoreTx,
     actor: Actor,
     now: DateTime<Utc>,
+    expectation: Option<Expectation>,
+    is_expectation_met: AtomicBool,
+    is_dry_run: bool,
 }
 
 impl Actor {
@@ -88,11 +93,33 @@ impl Tenant {
 impl Write {
     pub(crate) fn new(control: Control, tx: StoreTx, actor: Actor) -> Self {
         let now = control.now();
-        Self { control, tx, actor, now }
+        let is_expectation_met = AtomicBool::new(false);
+        Self { control, tx, actor, now, expectation: None, is_expectation_met, is_dry_run: false }
     }
 
-    /// Makes the changes durable and wakes the publisher.
+    /// The same, for a change that is meant for one state of its record: another is `Stale`.
+    pub fn expecting(self, expectation: Option<Expectation>) -> Self {
+        Self { expectation, ..self }
+    }
+
+    /// The same, as a dry run where `is_dry_run` says so: [`Self::commit`] undoes all.
+    pub fn dry_run(self, is_dry_run: bool) -> Self {
+        Self { is_dry_run, ..self }
+    }
+
+    /// Whether this is a dry run. A rule does nothing then that a rollback would not undo.
+    pub fn is_dry_run(&self) -> bool {
+        self.is_dry_run
+    }
+
+    /// Makes the changes durable and wakes the publisher. A dry run undoes them instead.
     pub async fn commit(self) -> Result<(), ControlError> {
+        if self.expectation.is_some() && !self.is_expectation_met.load(Ordering::Relaxed) {
+            return Err(ControlError::internal("a rule took an expectation of its record and did not check it"));
+        }
+        if self.is_dry_run {
+            return Ok(self.tx.rollback().await?);
+        }
         self.tx.commit().await?;
         self.control.publishing().wake.notify_one();
         Ok(())
@@ -112,6 +139,18 @@ impl Write {
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// Refuses a change that was meant for another state of its record. Every rule that changes or deletes a record which
+    /// its caller names calls this right after it has locked that record. `noun` is what its kind is called. Errors:
+    /// `Stale`.
+    pub(crate) fn require_fresh<R: Recorded>(&self, noun: &str, record: &R) -> Result<(), ControlError> {
+        let Some(expectation) = &self.expectation else { return Ok(()) };
+        if !expectation.is_met_by(&RecordTag::of(record)) {
+            return Err(ControlError::Stale { what: format!("{noun} {}", record.id()) });
+        }
+        self.is_expectation_met.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Records a change of a record: what it was and what it is go to the audit, what is to be published to the outbox.

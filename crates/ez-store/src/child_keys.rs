@@ -95,6 +95,8 @@ pub struct ChildKeyFilter {
     pub search: Option<String>,
     /// Only those in this state.
     pub status: Option<KeyStatus>,
+    /// Only those with this group label.
+    pub group: Option<String>,
 }
 
 /// What calls added to a key.
@@ -119,7 +121,8 @@ pub async fn list(
     let condition = Condition::all()
         .add_option(filter.master_id.map(|master_id| entity::Column::MasterId.eq(master_id)))
         .add_option(filter.search.as_deref().map(|term| any_contains(db.dialect(), &columns, term)))
-        .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())));
+        .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())))
+        .add_option(filter.group.as_ref().map(|group| entity::Column::Group.eq(group.as_str())));
     page_of(db, condition, sort, page).await
 }
 

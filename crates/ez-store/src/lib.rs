@@ -14,6 +14,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod bindings;
 pub mod child_keys;
+pub mod idempotency;
 pub mod logs;
 pub mod masters;
 pub mod namespaces;

@@ -2,6 +2,7 @@
 
 use ez_contract::TokenDigest;
 use ez_contract::status::RecordStatus;
+use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 
 use crate::listing::{any_contains, list_holds};
@@ -60,6 +61,8 @@ pub struct MasterFilter {
     pub status: Option<RecordStatus>,
     /// Only those with this group label.
     pub group: Option<String>,
+    /// Only those that may use the namespace of this name.
+    pub namespace: Option<String>,
 }
 
 /// A page of the masters that match.
@@ -73,8 +76,17 @@ pub async fn list(
     let condition = Condition::all()
         .add_option(search)
         .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())))
-        .add_option(filter.group.as_ref().map(|group| entity::Column::Group.eq(group.as_str())));
+        .add_option(filter.group.as_ref().map(|group| entity::Column::Group.eq(group.as_str())))
+        .add_option(filter.namespace.as_deref().map(may_use));
     page_of(db, condition, sort, page).await
+}
+
+/// No name of a namespace has upper-case letters, and SQLite would take them for lower-case ones.
+fn may_use(namespace: &str) -> Expr {
+    if namespace.chars().any(char::is_uppercase) {
+        return entity::Column::Id.is_in([] as [i64; 0]);
+    }
+    list_holds(entity::Column::Namespaces, namespace)
 }
 
 /// The master of this name.

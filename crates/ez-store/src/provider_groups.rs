@@ -59,6 +59,8 @@ pub struct ProviderGroupFilter {
     pub status: Option<RecordStatus>,
     /// Only those of this type.
     pub provider_type: Option<ProviderType>,
+    /// Only those with this label.
+    pub route_group: Option<String>,
 }
 
 /// A page of the provider groups that match.
@@ -72,7 +74,8 @@ pub async fn list(
     let condition = Condition::all()
         .add_option(filter.search.as_deref().map(|term| any_contains(db.dialect(), &columns, term)))
         .add_option(filter.status.map(|status| entity::Column::Status.eq(status.store())))
-        .add_option(filter.provider_type.map(|of_type| entity::Column::ProviderType.eq(of_type.store())));
+        .add_option(filter.provider_type.map(|of_type| entity::Column::ProviderType.eq(of_type.store())))
+        .add_option(filter.route_group.as_ref().map(|label| entity::Column::RouteGroup.eq(label.as_str())));
     page_of(db, condition, sort, page).await
 }
 

@@ -66,6 +66,17 @@ impl TestDatabase {
         };
         done.expect("the statement runs");
     }
+
+    /// Every row of every table as `table: values`, one a line, in an order of its own: equal where nothing changed.
+    pub async fn dump(&self) -> String {
+        let rows = match &self._owned {
+            Owned::Directory(_) => dump_sqlite(&self.url).await,
+            Owned::Database { .. } => dump_postgres(&self.url).await,
+        };
+        let mut rows = rows.expect("the tables can be read");
+        rows.sort_unstable();
+        rows.join("\n")
+    }
 }
 
 impl Drop for Owned {
@@ -80,6 +91,34 @@ impl Drop for Owned {
         });
         let _ = removal.join();
     }
+}
+
+async fn dump_sqlite(url: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = SqliteConnection::connect(url).await?;
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let mut rows = Vec::new();
+    for table in sqlx::query_scalar::<_, String>(names).fetch_all(&mut connection).await? {
+        let columns = format!("SELECT 'quote(\"' || name || '\")' FROM pragma_table_info('{table}')");
+        let columns: Vec<String> = sqlx::query_scalar(AssertSqlSafe(columns)).fetch_all(&mut connection).await?;
+        let values = format!("SELECT {} FROM \"{table}\"", columns.join(" || ',' || "));
+        let values: Vec<String> = sqlx::query_scalar(AssertSqlSafe(values)).fetch_all(&mut connection).await?;
+        rows.extend(values.into_iter().map(|values| format!("{table}: {values}")));
+    }
+    connection.close().await?;
+    Ok(rows)
+}
+
+async fn dump_postgres(url: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = PgConnection::connect(url).await?;
+    let names = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'";
+    let mut rows = Vec::new();
+    for table in sqlx::query_scalar::<_, String>(names).fetch_all(&mut connection).await? {
+        let values = format!("SELECT this::text FROM \"{table}\" this");
+        let values: Vec<String> = sqlx::query_scalar(AssertSqlSafe(values)).fetch_all(&mut connection).await?;
+        rows.extend(values.into_iter().map(|values| format!("{table}: {values}")));
+    }
+    connection.close().await?;
+    Ok(rows)
 }
 
 async fn execute<C: Connection>(url: &str, statement: String) -> Result<(), sqlx::Error>

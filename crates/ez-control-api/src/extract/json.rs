@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fault_of;
+use super::wishes::BodyDigest;
 use crate::problem::{ApiError, ProblemKind};
 
 /// A JSON body. Refusals: 415 where it is not said to be JSON, 413 where it is too large, 400 where it is no JSON (with
@@ -34,12 +35,14 @@ impl<T: Serialize> IntoResponse for Json<T> {
 
 /// The body, up to the limit of the route.
 pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+    let digest = request.extensions().get::<BodyDigest>().cloned();
+    let read = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             ApiError::new(ProblemKind::TooLarge, "the body is larger than this route takes: send less at once")
         }
         status => ApiError::new(ProblemKind::Other(status), "the body did not arrive whole: send it again"),
-    })
+    });
+    read.inspect(|body| BodyDigest::note(digest.as_ref(), body))
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

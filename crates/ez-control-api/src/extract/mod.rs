@@ -5,12 +5,14 @@ mod no_body;
 mod path;
 mod query;
 mod sign_in;
+mod wishes;
 
 pub(crate) use json::Json;
 pub(crate) use no_body::NoBody;
 pub(crate) use path::Path;
 pub(crate) use query::Query;
 pub(crate) use sign_in::{AdminCtx, AnyoneCtx, InternalCtx, MasterCtx, bearer, origin};
+pub(crate) use wishes::Wishes;
 
 use serde_path_to_error::Segment;
 

@@ -4,14 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRef, FromRequestParts};
 use ez_control::sign_in::{self, Principal};
-use ez_control::{Actor, Control, Origin, Tenant, Write};
+use ez_control::{Actor, Control, Origin, Tenant};
 use ez_store::masters::Master;
 use ez_telemetry::RequestId;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-use super::query::refuse_unexpected;
+use super::wishes::Wishes;
 use crate::problem::{ApiError, ProblemKind};
+use crate::writing::Writing;
 
 /// A request to sign in.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct AnyoneCtx {
 pub(crate) struct AdminCtx {
     pub(crate) control: Control,
     origin: Origin,
+    wishes: Wishes,
 }
 
 /// A request of a master. All it reaches is its own: every look-up takes its [`MasterCtx::tenant`].
@@ -33,6 +35,7 @@ pub(crate) struct MasterCtx {
     pub(crate) control: Control,
     pub(crate) master: Master,
     origin: Origin,
+    wishes: Wishes,
 }
 
 /// A request of a gateway.
@@ -43,8 +46,13 @@ pub(crate) struct InternalCtx {
 
 impl AdminCtx {
     /// Begins the unit of work that a change is made in.
-    pub(crate) async fn write(&self) -> Result<Write, ApiError> {
-        Ok(self.control.write(Actor::admin(self.origin.clone())).await?)
+    pub(crate) async fn write(&self) -> Result<Writing, ApiError> {
+        Writing::begin(&self.control, Actor::admin(self.origin.clone()), &self.wishes).await
+    }
+
+    /// Whether nothing is to be changed, for routes that do their work in no [`Writing`].
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.wishes.dry_run
     }
 }
 
@@ -55,8 +63,9 @@ impl MasterCtx {
     }
 
     /// Begins the unit of work that a change is made in.
-    pub(crate) async fn write(&self) -> Result<Write, ApiError> {
-        Ok(self.control.write(Actor::master(self.master.id, self.origin.clone())).await?)
+    pub(crate) async fn write(&self) -> Result<Writing, ApiError> {
+        let actor = Actor::master(self.master.id, self.origin.clone());
+        Writing::begin(&self.control, actor, &self.wishes).await
     }
 }
 
@@ -67,7 +76,8 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        refuse_unexpected(parts)?;
+        // Refuses what these routes do not take.
+        Wishes::of(parts)?;
         Ok(Self { control: Control::from_ref(state), origin: origin(parts) })
     }
 }
@@ -81,10 +91,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let (control, origin) = (Control::from_ref(state), origin(parts));
         match sign_in::authenticate(&control, bearer(parts)?, &origin).await? {
-            Principal::Admin => {
-                refuse_unexpected(parts)?;
-                Ok(Self { control, origin })
-            }
+            Principal::Admin => Ok(Self { control, origin, wishes: Wishes::of(parts)? }),
             Principal::Master(_) => {
                 Err(ApiError::new(ProblemKind::Forbidden, "this route is for admins: a master's routes are under /v1"))
             }
@@ -101,10 +108,7 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let (control, origin) = (Control::from_ref(state), origin(parts));
         match sign_in::authenticate(&control, bearer(parts)?, &origin).await? {
-            Principal::Master(master) => {
-                refuse_unexpected(parts)?;
-                Ok(Self { control, master: *master, origin })
-            }
+            Principal::Master(master) => Ok(Self { control, master: *master, origin, wishes: Wishes::of(parts)? }),
             Principal::Admin => Err(ApiError::new(
                 ProblemKind::Forbidden,
                 "this route is for masters: an admin's routes are under /admin",
@@ -122,7 +126,8 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let control = Control::from_ref(state);
         sign_in::authenticate_internal(&control, bearer(parts)?, &origin(parts)).await?;
-        refuse_unexpected(parts)?;
+        // Refuses what these routes do not take.
+        Wishes::of(parts)?;
         Ok(Self { control })
     }
 }

@@ -4,17 +4,16 @@ use chrono::{DateTime, Utc};
 use ez_contract::status::ApiKeyStatus;
 use ez_control::api_keys::{self, ChangeApiKey, CreateApiKey};
 use ez_store::api_keys::{ApiKey, ApiKeyFilter};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Created;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::secret_text::SecretText;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which API keys to list.
@@ -142,18 +141,20 @@ pub(crate) async fn create(
     Json(request): Json<CreateApiKeyRequest>,
 ) -> Result<Created<ApiKeyResponse>, ApiError> {
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let api_key = api_keys::create(&write, request.into()).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/api-keys", id: api_key.id, record: api_key.into() })
+    write.create("/admin/api-keys", Record::of(api_key)).await
 }
 
 /// Get an API key.
 #[utoipa::path(get, path = "/admin/api-keys/{id}", tag = "api-keys", operation_id = "get_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), security(("admin" = [])),
     responses((status = 200, description = "The API key.", body = ApiKeyResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<ApiKeyResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ApiKeyResponse>, ApiError> {
     let api_key = api_keys::get(&ctx.control, id).await?;
-    Ok(Json(api_key.into()))
+    Ok(Record::of(api_key))
 }
 
 /// Change an API key.
@@ -164,22 +165,20 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateApiKeyRequest>,
-) -> Result<Json<ApiKeyResponse>, ApiError> {
+) -> Result<Record<ApiKeyResponse>, ApiError> {
     let write = ctx.write().await?;
     let api_key = api_keys::update(&write, id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(api_key.into()))
+    write.finish(Record::of(api_key)).await
 }
 
 /// Delete an API key.
 #[utoipa::path(delete, path = "/admin/api-keys/{id}", tag = "api-keys", operation_id = "delete_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     api_keys::delete(&write, id).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
 
 impl From<CreateApiKeyRequest> for CreateApiKey {
@@ -207,6 +206,8 @@ impl From<UpdateApiKeyRequest> for ChangeApiKey {
         }
     }
 }
+
+impl Answer for ApiKeyResponse {}
 
 impl From<ApiKey> for ApiKeyResponse {
     fn from(key: ApiKey) -> Self {

@@ -5,16 +5,15 @@ use ez_contract::selector::SelectorType;
 use ez_contract::status::RecordStatus;
 use ez_control::bindings::{self, ChangeBinding, CreateBinding};
 use ez_store::bindings::{Binding, BindingFilter};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Created;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which bindings to list.
@@ -155,18 +154,20 @@ pub(crate) async fn create(
     Json(request): Json<CreateBindingRequest>,
 ) -> Result<Created<BindingResponse>, ApiError> {
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let binding = bindings::create(&write, request.into()).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/bindings", id: binding.id, record: binding.into() })
+    write.create("/admin/bindings", Record::of(binding)).await
 }
 
 /// Get a binding.
 #[utoipa::path(get, path = "/admin/bindings/{id}", tag = "bindings", operation_id = "get_binding",
     params(("id" = i64, Path, description = "Id of the binding.")), security(("admin" = [])),
     responses((status = 200, description = "The binding.", body = BindingResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<BindingResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<BindingResponse>, ApiError> {
     let binding = bindings::get(&ctx.control, id).await?;
-    Ok(Json(binding.into()))
+    Ok(Record::of(binding))
 }
 
 /// Change a binding.
@@ -177,22 +178,20 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateBindingRequest>,
-) -> Result<Json<BindingResponse>, ApiError> {
+) -> Result<Record<BindingResponse>, ApiError> {
     let write = ctx.write().await?;
     let binding = bindings::update(&write, id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(binding.into()))
+    write.finish(Record::of(binding)).await
 }
 
 /// Delete a binding.
 #[utoipa::path(delete, path = "/admin/bindings/{id}", tag = "bindings", operation_id = "delete_binding",
     params(("id" = i64, Path, description = "Id of the binding.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     bindings::delete(&write, id).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
 
 impl From<CreateBindingRequest> for CreateBinding {
@@ -224,6 +223,8 @@ impl From<UpdateBindingRequest> for ChangeBinding {
         }
     }
 }
+
+impl Answer for BindingResponse {}
 
 impl From<Binding> for BindingResponse {
     fn from(binding: Binding) -> Self {

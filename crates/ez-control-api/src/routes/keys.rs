@@ -7,18 +7,17 @@ use ez_control::child_keys::{self, ChangeChildKey, CreateChildKey, IssuedChildKe
 use ez_control::masters;
 use ez_store::IssuedBy;
 use ez_store::child_keys::{ChildKey, ChildKeyFilter};
-use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Created;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::timestamp::Timestamp;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which child keys to list.
@@ -28,6 +27,8 @@ list_query! {
         status: KeyStatus,
         /// Only those of this master.
         master_id: i64,
+        /// Only those with this group label.
+        group: String,
     }
 }
 
@@ -37,6 +38,8 @@ list_query! {
         /// Only those with this status.
         #[param(value_type = Option<words::KeyStatus>)]
         status: KeyStatus,
+        /// Only those with this group label.
+        group: String,
     }
 }
 
@@ -44,7 +47,8 @@ impl OwnKeyListQuery {
     /// Errors: 422 where page or limit is out of range.
     pub(crate) fn split(self) -> Result<(ChildKeyFilter, crate::listing::Listing), ApiError> {
         let listing = self.listing()?;
-        Ok((ChildKeyFilter { master_id: None, search: self.search(), status: self.status }, listing))
+        let search = self.search();
+        Ok((ChildKeyFilter { master_id: None, search, status: self.status, group: self.group }, listing))
     }
 }
 
@@ -185,8 +189,10 @@ pub(crate) struct KeyWithTokenResponse {
     /// The record.
     #[serde(flatten)]
     key: KeyResponse,
-    /// What the client application sends. ez-api keeps no copy of it.
-    token: String,
+    /// What the client application sends. ez-api keeps no copy of it; replays and dry runs go without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    token: Option<String>,
 }
 
 /// List child keys of all masters.
@@ -198,7 +204,8 @@ pub(crate) async fn list(
     Query(query): Query<KeyListQuery>,
 ) -> Result<Json<PageResponse<KeyResponse>>, ApiError> {
     let listing = query.listing()?;
-    let filter = ChildKeyFilter { master_id: query.master_id, search: query.search(), status: query.status };
+    let search = query.search();
+    let filter = ChildKeyFilter { master_id: query.master_id, search, status: query.status, group: query.group };
     let found = child_keys::list(&ctx.control, Tenant::Any, &filter, listing.sort, listing.rows()).await?;
     Ok(Json(listing.answer(found)))
 }
@@ -233,18 +240,20 @@ pub(crate) async fn create_for_master(
     Json(request): Json<CreateKeyRequest>,
 ) -> Result<Created<KeyWithTokenResponse>, ApiError> {
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let issued = child_keys::create(&write, master_id, request.into()).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/keys", id: issued.key.id, record: issued.into() })
+    write.create("/admin/keys", Record::of(issued)).await
 }
 
 /// Get a child key.
 #[utoipa::path(get, path = "/admin/keys/{id}", tag = "keys", operation_id = "get_key",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("admin" = [])),
     responses((status = 200, description = "The child key.", body = KeyResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<KeyResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<KeyResponse>, ApiError> {
     let key = child_keys::get(&ctx.control, Tenant::Any, id).await?;
-    Ok(Json(key.into()))
+    Ok(Record::of(key))
 }
 
 /// Change a child key.
@@ -255,22 +264,20 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateKeyRequest>,
-) -> Result<Json<KeyResponse>, ApiError> {
+) -> Result<Record<KeyResponse>, ApiError> {
     let write = ctx.write().await?;
     let key = child_keys::update(&write, Tenant::Any, id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(key.into()))
+    write.finish(Record::of(key)).await
 }
 
 /// Delete a child key.
 #[utoipa::path(delete, path = "/admin/keys/{id}", tag = "keys", operation_id = "delete_key",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     child_keys::delete(&write, Tenant::Any, id).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
 
 impl From<CreateKeyRequest> for CreateChildKey {
@@ -309,6 +316,14 @@ impl From<UpdateKeyRequest> for ChangeChildKey {
     }
 }
 
+impl Answer for KeyResponse {}
+
+impl Answer for KeyWithTokenResponse {
+    fn hide_secret(&mut self) {
+        self.token = None;
+    }
+}
+
 impl From<ChildKey> for KeyResponse {
     fn from(key: ChildKey) -> Self {
         Self {
@@ -339,6 +354,6 @@ impl From<ChildKey> for KeyResponse {
 
 impl From<IssuedChildKey> for KeyWithTokenResponse {
     fn from(issued: IssuedChildKey) -> Self {
-        Self { key: issued.key.into(), token: issued.token.expose_secret().to_owned() }
+        Self { key: issued.key.into(), token: Some(issued.token.expose_secret().to_owned()) }
     }
 }

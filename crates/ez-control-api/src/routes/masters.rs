@@ -5,17 +5,17 @@ use ez_contract::status::RecordStatus;
 use ez_control::credentials::MasterKey;
 use ez_control::masters::{self, ChangeMaster, CreateMaster, CreatedMaster};
 use ez_store::masters::{Master, MasterFilter};
-use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Created, DeleteQuery};
+use super::DeleteQuery;
 use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::present;
 use crate::problem::ApiError;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which masters to list.
@@ -25,6 +25,8 @@ list_query! {
         status: RecordStatus,
         /// Only those with this group label.
         group: String,
+        /// Only those that may use this namespace.
+        namespace: String,
     }
 }
 
@@ -125,8 +127,10 @@ pub(crate) struct MasterWithKeyResponse {
     /// The record.
     #[serde(flatten)]
     master: MasterResponse,
-    /// The master key. ez-api keeps no copy of it.
-    master_key: String,
+    /// The master key. ez-api keeps no copy of it; replays and dry runs go without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    master_key: Option<String>,
 }
 
 /// List masters.
@@ -138,7 +142,8 @@ pub(crate) async fn list(
     Query(query): Query<MasterListQuery>,
 ) -> Result<Json<PageResponse<MasterResponse>>, ApiError> {
     let listing = query.listing()?;
-    let filter = MasterFilter { search: query.search(), status: query.status, group: query.group };
+    let filter =
+        MasterFilter { search: query.search(), status: query.status, group: query.group, namespace: query.namespace };
     let found = masters::list(&ctx.control, &filter, listing.sort, listing.rows()).await?;
     Ok(Json(listing.answer(found)))
 }
@@ -157,18 +162,20 @@ pub(crate) async fn create(
     // Before the transaction: hashing the key takes longer than a transaction may wait.
     let key = MasterKey::generate().await?;
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let created = masters::create(&write, request.into(), key).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/masters", id: created.master.id, record: created.into() })
+    write.create("/admin/masters", Record::of(created)).await
 }
 
 /// Get a master.
 #[utoipa::path(get, path = "/admin/masters/{id}", tag = "masters", operation_id = "get_master",
     params(("id" = i64, Path, description = "Id of the master.")), security(("admin" = [])),
     responses((status = 200, description = "The master.", body = MasterResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<MasterResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<MasterResponse>, ApiError> {
     let master = masters::get(&ctx.control, id).await?;
-    Ok(Json(master.into()))
+    Ok(Record::of(master))
 }
 
 /// Change a master.
@@ -181,11 +188,10 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateMasterRequest>,
-) -> Result<Json<MasterResponse>, ApiError> {
+) -> Result<Record<MasterResponse>, ApiError> {
     let write = ctx.write().await?;
     let master = masters::update(&write, id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(master.into()))
+    write.finish(Record::of(master)).await
 }
 
 /// Delete a master.
@@ -196,11 +202,10 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     masters::delete(&write, id, query.cascade).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
 
 /// Revoke all child keys of a master.
@@ -213,11 +218,10 @@ pub(crate) async fn revoke_keys(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     NoBody: NoBody,
-) -> Result<Json<MasterResponse>, ApiError> {
+) -> Result<Record<MasterResponse>, ApiError> {
     let write = ctx.write().await?;
     let master = masters::revoke_keys(&write, id).await?;
-    write.commit().await?;
-    Ok(Json(master.into()))
+    write.finish(Record::of(master)).await
 }
 
 /// Give a master a new master key.
@@ -231,12 +235,11 @@ pub(crate) async fn rotate_key(
     Path(id): Path<i64>,
     Query(query): Query<RotateQuery>,
     NoBody: NoBody,
-) -> Result<Json<MasterWithKeyResponse>, ApiError> {
+) -> Result<Record<MasterWithKeyResponse>, ApiError> {
     let key = MasterKey::generate().await?;
     let write = ctx.write().await?;
     let rotated = masters::rotate_key(&write, id, key, query.revoke_keys).await?;
-    write.commit().await?;
-    Ok(Json(rotated.into()))
+    write.finish(Record::of(rotated)).await
 }
 
 impl From<CreateMasterRequest> for CreateMaster {
@@ -250,6 +253,14 @@ impl From<UpdateMasterRequest> for ChangeMaster {
     fn from(request: UpdateMasterRequest) -> Self {
         let UpdateMasterRequest { name, group, default_namespace, namespaces, status, max_child_keys } = request;
         Self { name, group, default_namespace, namespaces, status, max_child_keys }
+    }
+}
+
+impl Answer for MasterResponse {}
+
+impl Answer for MasterWithKeyResponse {
+    fn hide_secret(&mut self) {
+        self.master_key = None;
     }
 }
 
@@ -273,6 +284,6 @@ impl From<Master> for MasterResponse {
 
 impl From<CreatedMaster> for MasterWithKeyResponse {
     fn from(created: CreatedMaster) -> Self {
-        Self { master: created.master.into(), master_key: created.master_key.expose_secret().to_owned() }
+        Self { master: created.master.into(), master_key: Some(created.master_key.expose_secret().to_owned()) }
     }
 }

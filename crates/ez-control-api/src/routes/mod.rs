@@ -14,20 +14,7 @@ pub(crate) mod public;
 pub(crate) mod sync;
 pub(crate) mod tokens;
 
-use axum::response::{IntoResponse, Response};
-use http::header::LOCATION;
-use http::{HeaderValue, StatusCode};
-use serde::{Deserialize, Serialize};
-
-use crate::extract::Json;
-
-/// The answer to a POST that created a record: 201, where the record is from now on, and the record.
-pub(crate) struct Created<T> {
-    /// Path of the collection, without a slash at its end.
-    collection: &'static str,
-    id: i64,
-    record: T,
-}
+use serde::Deserialize;
 
 /// What a deletion does about records that refer to the one that goes.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -38,14 +25,4 @@ pub(crate) struct DeleteQuery {
     #[serde(default)]
     #[param(default = false, required = false)]
     cascade: bool,
-}
-
-impl<T: Serialize> IntoResponse for Created<T> {
-    fn into_response(self) -> Response {
-        let mut response = (StatusCode::CREATED, Json(self.record)).into_response();
-        if let Ok(location) = HeaderValue::try_from(format!("{}/{}", self.collection, self.id)) {
-            response.headers_mut().insert(LOCATION, location);
-        }
-        response
-    }
 }

@@ -4,16 +4,16 @@ use chrono::{DateTime, Utc};
 use ez_contract::status::RecordStatus;
 use ez_control::namespaces::{self, ChangeNamespace, CreateNamespace};
 use ez_store::namespaces::{Namespace, NamespaceFilter};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Created, DeleteQuery};
+use super::DeleteQuery;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which namespaces to list.
@@ -96,18 +96,20 @@ pub(crate) async fn create(
 ) -> Result<Created<NamespaceResponse>, ApiError> {
     let CreateNamespaceRequest { name, description, status } = request;
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let namespace = namespaces::create(&write, CreateNamespace { name, description, status }).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/namespaces", id: namespace.id, record: namespace.into() })
+    write.create("/admin/namespaces", Record::of(namespace)).await
 }
 
 /// Get a namespace.
 #[utoipa::path(get, path = "/admin/namespaces/{id}", tag = "namespaces", operation_id = "get_namespace",
     params(("id" = i64, Path, description = "Id of the namespace.")), security(("admin" = [])),
     responses((status = 200, description = "The namespace.", body = NamespaceResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<NamespaceResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<NamespaceResponse>, ApiError> {
     let namespace = namespaces::get(&ctx.control, id).await?;
-    Ok(Json(namespace.into()))
+    Ok(Record::of(namespace))
 }
 
 /// Change a namespace.
@@ -118,12 +120,11 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateNamespaceRequest>,
-) -> Result<Json<NamespaceResponse>, ApiError> {
+) -> Result<Record<NamespaceResponse>, ApiError> {
     let change = ChangeNamespace { description: request.description.into(), status: request.status };
     let write = ctx.write().await?;
     let namespace = namespaces::update(&write, id, change).await?;
-    write.commit().await?;
-    Ok(Json(namespace.into()))
+    write.finish(Record::of(namespace)).await
 }
 
 /// Delete a namespace.
@@ -136,12 +137,13 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     namespaces::delete(&write, id, query.cascade).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
+
+impl Answer for NamespaceResponse {}
 
 impl From<Namespace> for NamespaceResponse {
     fn from(namespace: Namespace) -> Self {

@@ -5,16 +5,16 @@ use ez_contract::status::RecordStatus;
 use ez_contract::{Protocol, ProviderType};
 use ez_control::provider_groups::{self, ChangeProviderGroup, CreateProviderGroup};
 use ez_store::provider_groups::{ProviderGroup, ProviderGroupFilter};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Created, DeleteQuery};
+use super::DeleteQuery;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::words;
+use crate::writing::{Answer, Created, Deleted, Record};
 
 list_query! {
     /// Which provider groups to list.
@@ -25,6 +25,8 @@ list_query! {
         /// Only those of this type.
         #[param(value_type = Option<words::ProviderType>)]
         r#type: ProviderType,
+        /// Only those with this label.
+        route_group: String,
     }
 }
 
@@ -157,7 +159,12 @@ pub(crate) async fn list(
     Query(query): Query<ProviderGroupListQuery>,
 ) -> Result<Json<PageResponse<ProviderGroupResponse>>, ApiError> {
     let listing = query.listing()?;
-    let filter = ProviderGroupFilter { search: query.search(), status: query.status, provider_type: query.r#type };
+    let filter = ProviderGroupFilter {
+        search: query.search(),
+        status: query.status,
+        provider_type: query.r#type,
+        route_group: query.route_group,
+    };
     let found = provider_groups::list(&ctx.control, &filter, listing.sort, listing.rows()).await?;
     Ok(Json(listing.answer(found)))
 }
@@ -172,18 +179,20 @@ pub(crate) async fn create(
     Json(request): Json<CreateProviderGroupRequest>,
 ) -> Result<Created<ProviderGroupResponse>, ApiError> {
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let group = provider_groups::create(&write, request.into()).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/admin/provider-groups", id: group.id, record: group.into() })
+    write.create("/admin/provider-groups", Record::of(group)).await
 }
 
 /// Get a provider group.
 #[utoipa::path(get, path = "/admin/provider-groups/{id}", tag = "provider-groups", operation_id = "get_provider_group",
     params(("id" = i64, Path, description = "Id of the provider group.")), security(("admin" = [])),
     responses((status = 200, description = "The provider group.", body = ProviderGroupResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Json<ProviderGroupResponse>, ApiError> {
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ProviderGroupResponse>, ApiError> {
     let group = provider_groups::get(&ctx.control, id).await?;
-    Ok(Json(group.into()))
+    Ok(Record::of(group))
 }
 
 /// Change a provider group.
@@ -197,11 +206,10 @@ pub(crate) async fn update(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateProviderGroupRequest>,
-) -> Result<Json<ProviderGroupResponse>, ApiError> {
+) -> Result<Record<ProviderGroupResponse>, ApiError> {
     let write = ctx.write().await?;
     let group = provider_groups::update(&write, id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(group.into()))
+    write.finish(Record::of(group)).await
 }
 
 /// Delete a provider group.
@@ -213,11 +221,10 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     provider_groups::delete(&write, id, query.cascade).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }
 
 impl From<CreateProviderGroupRequest> for CreateProviderGroup {
@@ -253,6 +260,8 @@ impl From<UpdateProviderGroupRequest> for ChangeProviderGroup {
         }
     }
 }
+
+impl Answer for ProviderGroupResponse {}
 
 impl From<ProviderGroup> for ProviderGroupResponse {
     fn from(group: ProviderGroup) -> Self {

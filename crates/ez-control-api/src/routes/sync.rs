@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::extract::{AdminCtx, Json, NoBody};
 use crate::problem::ApiError;
 use crate::words;
+use crate::writing::Record;
 
 /// How far what is published is behind what is stored.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,13 +102,18 @@ pub(crate) async fn status(ctx: AdminCtx) -> Result<Json<SyncStatusResponse>, Ap
 
 /// Rebuild the snapshot.
 ///
-/// Compares everything published with everything stored, publishes what differs, and tells what that was.
+/// Compares everything published with everything stored, publishes what differs, and tells what that was. A dry run
+/// compares, and tells what would be published.
 #[utoipa::path(post, path = "/admin/sync/snapshot", tag = "sync", operation_id = "rebuild_snapshot",
     security(("admin" = [])),
     responses((status = 200, description = "Rebuilt and published.", body = ReconcileResponse)))]
-pub(crate) async fn rebuild(ctx: AdminCtx, NoBody: NoBody) -> Result<Json<ReconcileResponse>, ApiError> {
-    let report = publisher::reconcile(&ctx.control).await?;
-    Ok(Json(report.into()))
+pub(crate) async fn rebuild(ctx: AdminCtx, NoBody: NoBody) -> Result<Record<ReconcileResponse>, ApiError> {
+    let is_dry_run = ctx.is_dry_run();
+    let report = match is_dry_run {
+        true => publisher::compare(&ctx.control).await?,
+        false => publisher::reconcile(&ctx.control).await?,
+    };
+    Ok(Record::untagged(report.into()).in_dry_run(is_dry_run))
 }
 
 impl From<SyncStatus> for SyncStatusResponse {

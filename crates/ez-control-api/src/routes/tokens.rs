@@ -1,20 +1,19 @@
 //! `/v1`: what a master does with its own child keys, and what it may know of itself.
 
 use ez_control::child_keys;
-use http::StatusCode;
 
-use super::Created;
 use super::keys::{CreateKeyRequest, KeyResponse, KeyWithTokenResponse, OwnKeyListQuery, UpdateKeyRequest};
 use super::masters::MasterResponse;
 use crate::extract::{Json, MasterCtx, Path, Query};
 use crate::listing::PageResponse;
 use crate::problem::ApiError;
+use crate::writing::{Created, Deleted, Record};
 
 /// Get the master that signed in.
 #[utoipa::path(get, path = "/v1/self", tag = "self", operation_id = "get_self", security(("master" = [])),
     responses((status = 200, description = "The master.", body = MasterResponse)))]
-pub(crate) async fn get_self(ctx: MasterCtx) -> Json<MasterResponse> {
-    Json(ctx.master.into())
+pub(crate) async fn get_self(ctx: MasterCtx) -> Record<MasterResponse> {
+    Record::of(ctx.master)
 }
 
 /// List own child keys.
@@ -42,18 +41,20 @@ pub(crate) async fn create(
     Json(request): Json<CreateKeyRequest>,
 ) -> Result<Created<KeyWithTokenResponse>, ApiError> {
     let write = ctx.write().await?;
+    if let Some(first) = write.replayed() {
+        return Ok(first);
+    }
     let issued = child_keys::create(&write, ctx.master.id, request.into()).await?;
-    write.commit().await?;
-    Ok(Created { collection: "/v1/tokens", id: issued.key.id, record: issued.into() })
+    write.create("/v1/tokens", Record::of(issued)).await
 }
 
 /// Get an own child key.
 #[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens", operation_id = "get_token",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("master" = [])),
     responses((status = 200, description = "The child key.", body = KeyResponse)))]
-pub(crate) async fn get(ctx: MasterCtx, Path(id): Path<i64>) -> Result<Json<KeyResponse>, ApiError> {
+pub(crate) async fn get(ctx: MasterCtx, Path(id): Path<i64>) -> Result<Record<KeyResponse>, ApiError> {
     let key = child_keys::get(&ctx.control, ctx.tenant(), id).await?;
-    Ok(Json(key.into()))
+    Ok(Record::of(key))
 }
 
 /// Change an own child key.
@@ -64,20 +65,18 @@ pub(crate) async fn update(
     ctx: MasterCtx,
     Path(id): Path<i64>,
     Json(request): Json<UpdateKeyRequest>,
-) -> Result<Json<KeyResponse>, ApiError> {
+) -> Result<Record<KeyResponse>, ApiError> {
     let write = ctx.write().await?;
     let key = child_keys::update(&write, ctx.tenant(), id, request.into()).await?;
-    write.commit().await?;
-    Ok(Json(key.into()))
+    write.finish(Record::of(key)).await
 }
 
 /// Delete an own child key.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", operation_id = "delete_token",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("master" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: MasterCtx, Path(id): Path<i64>) -> Result<StatusCode, ApiError> {
+pub(crate) async fn delete(ctx: MasterCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     child_keys::delete(&write, ctx.tenant(), id).await?;
-    write.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    write.delete().await
 }

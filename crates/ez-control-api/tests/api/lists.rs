@@ -47,8 +47,33 @@ pub(crate) async fn pages_search_sort_and_filters_find_what_they_should(app: Tes
         let bindings = app.get(ADMIN_TOKEN, &format!("/admin/bindings?{query}")).await.ok();
         assert_eq!(bindings["total"], total, "{query}");
     }
-    let by_type = app.get(ADMIN_TOKEN, "/admin/provider-groups?type=azure").await.ok();
-    assert_eq!(by_type["total"], 0);
+    let acme = json!({"name": "acme", "group": "gold", "namespaces": ["team-a"], "default_namespace": "team-a"});
+    app.post(ADMIN_TOKEN, "/admin/namespaces", json!({"name": "team-a", "status": "suspended"})).await.created();
+    let acme = app.post(ADMIN_TOKEN, "/admin/masters", acme).await.created();
+    app.post(ADMIN_TOKEN, &format!("/admin/masters/{}/keys", acme["id"]), json!({"name": "ci"})).await.created();
+    let labelled = json!({"name": "labelled", "type": "openai", "route_group": "eu"});
+    app.post(ADMIN_TOKEN, "/admin/provider-groups", labelled).await.created();
+    for (path, total) in [
+        ("masters?group=gold", 1),
+        ("masters?group=g_ld", 0),
+        ("masters?namespace=team-a", 1),
+        ("masters?namespace=team", 0),
+        ("masters?namespace=TEAM-A", 0),
+        ("masters?namespace=default&status=active", 3),
+        ("keys?group=gold&status=active", 1),
+        ("keys?group=default", 0),
+        ("namespaces?status=suspended", 1),
+        ("provider-groups?type=azure", 0),
+        ("provider-groups?route_group=eu&type=openai", 1),
+        ("provider-groups?route_group=e_", 0),
+        ("bindings?status=suspended", 0),
+        ("bindings?status=active", 3),
+    ] {
+        let found = app.get(ADMIN_TOKEN, &format!("/admin/{path}")).await.ok();
+        assert_eq!(found["total"], total, "{path}");
+    }
+    let own = app.get(ADMIN_TOKEN, &format!("/admin/masters/{}/keys?group=gold", acme["id"])).await.ok();
+    assert_eq!(own["total"], 1);
 }
 
 pub(crate) async fn logs_and_audit_are_read_through_cursors(app: TestApp) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken assumption fails its test")]
 
 mod access;
+mod conditional;
 mod edge;
 mod lists;
 mod ops;
@@ -37,6 +38,18 @@ on_both_backends! {
         failed_sign_ins_are_limited_by_address,
         metrics_open_to_their_token_and_to_the_admin,
     }
+    conditional {
+        every_write_route_keeps_the_conventions,
+        what_a_route_does_not_take_is_refused,
+        of_changes_at_once_from_one_reading_one_is_made,
+        tags_change_with_the_record_and_not_with_its_use,
+        a_dry_run_of_the_rebuild_tells_the_drift_and_leaves_it,
+        a_repeated_creation_creates_nothing,
+        an_answer_too_large_to_be_kept_is_refused,
+        names_of_requests_are_their_callers_own,
+        names_of_requests_end_after_a_day,
+        creations_at_once_under_one_name_make_one_record,
+    }
     edge {
         request_ids_come_back,
         every_error_is_a_problem,
@@ -68,7 +81,6 @@ on_both_backends! {
         what_does_not_exist_is_missing,
         refused_writes_leave_nothing_behind,
         a_nul_is_refused_wherever_it_comes,
-        headers_that_no_write_takes_are_refused,
         times_that_cannot_be_answered_with_are_refused,
     }
 }

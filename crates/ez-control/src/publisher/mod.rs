@@ -17,7 +17,7 @@ use crate::error::chain;
 use crate::snapshot::{Image, read_image};
 use crate::{Control, ControlError};
 
-pub use reconcile::{Drift, ReconcileReport, Repair, reconcile};
+pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
 
 use batch::Batch;
 use turn::Turn;

@@ -98,6 +98,20 @@ pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlErro
     Ok(report)
 }
 
+/// Compares everything and repairs nothing: the report names what [`reconcile`] would repair now. What is due counts as
+/// under way, and is no drift.
+///
+/// Errors: as [`reconcile`].
+pub async fn compare(control: &Control) -> Result<ReconcileReport, ControlError> {
+    let _one_at_a_time = control.publishing().turn.lock().await;
+    let turn = wait_for_turn(control).await?;
+    let outcome = compare_in_turn(&turn).await;
+    turn.end().await;
+    let comparison = outcome?;
+    let version = control.state().meta().await?.version;
+    Ok(comparison.report(control, version))
+}
+
 async fn wait_for_turn(control: &Control) -> Result<Turn<'_>, ControlError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -115,27 +129,62 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     let control = turn.control();
     let was_missing = must_publish_everything(control).await?;
     publish_all_due(turn).await?;
+    let mut comparison = compare_in_turn(turn).await?;
+    comparison.was_missing = was_missing;
+    let desired = std::mem::take(&mut comparison.desired);
+    let publication =
+        if comparison.is_damaged { everything(desired) } else { differences(desired, &comparison.drifts) };
+    let version = turn.publish(publication).await?;
+    Ok(comparison.report(control, version))
+}
+
+async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
+    let control = turn.control();
+    let was_missing = must_publish_everything(control).await?;
     let reading = turn.keep(read_image(control.store(), control.now())).await?;
     let Reading { image: desired, unreadable } = reading;
     let under_way = turn.keep(touched_by_pending(control.store())).await?;
     let standing = turn.keep(control.state().read_snapshot()).await?;
-
-    let entries = desired.len();
-    let drifts = drifts(&desired, &standing);
-    let is_damaged = !standing.damaged.is_empty();
-    let publication = if is_damaged { everything(desired) } else { differences(desired, &drifts) };
-    let version = turn.publish(publication).await?;
-    let repairs: Vec<Repair> =
-        drifts.into_iter().filter(|(key, _)| !under_way.contains(key)).map(|(key, drift)| repair(key, drift)).collect();
-    Ok(ReconcileReport {
-        finished_at: control.now(),
-        version,
-        entries,
+    Ok(Comparison {
+        entries: desired.len(),
+        drifts: drifts(&desired, &standing),
+        desired,
         unreadable,
-        rebuilt: was_missing || is_damaged,
-        repairs: repairs.len(),
-        repaired: repairs.into_iter().take(MAX_NAMED).collect(),
+        under_way,
+        was_missing,
+        is_damaged: !standing.damaged.is_empty(),
     })
+}
+
+/// What should be published, and how what is published differs.
+struct Comparison {
+    desired: Image,
+    entries: usize,
+    drifts: BTreeMap<SnapshotKey, Drift>,
+    unreadable: usize,
+    under_way: BTreeSet<SnapshotKey>,
+    was_missing: bool,
+    is_damaged: bool,
+}
+
+impl Comparison {
+    fn report(self, control: &Control, version: u64) -> ReconcileReport {
+        let Self { entries, drifts, unreadable, under_way, was_missing, is_damaged, .. } = self;
+        let repairs: Vec<Repair> = drifts
+            .into_iter()
+            .filter(|(key, _)| !under_way.contains(key))
+            .map(|(key, drift)| repair(key, drift))
+            .collect();
+        ReconcileReport {
+            finished_at: control.now(),
+            version,
+            entries,
+            unreadable,
+            rebuilt: was_missing || is_damaged,
+            repairs: repairs.len(),
+            repaired: repairs.into_iter().take(MAX_NAMED).collect(),
+        }
+    }
 }
 
 /// What changes that are still to be published touch. Read after the desired image: whatever of it was committed since

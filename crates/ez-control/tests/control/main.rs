@@ -39,6 +39,7 @@ macro_rules! on_all_backends {
 
 on_all_backends! {
     together::a_change_its_audit_entry_and_its_outbox_entry_come_together_or_not_at_all,
+    together::a_dry_run_and_an_unmet_expectation_leave_nothing,
     together::secrets_are_in_no_audit_entry_and_no_debug_text,
     starting::the_first_start_makes_an_admin_token_and_shows_it_once,
     starting::processes_that_start_at_once_agree,

@@ -2,12 +2,41 @@
 
 use ez_control::credentials::MasterKey;
 use ez_control::masters::{ChangeMaster, CreateMaster};
-use ez_control::{Actor, audit, masters};
+use ez_control::{Actor, ControlError, Expectation, RecordTag, audit, masters};
 use ez_store::masters::MasterFilter;
 use ez_store::{ActorKind, RecordKind, Sort, outbox};
 use secrecy::ExposeSecret;
 
 use crate::support::{FIRST_PAGE, Plane, conflict, origin, secret_in};
+
+pub(crate) async fn a_dry_run_and_an_unmet_expectation_leave_nothing(plane: Plane) {
+    let acme = plane.master("acme").await.master;
+    let before = plane.database.dump().await;
+    let rename = || ChangeMaster { name: Some("renamed".to_owned()), ..ChangeMaster::default() };
+
+    let write = plane.write().await.dry_run(true);
+    assert_eq!(masters::update(&write, acme.id, rename()).await.unwrap().name, "renamed");
+    write.commit().await.unwrap();
+    assert_eq!(plane.database.dump().await, before);
+
+    let stale = Expectation::OneOf(vec!["0".to_owned()]);
+    let write = plane.write().await.expecting(Some(stale));
+    let refused = masters::update(&write, acme.id, rename()).await;
+    assert!(matches!(&refused, Err(ControlError::Stale { what }) if *what == format!("master {}", acme.id)));
+    drop(write);
+
+    // A rule that forgets to look must not pass for one that did.
+    let write = plane.write().await.expecting(Some(Expectation::Any));
+    let new = CreateMaster { name: "beta".to_owned(), ..CreateMaster::default() };
+    masters::create(&write, new, MasterKey::generate().await.unwrap()).await.unwrap();
+    assert!(matches!(write.commit().await, Err(ControlError::Internal(_))));
+    assert_eq!(plane.database.dump().await, before);
+
+    let write = plane.write().await.expecting(Some(Expectation::OneOf(vec![RecordTag::of(&acme).to_string()])));
+    masters::update(&write, acme.id, rename()).await.unwrap();
+    write.commit().await.unwrap();
+    assert_ne!(plane.database.dump().await, before);
+}
 
 pub(crate) async fn a_change_its_audit_entry_and_its_outbox_entry_come_together_or_not_at_all(plane: Plane) {
     let counts = async || {

@@ -6,6 +6,7 @@
 mod m0001_records;
 mod m0002_journals;
 mod m0003_logs;
+mod m0004_idempotency;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use sea_orm_migration::prelude::{ColumnDef, ForeignKey, ForeignKeyAction, ForeignKeyCreateStatement, Index};
@@ -26,7 +27,12 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_records::Migration), Box::new(m0002_journals::Migration), Box::new(m0003_logs::Migration)]
+        vec![
+            Box::new(m0001_records::Migration),
+            Box::new(m0002_journals::Migration),
+            Box::new(m0003_logs::Migration),
+            Box::new(m0004_idempotency::Migration),
+        ]
     }
 }
 

@@ -1,6 +1,8 @@
-//! Outbox, audit and settings.
+//! Outbox, audit, settings and idempotency keys.
 
+use ez_contract::TokenDigest;
 use ez_store::audit::NewAuditEntry;
+use ez_store::idempotency::{self, Claimed, IdempotencyClaim};
 use ez_store::outbox::NewOutboxEntry;
 use ez_store::{ActorKind, RecordKind};
 use ez_store::{audit, masters, outbox, settings};
@@ -124,4 +126,63 @@ pub(crate) async fn what_is_rolled_back_leaves_nothing(db: Fixture) {
         assert_eq!(settings::get(&db.store, "a").await.unwrap(), None);
     }
     db.master("acme").await;
+}
+
+fn claim_of(scope: &str, key: &str, second: i64) -> IdempotencyClaim {
+    IdempotencyClaim {
+        scope: scope.to_owned(),
+        route: "/v1/tokens".to_owned(),
+        key: key.to_owned(),
+        request_digest: TokenDigest::of("body"),
+        created_at: at(second),
+    }
+}
+
+pub(crate) async fn a_named_request_is_claimed_once_until_it_expires(db: Fixture) {
+    let first = db
+        .commit(async |tx| {
+            let claimed = idempotency::claim(tx, &claim_of("master:1", "k", 0), at(-100)).await?;
+            let Claimed::New(id) = claimed else { panic!("{claimed:?}") };
+            assert!(idempotency::settle(tx, id, "{\"id\":7}").await?);
+            Ok(id)
+        })
+        .await;
+    let again = db.commit(async |tx| idempotency::claim(tx, &claim_of("master:1", "k", 1), at(-99)).await).await;
+    let answer = Some("{\"id\":7}".to_owned());
+    assert_eq!(again, Claimed::Before { request_digest: TokenDigest::of("body"), answer });
+    for other in [claim_of("master:2", "k", 1), claim_of("master:1", "K", 1)] {
+        let claimed = db.commit(async |tx| idempotency::claim(tx, &other, at(-99)).await).await;
+        assert!(matches!(claimed, Claimed::New(id) if id != first), "{other:?}: {claimed:?}");
+    }
+    let expired = db.commit(async |tx| idempotency::claim(tx, &claim_of("master:1", "k", 100), at(0)).await).await;
+    assert_eq!(expired, Claimed::New(first));
+
+    assert_eq!(db.commit(async |tx| idempotency::sweep(tx, at(1), 1).await).await, 1);
+    assert_eq!(db.commit(async |tx| idempotency::sweep(tx, at(1), 100).await).await, 1);
+    assert_eq!(db.commit(async |tx| idempotency::sweep(tx, at(1), 100).await).await, 0);
+    assert!(!db.commit(async |tx| idempotency::settle(tx, 999_999, "{}").await).await);
+}
+
+pub(crate) async fn of_claims_at_once_one_is_new(db: Fixture) {
+    let claims = (0..8).map(|_| {
+        let store = db.store.clone();
+        tokio::spawn(async move {
+            let tx = store.begin().await.unwrap();
+            let claimed = idempotency::claim(&tx, &claim_of("admin", "k", 0), at(-100)).await.unwrap();
+            if let Claimed::New(id) = claimed {
+                assert!(idempotency::settle(&tx, id, "{}").await.unwrap());
+            }
+            tx.commit().await.unwrap();
+            claimed
+        })
+    });
+    let mut new = 0;
+    for claim in claims.collect::<Vec<_>>() {
+        match claim.await.unwrap() {
+            Claimed::New(_) => new += 1,
+            Claimed::Before { answer, .. } => assert_eq!(answer.as_deref(), Some("{}")),
+            Claimed::Unsettled => panic!("nothing is swept here"),
+        }
+    }
+    assert_eq!(new, 1);
 }

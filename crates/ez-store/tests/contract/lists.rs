@@ -49,11 +49,28 @@ pub(crate) async fn filters_narrow_the_list(db: Fixture) {
     let of_group = MasterFilter { group: Some("research".to_owned()), ..MasterFilter::default() };
     assert_eq!(masters::list(&db.store, &of_group, Sort::default(), FIRST_PAGE).await.unwrap().total, 2);
 
+    for (namespace, expected) in [("other", 2), ("othe_", 0), ("ther", 0), ("OTHER", 0), ("%", 0), ("a\"b", 0)] {
+        let using = MasterFilter { namespace: Some(namespace.to_owned()), ..MasterFilter::default() };
+        let found = masters::list(&db.store, &using, Sort::default(), FIRST_PAGE).await.unwrap();
+        assert_eq!(found.total, expected, "{namespace}");
+    }
+    for (group, expected) in [(acme.group.as_str(), 1), ("gold", 0)] {
+        let of_group =
+            ChildKeyFilter { group: Some(group.to_owned()), master_id: Some(acme.id), ..ChildKeyFilter::default() };
+        let keys = child_keys::list(&db.store, &of_group, Sort::default(), FIRST_PAGE).await.unwrap();
+        assert_eq!(keys.total, expected, "{group}");
+    }
+
     let (one, two) = (db.provider_group("one").await, db.provider_group("two").await);
     let of_type = |provider_type| ProviderGroupFilter { provider_type: Some(provider_type), ..Default::default() };
     for (provider_type, expected) in [(ProviderType::VertexExpress, 2), (ProviderType::Openai, 0)] {
         let groups = provider_groups::list(&db.store, &of_type(provider_type), Sort::default(), FIRST_PAGE).await;
         assert_eq!(groups.unwrap().total, expected, "{provider_type}");
+    }
+    for (label, expected) in [(one.route_group.as_str(), 2), ("none", 0)] {
+        let labelled = ProviderGroupFilter { route_group: Some(label.to_owned()), ..Default::default() };
+        let groups = provider_groups::list(&db.store, &labelled, Sort::default(), FIRST_PAGE).await.unwrap();
+        assert_eq!(groups.total, expected, "{label}");
     }
     db.api_key(one.id, "first").await;
     db.api_key(two.id, "second").await;

@@ -67,6 +67,8 @@ on_both_databases! {
         settings_are_put_and_replaced,
         the_first_setting_stands_for_all,
         what_is_rolled_back_leaves_nothing,
+        a_named_request_is_claimed_once_until_it_expires,
+        of_claims_at_once_one_is_new,
     }
     logs {
         every_field_comes_back,

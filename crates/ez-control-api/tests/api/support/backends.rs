@@ -9,7 +9,7 @@ use ez_testkit::redis_server::SharedRedis;
 pub(crate) struct Backends {
     pub(crate) store: Store,
     pub(crate) state: SharedState,
-    _database: TestDatabase,
+    pub(crate) database: TestDatabase,
 }
 
 impl Backends {
@@ -26,6 +26,6 @@ impl Backends {
     async fn with(database: TestDatabase, state: SharedState) -> Self {
         let store = Store::connect(database.url(), ConnectOptions::default()).await.unwrap();
         store.migrate().await.unwrap();
-        Self { store, state, _database: database }
+        Self { store, state, database }
     }
 }

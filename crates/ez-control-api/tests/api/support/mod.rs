@@ -38,7 +38,7 @@ pub(crate) struct TestApp {
     pub(crate) process: ProcessInfo,
     next_client: AtomicU32,
     // Last, so that what is connected to them is gone before they are.
-    _backends: Backends,
+    backends: Backends,
 }
 
 /// A request under way.
@@ -94,7 +94,7 @@ impl TestApp {
             readiness: readiness.clone(),
         };
         let router = router(ApiState { control: control.clone(), process: process.clone() });
-        Self { router, control, clock, readiness, process, next_client: AtomicU32::new(1), _backends: backends }
+        Self { router, control, clock, readiness, process, next_client: AtomicU32::new(1), backends }
     }
 
     /// A request, of a client of its own where [`Call::from`] does not name one: limits by address stay out of the way.
@@ -118,6 +118,17 @@ impl TestApp {
 
     pub(crate) async fn delete(&self, token: &str, path: &str) -> Answer {
         self.call(Method::DELETE, path).token(token).send().await
+    }
+
+    /// Every row of every table: equal where nothing changed.
+    pub(crate) async fn dump(&self) -> String {
+        self.backends.database.dump().await
+    }
+
+    /// How many rows a table has.
+    pub(crate) async fn rows(&self, table: &str) -> usize {
+        let prefix = format!("{table}: ");
+        self.dump().await.lines().filter(|line| line.starts_with(&prefix)).count()
     }
 
     /// A new master; its id and its key.
