@@ -12,6 +12,9 @@ use crate::{Executor, StoreError, StoreTx};
 
 const TABLE: &str = "audit";
 
+/// Entries written at once: with ten values each they stay far below what a statement may carry.
+const MAX_ROWS_OF_INSERT: usize = 500;
+
 /// One write, or one attempt worth keeping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditEntry {
@@ -48,7 +51,23 @@ pub struct NewAuditEntry {
 
 /// Appends an entry and returns its id.
 pub async fn append(tx: &StoreTx, new: &NewAuditEntry) -> Result<i64, StoreError> {
-    let row = entity::ActiveModel {
+    let inserted = entity::Entity::insert(row(new)).exec(tx.transaction()).await.map_err(on(TABLE, Doing::Write))?;
+    Ok(inserted.last_insert_id)
+}
+
+/// Appends several entries, in their order.
+pub async fn append_all(tx: &StoreTx, new: &[NewAuditEntry]) -> Result<(), StoreError> {
+    for part in new.chunks(MAX_ROWS_OF_INSERT) {
+        entity::Entity::insert_many(part.iter().map(row))
+            .exec_without_returning(tx.transaction())
+            .await
+            .map_err(on(TABLE, Doing::Write))?;
+    }
+    Ok(())
+}
+
+fn row(new: &NewAuditEntry) -> entity::ActiveModel {
+    entity::ActiveModel {
         id: NotSet,
         created_at: Set(new.created_at.store()),
         actor_kind: Set(new.actor_kind.store()),
@@ -60,9 +79,7 @@ pub async fn append(tx: &StoreTx, new: &NewAuditEntry) -> Result<i64, StoreError
         after: Set(new.after.store()),
         request_id: Set(new.request_id.store()),
         client_ip: Set(new.client_ip.store()),
-    };
-    let inserted = entity::Entity::insert(row).exec(tx.transaction()).await.map_err(on(TABLE, Doing::Write))?;
-    Ok(inserted.last_insert_id)
+    }
 }
 
 /// Up to `limit` entries, newest first, that are older than the entry `before_id` where one is given.

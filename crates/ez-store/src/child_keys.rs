@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
 use ez_contract::status::KeyStatus;
-use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
@@ -150,20 +151,89 @@ pub async fn list_by_namespace(db: &impl Executor, namespace: &str) -> Result<Ve
     all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace))).await
 }
 
-/// Up to `limit` active or exhausted keys whose end of life has come, by id.
-pub async fn list_expired(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
+/// Ids of up to `limit` active or exhausted keys above `after_id` whose end of life has come, in order.
+pub async fn list_expired(
+    db: &impl Executor,
+    now: DateTime<Utc>,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<i64>, StoreError> {
     let alive = [KeyStatus::Active, KeyStatus::Exhausted].map(|status| status.store());
-    let query = entity::Entity::find()
-        .filter(entity::Column::ExpiresAt.lte(now.store()))
-        .filter(entity::Column::Status.is_in(alive))
-        .limit(limit);
-    all(db, query).await
+    let condition = Condition::all()
+        .add(entity::Column::ExpiresAt.lte(now.store()))
+        .add(entity::Column::Status.is_in(alive));
+    ids(db, condition, after_id, limit).await
 }
 
-/// Up to `limit` keys whose quota is due to start anew, by id.
-pub async fn list_quota_due(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
-    let query = entity::Entity::find().filter(entity::Column::QuotaResetAt.lte(now.store())).limit(limit);
-    all(db, query).await
+/// Ids of up to `limit` keys above `after_id` whose previous digest has stopped counting, in order.
+pub async fn list_overlap_ended(
+    db: &impl Executor,
+    now: DateTime<Utc>,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<i64>, StoreError> {
+    // The comparison with the empty text says "not null" in a way that every database finds in the index.
+    let condition = Condition::all()
+        .add(entity::Column::PreviousDigest.gt(""))
+        .add(entity::Column::PreviousExpiresAt.lte(now.store()));
+    ids(db, condition, after_id, limit).await
+}
+
+/// Ids of up to `limit` keys above `after_id` whose quota is due to start anew, in order.
+pub async fn list_quota_due(
+    db: &impl Executor,
+    now: DateTime<Utc>,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<i64>, StoreError> {
+    ids(db, Condition::all().add(entity::Column::QuotaResetAt.lte(now.store())), after_id, limit).await
+}
+
+/// The child key with this id as it stands until the transaction ends; `None` also where another transaction holds it
+/// now. Waits for nobody, so it is for those that come again.
+pub async fn get_for_update_if_free(tx: &StoreTx, id: i64) -> Result<Option<ChildKey>, StoreError> {
+    let query = entity::Entity::find_by_id(id).lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    one(tx, query).await
+}
+
+/// Up to `limit` child keys of a master above `after_id`, by id, as they stand until the transaction ends.
+pub async fn list_of_master_for_update(
+    tx: &StoreTx,
+    master_id: i64,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<ChildKey>, StoreError> {
+    let query = entity::Entity::find()
+        .filter(entity::Column::MasterId.eq(master_id))
+        .filter(entity::Column::Id.gt(after_id))
+        .limit(limit)
+        .lock_exclusive();
+    all(tx, query).await
+}
+
+/// Gives several keys the same namespaces, and `updated_at`; how many were there.
+pub async fn set_access(
+    tx: &StoreTx,
+    ids: &[i64],
+    default_namespace: &str,
+    namespaces: &[String],
+    updated_at: DateTime<Utc>,
+) -> Result<u64, StoreError> {
+    use entity::Column;
+
+    let row = entity::ActiveModel {
+        default_namespace: Set(default_namespace.to_owned().store()),
+        namespaces: Set(namespaces.to_vec().store()),
+        updated_at: Set(updated_at.store()),
+        ..Default::default()
+    };
+    let outcome = entity::Entity::update_many()
+        .set(row)
+        .filter(Column::Id.is_in(ids.iter().copied()))
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Write))?;
+    Ok(outcome.rows_affected)
 }
 
 /// How many keys a master has.
@@ -213,4 +283,18 @@ pub async fn reset_quota(tx: &StoreTx, id: i64) -> Result<bool, StoreError> {
         .await
         .map_err(on(TABLE, Doing::Write))?;
     Ok(outcome.rows_affected > 0)
+}
+
+async fn ids(db: &impl Executor, condition: Condition, after_id: i64, limit: u64) -> Result<Vec<i64>, StoreError> {
+    entity::Entity::find()
+        .select_only()
+        .column(entity::Column::Id)
+        .filter(condition)
+        .filter(entity::Column::Id.gt(after_id))
+        .order_by_asc(entity::Column::Id)
+        .limit(limit)
+        .into_tuple::<i64>()
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))
 }

@@ -3,8 +3,9 @@
 use ez_contract::TokenDigest;
 use ez_contract::status::RecordStatus;
 use sea_orm::sea_query::Expr;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
 use crate::record::record;
 use crate::stored::Stored;
@@ -99,13 +100,24 @@ pub async fn get_by_digest(db: &impl Executor, digest: &TokenDigest) -> Result<O
     one(db, entity::Entity::find().filter(entity::Column::KeyDigest.eq(digest.store()))).await
 }
 
-/// Up to `limit` masters that have a key hash but no digest yet, by id.
-pub async fn list_without_digest(db: &impl Executor, limit: u64) -> Result<Vec<Master>, StoreError> {
-    let query = entity::Entity::find()
+/// Id and key hash of up to `limit` masters above `after_id` that have a hash but no digest yet, by id.
+pub async fn list_without_digest(
+    db: &impl Executor,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    entity::Entity::find()
+        .select_only()
+        .columns([entity::Column::Id, entity::Column::KeyHash])
         .filter(entity::Column::KeyDigest.is_null())
         .filter(entity::Column::KeyHash.is_not_null())
-        .limit(limit);
-    all(db, query).await
+        .filter(entity::Column::Id.gt(after_id))
+        .order_by_asc(entity::Column::Id)
+        .limit(limit)
+        .into_tuple::<(i64, String)>()
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))
 }
 
 /// The masters that may use a namespace, by id.

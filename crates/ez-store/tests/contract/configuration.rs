@@ -5,7 +5,7 @@ use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_store::api_keys::RequestCounts;
-use ez_store::child_keys::KeyUsage;
+use ez_store::child_keys::{ChildKey, KeyUsage};
 use ez_store::{Backend, IssuedBy, QuotaReset, StoreError};
 use ez_store::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
 
@@ -34,7 +34,9 @@ pub(crate) async fn masters_live_and_die(db: Fixture) {
     assert_eq!(masters::get_by_name(&db.store, "acme corp").await.unwrap().as_ref(), Some(&master));
     assert_eq!(masters::get_by_name(&db.store, "acme").await.unwrap(), None);
     assert_eq!(masters::get_by_digest(&db.store, &TokenDigest::of("acme")).await.unwrap(), None);
-    assert_eq!(masters::list_without_digest(&db.store, 100).await.unwrap(), [master.clone()]);
+    let hash = master.key_hash.clone().unwrap();
+    assert_eq!(masters::list_without_digest(&db.store, 0, 100).await.unwrap(), [(master.id, hash)]);
+    assert_eq!(masters::list_without_digest(&db.store, master.id, 100).await.unwrap(), []);
     let other = db.master("other").await;
     assert_eq!(masters::get_by_digest(&db.store, &TokenDigest::of("other")).await.unwrap(), Some(other));
     assert_eq!(masters::count(&db.store, Some(RecordStatus::Active)).await.unwrap(), 1);
@@ -110,10 +112,54 @@ pub(crate) async fn child_keys_come_due(db: Fixture) {
     (dead.status, dead.quota_reset_at) = (KeyStatus::Expired, None);
     db.commit(async |tx| child_keys::create(tx, &dead).await).await;
 
-    assert_eq!(child_keys::list_expired(&db.store, at(3599), 10).await.unwrap(), []);
-    assert_eq!(child_keys::list_expired(&db.store, at(3600), 10).await.unwrap(), std::slice::from_ref(&key));
-    assert_eq!(child_keys::list_quota_due(&db.store, at(59), 10).await.unwrap(), []);
-    assert_eq!(child_keys::list_quota_due(&db.store, at(60), 10).await.unwrap(), [key]);
+    let none: [i64; 0] = [];
+    assert_eq!(child_keys::list_expired(&db.store, at(3599), 0, 10).await.unwrap(), none);
+    assert_eq!(child_keys::list_expired(&db.store, at(3600), 0, 10).await.unwrap(), [key.id]);
+    assert_eq!(child_keys::list_expired(&db.store, at(3600), key.id, 10).await.unwrap(), none);
+    assert_eq!(child_keys::list_quota_due(&db.store, at(59), 0, 10).await.unwrap(), none);
+    assert_eq!(child_keys::list_quota_due(&db.store, at(60), 0, 10).await.unwrap(), [key.id]);
+
+    let mut rotated = new_child_key(master.id, "sk-4");
+    (rotated.previous_digest, rotated.previous_expires_at) = (Some(TokenDigest::of("sk-0")), Some(at(7)));
+    let rotated = db.commit(async |tx| child_keys::create(tx, &rotated).await).await;
+    assert_eq!(child_keys::list_overlap_ended(&db.store, at(6), 0, 10).await.unwrap(), none);
+    assert_eq!(child_keys::list_overlap_ended(&db.store, at(7), 0, 10).await.unwrap(), [rotated.id]);
+}
+
+pub(crate) async fn a_key_that_is_held_is_passed_over(db: Fixture) {
+    let master = db.master("acme").await;
+    let key = db.child_key(master.id, "sk-1").await;
+    let tx = db.store.begin().await.unwrap();
+    assert_eq!(child_keys::get_for_update_if_free(&tx, key.id).await.unwrap().as_ref(), Some(&key));
+    assert_eq!(child_keys::get_for_update_if_free(&tx, key.id + 1).await.unwrap(), None);
+    if db.store.backend() == Backend::Postgres {
+        let other = db.store.begin().await.unwrap();
+        assert_eq!(child_keys::get_for_update_if_free(&other, key.id).await.unwrap(), None);
+    }
+}
+
+pub(crate) async fn access_of_many_keys_is_set_at_once(db: Fixture) {
+    let master = db.master("acme").await;
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        keys.push(db.child_key(master.id, &format!("sk-{number}")).await);
+    }
+    let tx = db.store.begin().await.unwrap();
+    let first = child_keys::list_of_master_for_update(&tx, master.id, 0, 3).await.unwrap();
+    let rest = child_keys::list_of_master_for_update(&tx, master.id, first[2].id, 3).await.unwrap();
+    assert_eq!([first.clone(), rest].concat(), keys);
+    let ids: Vec<i64> = first.iter().map(|key| key.id).collect();
+    assert_eq!(child_keys::set_access(&tx, &ids, "other", &texts(&["other"]), at(9)).await.unwrap(), 3);
+    tx.commit().await.unwrap();
+    let changed = child_keys::get(&db.store, keys[0].id).await.unwrap().unwrap();
+    let expected = ChildKey {
+        default_namespace: "other".to_owned(),
+        namespaces: texts(&["other"]),
+        updated_at: at(9),
+        ..keys[0].clone()
+    };
+    assert_eq!(changed, expected);
+    assert_eq!(child_keys::get(&db.store, keys[3].id).await.unwrap().as_ref(), Some(&keys[3]));
 }
 
 pub(crate) async fn namespaces_live_and_die(db: Fixture) {

@@ -80,6 +80,15 @@ pub(crate) async fn audit_is_read_newest_first(db: Fixture) {
     assert_eq!(rest.iter().map(|found| found.entry.record_id).collect::<Vec<_>>(), [Some(3), Some(2), Some(1)]);
 }
 
+pub(crate) async fn many_audit_entries_are_appended_in_order(db: Fixture) {
+    let entries: Vec<NewAuditEntry> = (1..=1201).map(entry).collect();
+    db.commit(async |tx| audit::append_all(tx, &entries).await).await;
+    db.commit(async |tx| audit::append_all(tx, &[]).await).await;
+    let newest = audit::list(&db.store, None, 2000).await.unwrap();
+    let read: Vec<NewAuditEntry> = newest.into_iter().rev().map(|found| found.entry).collect();
+    assert_eq!(read, entries);
+}
+
 pub(crate) async fn settings_are_put_and_replaced(db: Fixture) {
     assert_eq!(settings::get(&db.store, "jwt_secret").await.unwrap(), None);
     db.commit(async |tx| settings::put(tx, "jwt_secret", "one").await).await;
