@@ -12,7 +12,9 @@ use secrecy::SecretString;
 use crate::access::{Access, AskedAccess};
 use crate::credentials::ClearToken;
 use crate::error::Faults;
+use crate::limits::{LimitChange, StandingLimits, check_count};
 use crate::masters::require_for_update;
+use crate::quotas::{is_used_up, next_reset, status_of};
 use crate::{Control, ControlError, Tenant, Write, checks};
 
 const WHAT: &str = "child key";
@@ -45,6 +47,12 @@ pub struct CreateChildKey {
     pub model_limits_enabled: Option<bool>,
     /// Public models it may call; empty.
     pub model_limits: Option<Vec<String>>,
+    /// Tokens it may use between two resets, input and output; unlimited. With 0 it is exhausted from the start.
+    pub quota_limit: Option<u64>,
+    /// How often its quota starts anew; never.
+    pub quota_reset: Option<QuotaReset>,
+    /// None.
+    pub limits: LimitChange,
 }
 
 /// Changes to a child key; what is absent stays, `Some(None)` clears.
@@ -62,7 +70,7 @@ pub struct ChangeChildKey {
     pub namespaces: Option<Vec<String>>,
     /// Active or suspended.
     pub status: Option<KeyStatus>,
-    /// End of life.
+    /// End of life. A later one brings an expired key back to life.
     pub expires_at: Option<Option<DateTime<Utc>>>,
     /// Addresses and ranges it may be used from; empty means any.
     pub allow_ips: Option<Vec<String>>,
@@ -72,6 +80,12 @@ pub struct ChangeChildKey {
     pub model_limits_enabled: Option<bool>,
     /// Public models it may call.
     pub model_limits: Option<Vec<String>>,
+    /// Tokens it may use between two resets. Above what is used it makes an exhausted key active, else it exhausts it.
+    pub quota_limit: Option<Option<u64>>,
+    /// How often its quota starts anew; a change counts from now.
+    pub quota_reset: Option<QuotaReset>,
+    /// Limits.
+    pub limits: LimitChange,
 }
 
 /// A child key that was just issued.
@@ -92,6 +106,8 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
     let mut faults = Faults::default();
     let base = Access { default_namespace: master.default_namespace.clone(), namespaces: master.namespaces.clone() };
     let access = asked.for_new(&base, &mut faults);
+    let limits = new.limits.over(StandingLimits::default(), &mut faults);
+    let quota_reset = new.quota_reset.unwrap_or(QuotaReset::None);
     let token = ClearToken::for_child_key();
     let record = NewChildKey {
         master_id,
@@ -105,7 +121,10 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
         scopes: checks::deduplicated(new.scopes.unwrap_or_default()),
         default_namespace: access.default_namespace.clone(),
         namespaces: access.namespaces.clone(),
-        status: new.status.unwrap_or(KeyStatus::Active),
+        status: match new.status.unwrap_or(KeyStatus::Active) {
+            KeyStatus::Active if is_used_up(new.quota_limit, 0) => KeyStatus::Exhausted,
+            other => other,
+        },
         issued_at_epoch: master.epoch,
         issued_by: issuer(write),
         expires_at: new.expires_at,
@@ -113,15 +132,15 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
         deny_ips: new.deny_ips.unwrap_or_default(),
         model_limits_enabled: new.model_limits_enabled.unwrap_or(false),
         model_limits: checks::deduplicated(new.model_limits.unwrap_or_default()),
-        quota_limit: None,
-        quota_reset: QuotaReset::None,
-        quota_reset_at: None,
-        global_qps: 0,
-        rpm: None,
-        tpm: None,
-        rpd: None,
-        tpd: None,
-        max_concurrency: None,
+        quota_limit: new.quota_limit,
+        quota_reset,
+        quota_reset_at: next_reset(quota_reset, write.now()),
+        global_qps: limits.global_qps,
+        rpm: limits.rpm,
+        tpm: limits.tpm,
+        rpd: limits.rpd,
+        tpd: limits.tpd,
+        max_concurrency: limits.max_concurrency,
         quota_used: 0,
         request_count: 0,
         used_tokens: 0,
@@ -132,11 +151,12 @@ pub async fn create(write: &Write, master_id: i64, new: CreateChildKey) -> Resul
         name: &record.name,
         group: Some(&record.group),
         scopes: &record.scopes,
-        status: Some(record.status),
+        status: new.status,
         expires_at: record.expires_at,
         allow_ips: &record.allow_ips,
         deny_ips: &record.deny_ips,
         model_limits: &record.model_limits,
+        quota_limit: record.quota_limit,
     };
     fields.check(&master, write.now(), &mut faults);
     access.require_within(&master.namespaces, &mut faults);
@@ -167,10 +187,16 @@ pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildK
         allow_ips: change.allow_ips.as_deref().unwrap_or_default(),
         deny_ips: change.deny_ips.as_deref().unwrap_or_default(),
         model_limits: change.model_limits.as_deref().unwrap_or_default(),
+        quota_limit: change.quota_limit.flatten(),
     };
     fields.check(&master, write.now(), &mut faults);
     access.require_within(&master.namespaces, &mut faults);
-    faults.into_result()?;
+    let limits = change.limits.over(StandingLimits::from(&before), &mut faults);
+    let quota_reset_at = match change.quota_reset {
+        Some(reset) if reset != before.quota_reset => next_reset(reset, write.now()),
+        _ => before.quota_reset_at,
+    };
+    let asked_status = change.status;
 
     let after = ChildKey {
         name: change.name.map_or_else(|| before.name.clone(), Option::unwrap_or_default),
@@ -178,15 +204,26 @@ pub async fn update(write: &Write, tenant: Tenant, id: i64, change: ChangeChildK
         scopes: change.scopes.map_or_else(|| before.scopes.clone(), checks::deduplicated),
         default_namespace: access.default_namespace,
         namespaces: access.namespaces,
-        status: change.status.unwrap_or(before.status),
         expires_at: change.expires_at.unwrap_or(before.expires_at),
         allow_ips: change.allow_ips.unwrap_or_else(|| before.allow_ips.clone()),
         deny_ips: change.deny_ips.unwrap_or_else(|| before.deny_ips.clone()),
         model_limits_enabled: change.model_limits_enabled.unwrap_or(before.model_limits_enabled),
         model_limits: change.model_limits.map_or_else(|| before.model_limits.clone(), checks::deduplicated),
+        quota_limit: change.quota_limit.unwrap_or(before.quota_limit),
+        quota_reset: change.quota_reset.unwrap_or(before.quota_reset),
+        quota_reset_at,
+        global_qps: limits.global_qps,
+        rpm: limits.rpm,
+        tpm: limits.tpm,
+        rpd: limits.rpd,
+        tpd: limits.tpd,
+        max_concurrency: limits.max_concurrency,
         updated_at: write.now(),
         ..before.clone()
     };
+    let status = status_after(&before, &after, asked_status, write.now(), &mut faults);
+    faults.into_result()?;
+    let after = ChildKey { status, ..after };
     stored::update(write.tx(), &after).await?;
     write.record("update", Some(&before), Some(&after), &[]).await?;
     Ok(after)
@@ -241,6 +278,7 @@ struct Fields<'a> {
     allow_ips: &'a [String],
     deny_ips: &'a [String],
     model_limits: &'a [String],
+    quota_limit: Option<u64>,
 }
 
 impl Fields<'_> {
@@ -265,12 +303,43 @@ impl Fields<'_> {
         checks::each(faults, "/allow_ips", self.allow_ips, ip_rule);
         checks::each(faults, "/deny_ips", self.deny_ips, ip_rule);
         checks::each_text(faults, "/model_limits", self.model_limits);
+        check_count("/quota_limit", self.quota_limit, faults);
     }
+}
+
+/// The state of a key after a change: what was asked for, else what it was; but what made it expired or exhausted may be
+/// gone with the change, or come with it. Notes where a key is to be activated and nothing of that is gone.
+fn status_after(
+    before: &ChildKey,
+    after: &ChildKey,
+    asked: Option<KeyStatus>,
+    now: DateTime<Utc>,
+    faults: &mut Faults,
+) -> KeyStatus {
+    let own = match (asked, before.status) {
+        (Some(asked), _) => asked,
+        (None, KeyStatus::Expired) if after.expires_at != before.expires_at => KeyStatus::Active,
+        (None, KeyStatus::Exhausted) if after.quota_limit != before.quota_limit => KeyStatus::Active,
+        (None, standing) => standing,
+    };
+    let status = status_of(after, own, now);
+    if asked == Some(KeyStatus::Active) && status == before.status {
+        match status {
+            KeyStatus::Expired => faults.add("/status", "the key has expired; give it an expires_at in the future"),
+            KeyStatus::Exhausted => faults.add("/status", "the key's quota is used up; raise its quota_limit"),
+            KeyStatus::Active | KeyStatus::Suspended => {}
+        }
+    }
+    status
 }
 
 /// The key that the caller wants to change, if it is within reach, and its master, both as they stand until the
 /// transaction ends. Errors: `NotFound`, `Stale`.
-async fn require_with_master(write: &Write, tenant: Tenant, id: i64) -> Result<(Master, ChildKey), ControlError> {
+pub(crate) async fn require_with_master(
+    write: &Write,
+    tenant: Tenant,
+    id: i64,
+) -> Result<(Master, ChildKey), ControlError> {
     let not_found = || ControlError::not_found(WHAT, id);
     let seen = stored::get(write.tx(), id).await?.filter(|key| tenant.reaches(key.master_id));
     let master = require_for_update(write, seen.ok_or_else(not_found)?.master_id).await?;

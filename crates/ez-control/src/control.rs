@@ -17,7 +17,7 @@ use crate::ControlError;
 use crate::credentials::{ClearToken, random_text};
 use crate::error::Faults;
 use crate::publisher::ReconcileReport;
-use crate::sign_in::{Attempts, Sessions};
+use crate::sign_in::{Attempts, Legacy, Sessions};
 use crate::write::{Actor, Write};
 
 /// Settings that the first start makes.
@@ -79,6 +79,7 @@ struct Parts {
     admin_digest: TokenDigest,
     sessions: Sessions,
     attempts: Attempts,
+    legacy: Legacy,
     publishing: Publishing,
 }
 
@@ -127,7 +128,9 @@ impl Control {
         };
         let sessions = Sessions::new(&jwt_secret);
         let attempts = Attempts::new();
-        let parts = Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, publishing };
+        let legacy = Legacy::default();
+        let parts =
+            Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, legacy, publishing };
         Ok((Self(Arc::new(parts)), first_run))
     }
 
@@ -172,6 +175,10 @@ impl Control {
 
     pub(crate) fn attempts(&self) -> &Attempts {
         &self.0.attempts
+    }
+
+    pub(crate) fn legacy(&self) -> &Legacy {
+        &self.0.legacy
     }
 
     pub(crate) fn publishing(&self) -> &Publishing {

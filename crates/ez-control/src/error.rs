@@ -9,7 +9,7 @@ use ez_state::StateError;
 use ez_store::{Conflict, ConflictKind, StoreError};
 
 /// How many records an error lists at most; who must clean up more than these sees the rest on the next try.
-const MAX_REFERENCES: usize = 100;
+pub(crate) const MAX_REFERENCES: usize = 100;
 
 /// How many faults an error lists at most.
 const MAX_FAULTS: usize = 100;

@@ -1,5 +1,6 @@
 //! Masters: the tenants, their master keys and epochs.
 
+use ez_contract::TokenDigest;
 use ez_contract::status::RecordStatus;
 use ez_store::masters::{self as stored, Master, MasterFilter, NewMaster};
 use ez_store::namespaces::DEFAULT_NAMESPACE;
@@ -9,7 +10,8 @@ use secrecy::SecretString;
 use crate::access::{Access, AskedAccess};
 use crate::credentials::MasterKey;
 use crate::error::Faults;
-use crate::{Control, ControlError, Write, checks};
+use crate::limits::{LimitChange, StandingLimits};
+use crate::{Control, ControlError, Write, budget, checks, key_access};
 
 const WHAT: &str = "master";
 const DEFAULT_GROUP: &str = "default";
@@ -30,9 +32,13 @@ pub struct CreateMaster {
     pub status: Option<RecordStatus>,
     /// Child keys at most; 0 (unlimited).
     pub max_child_keys: Option<u32>,
+    /// None.
+    pub limits: LimitChange,
+    /// US dollars in a calendar month (UTC), as exact decimal text; unlimited.
+    pub monthly_budget: Option<String>,
 }
 
-/// Changes to a master; what is absent stays.
+/// Changes to a master; what is absent stays, `Some(None)` clears.
 #[derive(Debug, Clone, Default)]
 pub struct ChangeMaster {
     /// Unique.
@@ -41,12 +47,18 @@ pub struct ChangeMaster {
     pub group: Option<String>,
     /// A member of `namespaces`.
     pub default_namespace: Option<String>,
-    /// Namespaces that it may use; none may be taken away that one of its keys has.
+    /// Namespaces that it may use; none may be taken away that one of its keys has, unless `propagate_to_keys`.
     pub namespaces: Option<Vec<String>>,
+    /// Whether its keys lose the namespaces that it loses; no.
+    pub propagate_to_keys: bool,
     /// Suspended ones are refused everywhere, with their keys.
     pub status: Option<RecordStatus>,
     /// Child keys at most; 0 means unlimited. Keys beyond a lower number stay.
     pub max_child_keys: Option<u32>,
+    /// Limits.
+    pub limits: LimitChange,
+    /// US dollars in a calendar month (UTC), as exact decimal text.
+    pub monthly_budget: Option<Option<String>>,
 }
 
 /// A master whose key was just made.
@@ -70,6 +82,8 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
     let is_listed = asked.namespaces.is_some();
     let access = asked.for_new(&base, &mut faults);
     access.require_existing(write, is_listed, &mut faults).await?;
+    let limits = new.limits.over(StandingLimits::default(), &mut faults);
+    let monthly_budget = checked_budget(new.monthly_budget, &mut faults);
     faults.into_result()?;
 
     let record = NewMaster {
@@ -83,13 +97,13 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
         epoch: FIRST_EPOCH,
         status: new.status.unwrap_or(RecordStatus::Active),
         max_child_keys: new.max_child_keys.unwrap_or(0),
-        global_qps: 0,
-        rpm: None,
-        tpm: None,
-        rpd: None,
-        tpd: None,
-        max_concurrency: None,
-        monthly_budget: None,
+        global_qps: limits.global_qps,
+        rpm: limits.rpm,
+        tpm: limits.tpm,
+        rpd: limits.rpd,
+        tpd: limits.tpd,
+        max_concurrency: limits.max_concurrency,
+        monthly_budget,
         created_at: write.now(),
     };
     let master = stored::create(write.tx(), &record).await?;
@@ -98,7 +112,7 @@ pub async fn create(write: &Write, new: CreateMaster, key: MasterKey) -> Result<
 }
 
 /// Changes a master. Errors: `NotFound`, `Stale`, `Invalid`; `Conflict` for a name that is taken, or with the child keys
-/// that have a namespace which would be taken away.
+/// that have a namespace which would be taken away, where the change does not propagate to them.
 pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Master, ControlError> {
     let mut faults = Faults::default();
     let asked = AskedAccess { default_namespace: change.default_namespace, namespaces: change.namespaces };
@@ -113,6 +127,11 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
     let standing =
         Access { default_namespace: before.default_namespace.clone(), namespaces: before.namespaces.clone() };
     let access = asked.over(standing, &mut faults);
+    let limits = change.limits.over(StandingLimits::from(&before), &mut faults);
+    let monthly_budget = match change.monthly_budget {
+        Some(budget) => checked_budget(budget, &mut faults),
+        None => before.monthly_budget.clone(),
+    };
     let after = Master {
         name: change.name.unwrap_or_else(|| before.name.clone()),
         group: change.group.unwrap_or_else(|| before.group.clone()),
@@ -120,17 +139,27 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
         namespaces: access.namespaces,
         status: change.status.unwrap_or(before.status),
         max_child_keys: change.max_child_keys.unwrap_or(before.max_child_keys),
+        global_qps: limits.global_qps,
+        rpm: limits.rpm,
+        tpm: limits.tpm,
+        rpd: limits.rpd,
+        tpd: limits.tpd,
+        max_concurrency: limits.max_concurrency,
+        monthly_budget,
         updated_at: write.now(),
         ..before.clone()
     };
     check(&after.name, &after.group, &mut faults);
     faults.into_result()?;
-    if wanted.is_some() {
-        refuse_orphaned_keys(write, &after).await?;
+    if wanted.is_some() && !change.propagate_to_keys {
+        key_access::refuse_orphaned(write, &after).await?;
     }
 
     stored::update(write.tx(), &after).await?;
     write.record("update", Some(&before), Some(&after), &[]).await?;
+    if wanted.is_some() && change.propagate_to_keys {
+        key_access::propagate(write, &after).await?;
+    }
     Ok(after)
 }
 
@@ -179,6 +208,25 @@ pub async fn rotate_key(
     Ok(CreatedMaster { master: after, master_key: key.token.clear })
 }
 
+/// Keeps the digest of a master key that was found by its hash, if the master still has this hash and no digest: else
+/// its key was changed meanwhile, and the master only counts as found where it is the same one. Errors: `Conflict` where
+/// another master has the same key.
+pub(crate) async fn keep_digest(
+    write: &Write,
+    id: i64,
+    hash: &str,
+    digest: TokenDigest,
+) -> Result<Option<Master>, ControlError> {
+    let Some(before) = stored::get_for_update(write.tx(), id).await? else { return Ok(None) };
+    if before.key_digest.is_some() || before.key_hash.as_deref() != Some(hash) {
+        return Ok(Some(before).filter(|master| master.key_digest == Some(digest)));
+    }
+    let after = Master { key_digest: Some(digest), updated_at: write.now(), ..before.clone() };
+    stored::update(write.tx(), &after).await?;
+    write.record("keep_digest", Some(&before), Some(&after), &[]).await?;
+    Ok(Some(after))
+}
+
 /// The master with this id. Errors: `NotFound`.
 pub async fn get(control: &Control, id: i64) -> Result<Master, ControlError> {
     stored::get(control.store(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
@@ -216,16 +264,12 @@ fn check(name: &str, group: &str, faults: &mut Faults) {
     checks::required_text(faults, "/group", group);
 }
 
-async fn refuse_orphaned_keys(write: &Write, after: &Master) -> Result<(), ControlError> {
-    let keys = child_keys::list_by_master(write.tx(), after.id).await?;
-    let orphaned: Vec<String> = keys
-        .iter()
-        .filter(|key| key.namespaces.iter().any(|name| !after.namespaces.contains(name)))
-        .map(crate::child_keys::reference)
-        .collect();
-    if orphaned.is_empty() {
-        return Ok(());
+fn checked_budget(budget: Option<String>, faults: &mut Faults) -> Option<String> {
+    match budget.as_deref().map(budget::normalised)? {
+        Ok(normalised) => Some(normalised),
+        Err(rule) => {
+            faults.add("/monthly_budget", rule);
+            None
+        }
     }
-    let message = "child keys of this master have a namespace that would be taken away; change them first";
-    Err(ControlError::conflict_with(message, orphaned))
 }

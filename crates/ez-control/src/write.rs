@@ -1,5 +1,6 @@
 //! The unit of work: a change, its audit entry and its outbox entry in one transaction.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::SnapshotKey;
 use ez_store::audit::{self, NewAuditEntry};
+use ez_store::child_keys::ChildKey;
 use ez_store::outbox::{self, NewOutboxEntry};
 use ez_store::{ActorKind, RecordKind, StoreTx};
 use serde_json::{Value as Json, json};
@@ -18,7 +20,7 @@ use crate::{Control, ControlError};
 /// Snapshot keys that one outbox entry names at most.
 const MAX_KEYS_OF_ENTRY: usize = 500;
 
-/// The record of an outbox entry that stands for several which are gone.
+/// The record of an outbox entry that stands for several, or for such as are gone.
 const NO_RECORD: i64 = 0;
 
 /// Where a request comes from.
@@ -193,6 +195,21 @@ impl Write {
         Ok(())
     }
 
+    /// Records the same change of several child keys, as they were and as they are: an audit entry for each, and few
+    /// outbox entries, which name the digests of all.
+    pub(crate) async fn record_keys(&self, action: &str, changes: &[(ChildKey, ChildKey)]) -> Result<(), ControlError> {
+        let entry = |(before, after): &(ChildKey, ChildKey)| {
+            self.audit_entry::<ChildKey>(action, after.id, Some(before.audited()), Some(after.audited()))
+        };
+        audit::append_all(&self.tx, &changes.iter().map(entry).collect::<Vec<_>>()).await?;
+        let touched: BTreeSet<SnapshotKey> =
+            changes.iter().flat_map(|(before, after)| [before, after]).flat_map(Recorded::snapshot_keys).collect();
+        for keys in touched.into_iter().collect::<Vec<_>>().chunks(MAX_KEYS_OF_ENTRY) {
+            self.enqueue(RecordKind::Key, NO_RECORD, keys).await?;
+        }
+        Ok(())
+    }
+
     async fn audit<R: Recorded>(
         &self,
         action: &str,
@@ -200,7 +217,18 @@ impl Write {
         before: Option<Json>,
         after: Option<Json>,
     ) -> Result<(), ControlError> {
-        let audit_entry = NewAuditEntry {
+        audit::append(&self.tx, &self.audit_entry::<R>(action, record_id, before, after)).await?;
+        Ok(())
+    }
+
+    fn audit_entry<R: Recorded>(
+        &self,
+        action: &str,
+        record_id: i64,
+        before: Option<Json>,
+        after: Option<Json>,
+    ) -> NewAuditEntry {
+        NewAuditEntry {
             created_at: self.now,
             actor_kind: self.actor.kind,
             actor_id: self.actor.id,
@@ -211,9 +239,7 @@ impl Write {
             after,
             request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),
             client_ip: self.actor.origin.client_ip.map(|address| address.to_string()),
-        };
-        audit::append(&self.tx, &audit_entry).await?;
-        Ok(())
+        }
     }
 
     async fn enqueue(&self, kind: RecordKind, record_id: i64, left: &[SnapshotKey]) -> Result<(), ControlError> {

@@ -159,9 +159,8 @@ pub async fn list_expired(
     limit: u64,
 ) -> Result<Vec<i64>, StoreError> {
     let alive = [KeyStatus::Active, KeyStatus::Exhausted].map(|status| status.store());
-    let condition = Condition::all()
-        .add(entity::Column::ExpiresAt.lte(now.store()))
-        .add(entity::Column::Status.is_in(alive));
+    let condition =
+        Condition::all().add(entity::Column::ExpiresAt.lte(now.store())).add(entity::Column::Status.is_in(alive));
     ids(db, condition, after_id, limit).await
 }
 

@@ -64,7 +64,7 @@ impl<'a> Batch<'a> {
         Self {
             entries: entries.iter(),
             touching: Touching::new(control.store()),
-            reader: Reader::new(control.store(), control.now()),
+            reader: Reader::new(control.store()),
             current: None,
             seen: HashSet::new(),
         }

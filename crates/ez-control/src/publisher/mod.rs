@@ -141,7 +141,7 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
 /// Publishes the whole snapshot; the entries that are due are part of it.
 async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
-    let reading = turn.keep(read_image(control.store(), control.now())).await?;
+    let reading = turn.keep(read_image(control.store())).await?;
     turn.publish(everything(reading.image)).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }

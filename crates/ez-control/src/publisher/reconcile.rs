@@ -141,7 +141,7 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
 async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
     let control = turn.control();
     let was_missing = must_publish_everything(control).await?;
-    let reading = turn.keep(read_image(control.store(), control.now())).await?;
+    let reading = turn.keep(read_image(control.store())).await?;
     let Reading { image: desired, unreadable } = reading;
     let under_way = turn.keep(touched_by_pending(control.store())).await?;
     let standing = turn.keep(control.state().read_snapshot()).await?;

@@ -17,6 +17,10 @@ const MAX_FAILURES: u64 = 10;
 /// Length of the window, and of the block that follows.
 const WINDOW: Duration = Duration::from_secs(60);
 
+/// Times that the hashes of older systems may be tried within a window, from one address and from all.
+const MAX_TRIES: u64 = 3;
+const MAX_TRIES_OF_ALL: u64 = 10;
+
 /// Blocked addresses that are remembered; when there are more, some are let try again early.
 const MAX_BLOCKED: usize = 10_000;
 
@@ -47,18 +51,28 @@ impl Attempts {
     /// Counts a failure at a door (each has its own count); the error to answer with where it is one too many.
     pub(crate) async fn count(&self, control: &Control, door: &str, origin: &Origin) -> Option<ControlError> {
         let place = place(door, origin);
-        let failures = match control.state().increment(&place, WINDOW).await {
-            Ok(failures) => failures,
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "failed sign-ins are counted by this process alone");
-                self.own_count.increment(&place, WINDOW).await.unwrap_or(0)
-            }
-        };
-        if failures <= MAX_FAILURES {
+        if self.count_at(control, &place).await <= MAX_FAILURES {
             return None;
         }
         self.block(place, control.now());
         Some(ControlError::TooMany { retry_after: WINDOW })
+    }
+
+    /// Counts an attempt to find a key by its slow hash, and says whether it may be made.
+    pub(crate) async fn may_try_hashes(&self, control: &Control, origin: &Origin) -> bool {
+        // Who is over the own limit does not use up that of all.
+        self.count_at(control, &place("hashes", origin)).await <= MAX_TRIES
+            && self.count_at(control, "hashes").await <= MAX_TRIES_OF_ALL
+    }
+
+    async fn count_at(&self, control: &Control, place: &str) -> u64 {
+        match control.state().increment(place, WINDOW).await {
+            Ok(count) => count,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "failed sign-ins are counted by this process alone");
+                self.own_count.increment(place, WINDOW).await.unwrap_or(0)
+            }
+        }
     }
 
     fn block(&self, place: String, now: DateTime<Utc>) {

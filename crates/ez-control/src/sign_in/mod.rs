@@ -1,6 +1,8 @@
 //! Sign-in: who a credential belongs to. Admin token, master key, and the sessions (JWT) that either buys.
 
 mod attempts;
+mod key_hash;
+mod legacy;
 mod sessions;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::error::chain;
 use crate::{Actor, Control, ControlError, Origin};
 
 pub(crate) use attempts::Attempts;
+pub(crate) use legacy::Legacy;
 pub(crate) use sessions::Sessions;
 
 use sessions::{Claims, SESSION_LENGTH, Subject, credential_mark};
@@ -136,7 +139,11 @@ async fn sign_in(control: &Control, token: &str, origin: &Origin) -> Result<Prin
         return Ok(Principal::Admin);
     }
     // An index look-up by digest tells nothing that helps to find a token.
-    match masters::get_by_digest(control.store(), &digest).await? {
+    let found = match masters::get_by_digest(control.store(), &digest).await? {
+        Some(master) => Some(master),
+        None => control.legacy().find(control, token, origin).await?,
+    };
+    match found {
         Some(master) => active(master),
         None => Err(fail(control, SIGN_IN, LOGIN_HINT, origin).await),
     }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::{DateTime, Utc};
 use ez_contract::model_ref::binding_key;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey};
 use ez_store::bindings::Binding;
@@ -25,7 +24,6 @@ pub(crate) struct Reading {
 /// Reads what should stand under single keys. What many entries share is read once, so a reader is for one batch.
 pub(crate) struct Reader<'a> {
     store: &'a Store,
-    now: DateTime<Utc>,
     supplies: BTreeMap<i64, Supply>,
     namespaces: HashMap<String, Option<Namespace>>,
     /// Bindings by `namespace.public_model` that were read together.
@@ -33,8 +31,8 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(store: &'a Store, now: DateTime<Utc>) -> Self {
-        Self { store, now, supplies: BTreeMap::new(), namespaces: HashMap::new(), bindings: HashMap::new() }
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store, supplies: BTreeMap::new(), namespaces: HashMap::new(), bindings: HashMap::new() }
     }
 
     /// Gives the bindings of whole models, in place of those given before: what changes are asked for next need not be
@@ -57,8 +55,8 @@ impl<'a> Reader<'a> {
             }
             SnapshotKey::Token(digest) => {
                 let found = child_keys::get_by_digest(self.store, digest).await?;
-                let counts = found.filter(|key| token_digests(key, self.now).contains(digest));
-                counts.map(|key| SnapshotEntry::Token(*digest, token_snapshot(&key)))
+                let counts = found.filter(|key| token_digests(key).contains(digest));
+                counts.map(|key| SnapshotEntry::Token(*digest, token_snapshot(&key, digest)))
             }
             // Nothing publishes these yet.
             SnapshotKey::Model(_) | SnapshotKey::Feature(_) => None,
@@ -105,7 +103,7 @@ impl<'a> Reader<'a> {
 
 /// Reads everything. What refers is read before what it refers to, so that a record made meanwhile is never half there.
 /// A record that cannot be read is left out: one damaged row must not keep all the others from being served.
-pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Reading, StoreError> {
+pub(crate) async fn read_image(store: &Store) -> Result<Reading, StoreError> {
     let mut unreadable = 0;
     let bindings = kept(bindings::list_readable(store).await?, &mut unreadable);
     let api_keys = kept(api_keys::list_readable(store).await?, &mut unreadable);
@@ -137,7 +135,7 @@ pub(crate) async fn read_image(store: &Store, now: DateTime<Utc>) -> Result<Read
         Some(SnapshotEntry::Binding(compile_binding(namespace, &first.public_model, bindings, &supplies)))
     });
     let tokens = child_keys.iter().flat_map(|key| {
-        token_digests(key, now).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key)))
+        token_digests(key).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key, &digest)))
     });
     let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master)));
     let entries = providers.chain(bindings).chain(tokens).chain(masters);

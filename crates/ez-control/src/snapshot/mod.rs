@@ -4,7 +4,7 @@ mod current;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use ez_contract::TokenDigest;
 use ez_contract::selector::select;
 use ez_contract::snapshot::{
@@ -116,8 +116,11 @@ pub fn provider_snapshot(group: &ProviderGroup, api_key: &ApiKey) -> ProviderSna
     }
 }
 
-/// A child key as the gateway sees it, whatever digest it is published under.
-pub fn token_snapshot(key: &ChildKey) -> TokenSnapshot {
+/// A child key as the gateway sees it under one of its digests: under the one before a rotation it ends with the
+/// rotation, if not earlier.
+pub fn token_snapshot(key: &ChildKey, digest: &TokenDigest) -> TokenSnapshot {
+    let overlap_end = key.previous_expires_at.filter(|_| key.previous_digest.as_ref() == Some(digest));
+    let expires_at = key.expires_at.into_iter().chain(overlap_end).min();
     TokenSnapshot {
         id: key.id,
         master_id: key.master_id,
@@ -127,7 +130,7 @@ pub fn token_snapshot(key: &ChildKey) -> TokenSnapshot {
         scopes: key.scopes.clone(),
         status: key.status,
         issued_at_epoch: key.issued_at_epoch,
-        expires_at: key.expires_at.map(|end| end.timestamp()),
+        expires_at: expires_at.map(|end| end.timestamp()),
         allow_ips: key.allow_ips.clone(),
         deny_ips: key.deny_ips.clone(),
         model_limits_enabled: key.model_limits_enabled,
@@ -148,9 +151,10 @@ pub fn token_snapshot(key: &ChildKey) -> TokenSnapshot {
     }
 }
 
-/// The digests that a child key is published under at `now`: its own, and during a rotation the one before.
-pub fn token_digests(key: &ChildKey, now: DateTime<Utc>) -> Vec<TokenDigest> {
-    let previous = key.previous_digest.filter(|_| key.previous_expires_at.is_some_and(|end| end > now));
+/// The digests that a child key is published under: its own, and during a rotation the one before. That one stays until
+/// the record forgets it; until then its end in the snapshot is what stops it, so a snapshot does not depend on the time.
+pub fn token_digests(key: &ChildKey) -> Vec<TokenDigest> {
+    let previous = key.previous_digest.filter(|_| key.previous_expires_at.is_some());
     [Some(key.token_digest), previous].into_iter().flatten().collect()
 }
 

@@ -1,6 +1,6 @@
 //! Tables over the pure part of snapshot building.
 
-use chrono::Duration;
+use chrono::Utc;
 use ez_contract::provider::ProviderType;
 use ez_contract::selector::SelectorType;
 use ez_contract::status::KeyStatus;
@@ -229,15 +229,20 @@ fn a_suspended_group_suspends_its_active_api_keys_and_no_others() {
 #[test]
 fn a_token_carries_its_limits_and_its_previous_digest_counts_for_a_while() {
     let key = child_key();
-    let snapshot = token_snapshot(&key);
+    let snapshot = token_snapshot(&key, &key.token_digest);
     assert_eq!((snapshot.id, snapshot.master_id, snapshot.expires_at), (5, 2, Some(at(3600).timestamp())));
     let limits = Limits { rpm: Some(60), concurrency: Some(8), ..Limits::default() };
     assert_eq!(snapshot.limits, limits, "0 calls per second means unlimited");
     assert_eq!(snapshot.quota, Some(Quota { limit: 100, used: 5, reset_at: None }));
 
     let (now, before) = (TokenDigest::of("now"), TokenDigest::of("before"));
-    assert_eq!(token_digests(&key, at(59)), [now, before]);
-    assert_eq!(token_digests(&key, at(60)), [now]);
-    let forever = ChildKey { previous_expires_at: None, ..key };
-    assert_eq!(token_digests(&forever, at(0) + Duration::days(9)), [now]);
+    assert_eq!(token_digests(&key), [now, before]);
+    assert_eq!(token_snapshot(&key, &before).expires_at, Some(at(60).timestamp()), "the earlier of both ends");
+    let endless = ChildKey { expires_at: None, ..key.clone() };
+    assert_eq!(token_snapshot(&endless, &before).expires_at, Some(at(60).timestamp()));
+    assert_eq!(token_snapshot(&endless, &now).expires_at, None);
+    let short = ChildKey { expires_at: Some(at(30)), ..key.clone() };
+    assert_eq!(token_snapshot(&short, &before).expires_at, Some(at(30).timestamp()));
+    let without_end = ChildKey { previous_expires_at: None, ..key };
+    assert_eq!(token_digests(&without_end), [now], "a digest without an end never counts");
 }

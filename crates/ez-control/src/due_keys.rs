@@ -1,0 +1,109 @@
+//! Child keys that time has caught up with: found in batches, each settled in a transaction of its own.
+
+use chrono::{DateTime, Utc};
+use ez_contract::status::KeyStatus;
+use ez_store::child_keys::{self as stored, ChildKey};
+use ez_store::{Store, StoreError};
+
+use crate::error::chain;
+use crate::quotas::{next_reset, status_of};
+use crate::{Actor, Control, ControlError, Write};
+
+/// Keys of one transaction.
+const BATCH: u64 = 200;
+
+/// What has come due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A key's end of life.
+    Expiry,
+    /// The end of a rotation: the old token has stopped counting.
+    OverlapEnd,
+    /// A new start of a quota.
+    QuotaReset,
+}
+
+/// Settles every key for which this is due now; how many those were. Safe to run several times at once and again: a key
+/// that someone else holds is left to them or to the next run, and one that is settled is not due any more.
+pub(crate) async fn settle_due(control: &Control, due: Due) -> Result<u64, ControlError> {
+    let now = control.now();
+    let (mut settled, mut after_id) = (0, 0);
+    loop {
+        // Outside of the transaction: nothing due is the rule, and must not hold up those who write.
+        let ids = due.list(control.store(), now, after_id).await?;
+        let Some(last) = ids.last() else { return Ok(settled) };
+        after_id = *last;
+        let write = control.write(Actor::system()).await?;
+        settled += settle(&write, due, &ids).await?;
+        write.commit().await?;
+    }
+}
+
+async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlError> {
+    let mut changes = Vec::new();
+    for id in ids {
+        let before = match stored::get_for_update_if_free(write.tx(), *id).await {
+            Ok(found) => found,
+            // One damaged row must not keep the others from being settled.
+            Err(error @ StoreError::Corrupt { .. }) => {
+                tracing::error!(error = %chain(&error), id, "a child key cannot be read and is passed over");
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(before) = before else { continue };
+        let Some(after) = due.settled(&before, write.now()) else { continue };
+        stored::update(write.tx(), &after).await?;
+        if due == Due::QuotaReset {
+            stored::reset_quota(write.tx(), *id).await?;
+        }
+        changes.push((before, after));
+    }
+    if changes.is_empty() {
+        return Ok(0);
+    }
+    write.record_keys(due.action(), &changes).await?;
+    Ok(changes.len() as u64)
+}
+
+impl Due {
+    async fn list(self, store: &Store, now: DateTime<Utc>, after_id: i64) -> Result<Vec<i64>, StoreError> {
+        match self {
+            Self::Expiry => stored::list_expired(store, now, after_id, BATCH).await,
+            Self::OverlapEnd => stored::list_overlap_ended(store, now, after_id, BATCH).await,
+            Self::QuotaReset => stored::list_quota_due(store, now, after_id, BATCH).await,
+        }
+    }
+
+    /// As the audit names it.
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Expiry => "expire",
+            Self::OverlapEnd => "end_rotation",
+            Self::QuotaReset => "reset_quota",
+        }
+    }
+
+    /// The key as it should be; `None` where nothing is due any more.
+    fn settled(self, key: &ChildKey, now: DateTime<Utc>) -> Option<ChildKey> {
+        let has_come = |time: Option<DateTime<Utc>>| time.is_some_and(|time| time <= now);
+        let changed = ChildKey { updated_at: now, ..key.clone() };
+        match self {
+            Self::Expiry => {
+                let status = status_of(key, key.status, now);
+                (has_come(key.expires_at) && status != key.status).then_some(ChildKey { status, ..changed })
+            }
+            Self::OverlapEnd => has_come(key.previous_expires_at).then_some(ChildKey {
+                previous_digest: None,
+                previous_expires_at: None,
+                ..changed
+            }),
+            Self::QuotaReset => has_come(key.quota_reset_at).then(|| {
+                let quota_reset_at = next_reset(key.quota_reset, now);
+                let unused = ChildKey { quota_used: 0, quota_reset_at, ..changed };
+                let own = if key.status == KeyStatus::Exhausted { KeyStatus::Active } else { key.status };
+                ChildKey { status: status_of(&unused, own, now), ..unused }
+            }),
+        }
+    }
+}
