@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it stands")]
 
+mod access;
 mod deletion;
 mod large_changes;
+mod legacy;
+mod limits;
 mod log_records;
 mod outages;
 mod publishing;
+mod quotas;
 mod reconciling;
+mod rotation;
 mod rules;
 mod signing_in;
 mod starting;
@@ -87,4 +92,20 @@ on_all_backends! {
     log_records::pages_follow_each_other_within_reach,
     log_records::audit_pages_follow_each_other,
     log_records::sync_status_tells_of_outbox_and_gateways,
+    limits::limits_are_kept_published_and_cleared,
+    limits::limits_that_cannot_be_kept_are_refused,
+    quotas::a_quota_above_what_is_used_revives_and_one_below_exhausts,
+    quotas::an_expired_key_comes_back_with_a_later_end,
+    quotas::a_quota_that_is_due_starts_anew,
+    quotas::jobs_at_two_places_settle_each_key_once,
+    quotas::a_damaged_key_does_not_keep_others_from_their_due,
+    rotation::old_and_new_token_work_until_the_overlap_ends,
+    rotation::rotating_again_ends_the_oldest_token_at_once,
+    rotation::what_cannot_be_rotated_is_refused,
+    access::keys_follow_their_master_where_they_are_told_to,
+    access::ten_thousand_keys_follow_in_one_change,
+    legacy::a_key_of_an_older_system_is_found_once_by_its_hash,
+    legacy::a_look_up_tries_a_hundred_rows_and_the_next_one_goes_on,
+    legacy::looking_for_hashes_is_limited_by_address_and_in_all,
+    legacy::where_every_master_has_a_digest_no_hash_is_tried,
 }
