@@ -9,6 +9,9 @@ const MAX_ARGON2_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_ARGON2_ITERATIONS: u32 = 16;
 const MAX_ARGON2_LANES: u32 = 16;
 
+/// All that bcrypt reads of a key: of two longer ones with the same beginning it could not tell which was meant.
+const MAX_BCRYPT_KEY_BYTES: usize = 72;
+
 /// Whether `hash` is one of this key. Argon2id and bcrypt are recognised; anything else is no hash of any key.
 pub(crate) fn is_of(hash: &str, key: &str) -> bool {
     if hash.starts_with("$argon2id$") {
@@ -32,8 +35,7 @@ fn is_argon2id_of(hash: &str, key: &str) -> bool {
 
 fn is_bcrypt_of(hash: &str, key: &str) -> bool {
     let is_bearable = hash.parse::<HashParts>().is_ok_and(|parts| parts.get_cost() <= MAX_BCRYPT_COST);
-    // bcrypt reads 72 bytes: of two longer keys with the same beginning it could not tell which was meant.
-    is_bearable && bcrypt::non_truncating_verify(key, hash).unwrap_or(false)
+    is_bearable && key.len() <= MAX_BCRYPT_KEY_BYTES && bcrypt::verify(key, hash).unwrap_or(false)
 }
 
 #[cfg(test)]
