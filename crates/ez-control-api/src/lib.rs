@@ -8,6 +8,7 @@ mod conventions;
 mod edge;
 mod extract;
 mod listing;
+mod number;
 mod openapi;
 mod patch;
 mod problem;

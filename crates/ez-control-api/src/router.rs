@@ -9,7 +9,8 @@ use utoipa_axum::routes;
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    api_keys, audit, auth, bindings, internal, keys, logs, masters, namespaces, provider_groups, public, sync, tokens,
+    access, api_keys, audit, auth, bindings, internal, keys, logs, masters, namespaces, provider_groups, public,
+    rotation, sync, tokens,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
 
@@ -36,15 +37,19 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::get_self))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::get, tokens::update, tokens::delete))
+        .routes(routes!(rotation::rotate_token))
         .routes(routes!(logs::list_own))
         // /admin
         .routes(routes!(masters::list, masters::create))
         .routes(routes!(masters::get, masters::update, masters::delete))
         .routes(routes!(masters::revoke_keys))
         .routes(routes!(masters::rotate_key))
+        .routes(routes!(access::get_of_master, access::update_of_master))
         .routes(routes!(keys::list_of_master, keys::create_for_master))
         .routes(routes!(keys::list))
         .routes(routes!(keys::get, keys::update, keys::delete))
+        .routes(routes!(rotation::rotate_key))
+        .routes(routes!(access::get_of_key, access::update_of_key))
         .routes(routes!(namespaces::list, namespaces::create))
         .routes(routes!(namespaces::get, namespaces::update, namespaces::delete))
         .routes(routes!(provider_groups::list, provider_groups::create))

@@ -44,6 +44,8 @@ word_schemas! {
     ActorKind = ez_store::ActorKind;
     /// Who issued a child key.
     IssuedBy = ez_store::IssuedBy;
+    /// How often a quota starts anew.
+    QuotaReset = ez_store::QuotaReset;
     /// Kind of an entry in the snapshot.
     SnapshotKind = ez_contract::snapshot::SnapshotKind;
     /// Kind of a record.

@@ -7,7 +7,7 @@ mod query;
 mod sign_in;
 mod wishes;
 
-pub(crate) use json::Json;
+pub(crate) use json::{Json, OptionalJson};
 pub(crate) use no_body::NoBody;
 pub(crate) use path::Path;
 pub(crate) use query::Query;

@@ -4,15 +4,17 @@ use chrono::{DateTime, Utc};
 use ez_contract::status::KeyStatus;
 use ez_control::Tenant;
 use ez_control::child_keys::{self, ChangeChildKey, CreateChildKey, IssuedChildKey};
+use ez_control::limits::LimitChange;
 use ez_control::masters;
-use ez_store::IssuedBy;
 use ez_store::child_keys::{ChildKey, ChildKeyFilter};
+use ez_store::{IssuedBy, QuotaReset};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
+use crate::number::Count;
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::timestamp::Timestamp;
@@ -80,6 +82,28 @@ pub(crate) struct CreateKeyRequest {
     model_limits_enabled: Option<bool>,
     /// Models that it may call.
     model_limits: Option<Vec<String>>,
+    /// Tokens that it may use between two resets, input and output; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    quota_limit: Option<Count>,
+    /// How often its quota starts anew, in UTC and weeks on Mondays; `none` where absent.
+    #[schema(value_type = Option<words::QuotaReset>)]
+    quota_reset: Option<QuotaReset>,
+    /// Calls per second; 0 (unlimited) where absent.
+    global_qps: Option<u32>,
+    /// Calls per minute; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    rpm: Option<Count>,
+    /// Tokens per minute, input and output; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    tpm: Option<Count>,
+    /// Calls per day; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    rpd: Option<Count>,
+    /// Tokens per day, input and output; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    tpd: Option<Count>,
+    /// Calls in flight at once; unlimited where absent.
+    max_concurrency: Option<u32>,
 }
 
 /// What to change about a child key. Absent fields stay, and `null` clears those that may be empty.
@@ -106,11 +130,11 @@ pub(crate) struct UpdateKeyRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Vec<String>, required = false)]
     namespaces: Option<Vec<String>>,
-    /// Only an active key is accepted.
+    /// `active` or `suspended`. Only an active key is accepted.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = words::KeyStatus, required = false)]
     status: Option<KeyStatus>,
-    /// When it ends; `null` is never.
+    /// When it ends; `null` is never. A later end brings an expired key back.
     #[serde(default)]
     #[schema(value_type = Option<Timestamp>)]
     expires_at: Patch<Timestamp>,
@@ -130,6 +154,39 @@ pub(crate) struct UpdateKeyRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Vec<String>, required = false)]
     model_limits: Option<Vec<String>>,
+    /// Tokens that it may use between two resets; `null` is unlimited. Above what is used it makes an exhausted key active
+    /// again, else it exhausts the key.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    quota_limit: Patch<Count>,
+    /// How often its quota starts anew, in UTC and weeks on Mondays. A change counts from now.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = words::QuotaReset, required = false)]
+    quota_reset: Option<QuotaReset>,
+    /// Calls per second; 0 is unlimited.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u32, required = false)]
+    global_qps: Option<u32>,
+    /// Calls per minute; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    rpm: Patch<Count>,
+    /// Tokens per minute, input and output; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    tpm: Patch<Count>,
+    /// Calls per day; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    rpd: Patch<Count>,
+    /// Tokens per day, input and output; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    tpd: Patch<Count>,
+    /// Calls in flight at once; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>)]
+    max_concurrency: Patch<u32>,
 }
 
 /// What a client application calls the gateway with.
@@ -170,6 +227,29 @@ pub(crate) struct KeyResponse {
     model_limits_enabled: bool,
     /// Models that it may call.
     model_limits: Vec<String>,
+    /// Calls per second; 0 is unlimited.
+    global_qps: u32,
+    /// Calls per minute; `null` is unlimited.
+    rpm: Option<u64>,
+    /// Tokens per minute, input and output; `null` is unlimited.
+    tpm: Option<u64>,
+    /// Calls per day; `null` is unlimited.
+    rpd: Option<u64>,
+    /// Tokens per day, input and output; `null` is unlimited.
+    tpd: Option<u64>,
+    /// Calls in flight at once; `null` is unlimited.
+    max_concurrency: Option<u32>,
+    /// Tokens that it may use between two resets; `null` is unlimited.
+    quota_limit: Option<u64>,
+    /// Tokens used since the last reset, input and output.
+    quota_used: u64,
+    /// How often its quota starts anew.
+    #[schema(value_type = words::QuotaReset)]
+    quota_reset: QuotaReset,
+    /// When it does next.
+    quota_reset_at: Option<DateTime<Utc>>,
+    /// During a rotation: when the old token ends.
+    previous_expires_at: Option<DateTime<Utc>>,
     /// Calls made with it.
     request_count: u64,
     /// Tokens used with it, input and output.
@@ -294,6 +374,16 @@ impl From<CreateKeyRequest> for CreateChildKey {
             deny_ips: request.deny_ips,
             model_limits_enabled: request.model_limits_enabled,
             model_limits: request.model_limits,
+            quota_limit: request.quota_limit.map(u64::from),
+            quota_reset: request.quota_reset,
+            limits: LimitChange {
+                global_qps: request.global_qps,
+                rpm: request.rpm.map(|count| Some(count.into())),
+                tpm: request.tpm.map(|count| Some(count.into())),
+                rpd: request.rpd.map(|count| Some(count.into())),
+                tpd: request.tpd.map(|count| Some(count.into())),
+                max_concurrency: request.max_concurrency.map(Some),
+            },
         }
     }
 }
@@ -312,6 +402,16 @@ impl From<UpdateKeyRequest> for ChangeChildKey {
             deny_ips: request.deny_ips,
             model_limits_enabled: request.model_limits_enabled,
             model_limits: request.model_limits,
+            quota_limit: request.quota_limit.map(u64::from).into(),
+            quota_reset: request.quota_reset,
+            limits: LimitChange {
+                global_qps: request.global_qps,
+                rpm: request.rpm.map(u64::from).into(),
+                tpm: request.tpm.map(u64::from).into(),
+                rpd: request.rpd.map(u64::from).into(),
+                tpd: request.tpd.map(u64::from).into(),
+                max_concurrency: request.max_concurrency.into(),
+            },
         }
     }
 }
@@ -343,6 +443,17 @@ impl From<ChildKey> for KeyResponse {
             deny_ips: key.deny_ips,
             model_limits_enabled: key.model_limits_enabled,
             model_limits: key.model_limits,
+            global_qps: key.global_qps,
+            rpm: key.rpm,
+            tpm: key.tpm,
+            rpd: key.rpd,
+            tpd: key.tpd,
+            max_concurrency: key.max_concurrency,
+            quota_limit: key.quota_limit,
+            quota_used: key.quota_used,
+            quota_reset: key.quota_reset,
+            quota_reset_at: key.quota_reset_at,
+            previous_expires_at: key.previous_expires_at,
             request_count: key.request_count,
             used_tokens: key.used_tokens,
             last_used_at: key.last_used_at,

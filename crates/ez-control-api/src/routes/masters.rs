@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use ez_contract::status::RecordStatus;
 use ez_control::credentials::MasterKey;
+use ez_control::limits::LimitChange;
 use ez_control::masters::{self, ChangeMaster, CreateMaster, CreatedMaster};
 use ez_store::masters::{Master, MasterFilter};
 use secrecy::ExposeSecret;
@@ -12,7 +13,8 @@ use utoipa::ToSchema;
 use super::DeleteQuery;
 use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
-use crate::patch::present;
+use crate::number::{Amount, Count};
+use crate::patch::{Patch, present};
 use crate::problem::ApiError;
 use crate::words;
 use crate::writing::{Answer, Created, Deleted, Record};
@@ -48,9 +50,28 @@ pub(crate) struct CreateMasterRequest {
     status: Option<RecordStatus>,
     /// How many child keys it may have; 0 (unlimited) where absent.
     max_child_keys: Option<u32>,
+    /// Calls per second; 0 (unlimited) where absent.
+    global_qps: Option<u32>,
+    /// Calls per minute; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    rpm: Option<Count>,
+    /// Tokens per minute, input and output; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    tpm: Option<Count>,
+    /// Calls per day; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    rpd: Option<Count>,
+    /// Tokens per day, input and output; unlimited where absent.
+    #[schema(value_type = Option<u64>)]
+    tpd: Option<Count>,
+    /// Calls in flight at once; unlimited where absent.
+    max_concurrency: Option<u32>,
+    /// US dollars in a calendar month (UTC), exact, as a string or a number; unlimited where absent.
+    #[schema(value_type = Option<String>, example = "250.00")]
+    monthly_budget: Option<Amount>,
 }
 
-/// What to change about a master. Absent fields stay.
+/// What to change about a master. Absent fields stay, and `null` clears those that may be empty.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateMasterRequest {
@@ -78,6 +99,38 @@ pub(crate) struct UpdateMasterRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = u32, required = false)]
     max_child_keys: Option<u32>,
+    /// Whether its child keys lose the namespaces that it loses; else one that has such a namespace is a conflict.
+    #[serde(default)]
+    #[schema(default = false, required = false)]
+    propagate_to_keys: bool,
+    /// Calls per second; 0 is unlimited.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u32, required = false)]
+    global_qps: Option<u32>,
+    /// Calls per minute; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    rpm: Patch<Count>,
+    /// Tokens per minute, input and output; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    tpm: Patch<Count>,
+    /// Calls per day; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    rpd: Patch<Count>,
+    /// Tokens per day, input and output; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    tpd: Patch<Count>,
+    /// Calls in flight at once; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>)]
+    max_concurrency: Patch<u32>,
+    /// US dollars in a calendar month (UTC), exact, as a string or a number; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "250.00")]
+    monthly_budget: Patch<Amount>,
 }
 
 /// What else a new master key does.
@@ -114,6 +167,21 @@ pub(crate) struct MasterResponse {
     status: RecordStatus,
     /// How many child keys it may have; 0 is unlimited.
     max_child_keys: u32,
+    /// Calls per second; 0 is unlimited.
+    global_qps: u32,
+    /// Calls per minute; `null` is unlimited.
+    rpm: Option<u64>,
+    /// Tokens per minute, input and output; `null` is unlimited.
+    tpm: Option<u64>,
+    /// Calls per day; `null` is unlimited.
+    rpd: Option<u64>,
+    /// Tokens per day, input and output; `null` is unlimited.
+    tpd: Option<u64>,
+    /// Calls in flight at once; `null` is unlimited.
+    max_concurrency: Option<u32>,
+    /// US dollars in a calendar month (UTC), exact; `null` is unlimited.
+    #[schema(example = "250.00")]
+    monthly_budget: Option<String>,
     /// When it was created.
     created_at: DateTime<Utc>,
     /// When it last changed.
@@ -180,7 +248,8 @@ pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<Mas
 
 /// Change a master.
 ///
-/// A change that would leave a child key with a namespace that its master lacks is refused with 409 and those keys.
+/// A change that would leave a child key with a namespace that its master lacks is refused with 409 and those keys, or
+/// propagates to them where `propagate_to_keys` says so.
 #[utoipa::path(put, path = "/admin/masters/{id}", tag = "masters", operation_id = "update_master",
     params(("id" = i64, Path, description = "Id of the master.")), request_body = UpdateMasterRequest,
     security(("admin" = [])), responses((status = 200, description = "Changed.", body = MasterResponse)))]
@@ -244,15 +313,46 @@ pub(crate) async fn rotate_key(
 
 impl From<CreateMasterRequest> for CreateMaster {
     fn from(request: CreateMasterRequest) -> Self {
-        let CreateMasterRequest { name, group, default_namespace, namespaces, status, max_child_keys } = request;
-        Self { name, group, default_namespace, namespaces, status, max_child_keys }
+        Self {
+            name: request.name,
+            group: request.group,
+            default_namespace: request.default_namespace,
+            namespaces: request.namespaces,
+            status: request.status,
+            max_child_keys: request.max_child_keys,
+            limits: LimitChange {
+                global_qps: request.global_qps,
+                rpm: request.rpm.map(|count| Some(count.into())),
+                tpm: request.tpm.map(|count| Some(count.into())),
+                rpd: request.rpd.map(|count| Some(count.into())),
+                tpd: request.tpd.map(|count| Some(count.into())),
+                max_concurrency: request.max_concurrency.map(Some),
+            },
+            monthly_budget: request.monthly_budget.map(|amount| amount.0),
+        }
     }
 }
 
 impl From<UpdateMasterRequest> for ChangeMaster {
     fn from(request: UpdateMasterRequest) -> Self {
-        let UpdateMasterRequest { name, group, default_namespace, namespaces, status, max_child_keys } = request;
-        Self { name, group, default_namespace, namespaces, status, max_child_keys }
+        Self {
+            name: request.name,
+            group: request.group,
+            default_namespace: request.default_namespace,
+            namespaces: request.namespaces,
+            propagate_to_keys: request.propagate_to_keys,
+            status: request.status,
+            max_child_keys: request.max_child_keys,
+            limits: LimitChange {
+                global_qps: request.global_qps,
+                rpm: request.rpm.map(u64::from).into(),
+                tpm: request.tpm.map(u64::from).into(),
+                rpd: request.rpd.map(u64::from).into(),
+                tpd: request.tpd.map(u64::from).into(),
+                max_concurrency: request.max_concurrency.into(),
+            },
+            monthly_budget: request.monthly_budget.map(|amount| amount.0).into(),
+        }
     }
 }
 
@@ -276,6 +376,13 @@ impl From<Master> for MasterResponse {
             epoch: master.epoch,
             status: master.status,
             max_child_keys: master.max_child_keys,
+            global_qps: master.global_qps,
+            rpm: master.rpm,
+            tpm: master.tpm,
+            rpd: master.rpd,
+            tpd: master.tpd,
+            max_concurrency: master.max_concurrency,
+            monthly_budget: master.monthly_budget,
             created_at: master.created_at,
             updated_at: master.updated_at,
         }

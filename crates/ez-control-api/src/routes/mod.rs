@@ -1,5 +1,6 @@
 //! The routes, one file per resource: what goes in and out, the handlers, and their documentation.
 
+pub(crate) mod access;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod auth;
@@ -11,6 +12,7 @@ pub(crate) mod masters;
 pub(crate) mod namespaces;
 pub(crate) mod provider_groups;
 pub(crate) mod public;
+pub(crate) mod rotation;
 pub(crate) mod sync;
 pub(crate) mod tokens;
 
