@@ -5,6 +5,7 @@
 mod access;
 mod conditional;
 mod edge;
+mod keys;
 mod lists;
 mod ops;
 mod records;
@@ -56,6 +57,13 @@ on_both_backends! {
         bodies_are_limited_by_route,
         an_outage_is_told_apart_from_a_fault,
     }
+    keys {
+        limits_and_budgets_are_kept_exactly,
+        numbers_out_of_range_name_the_range,
+        quotas_say_when_they_start_anew,
+        a_rotated_key_works_under_both_tokens_for_a_while,
+        access_is_read_and_changed_by_itself,
+    }
     lists {
         pages_search_sort_and_filters_find_what_they_should,
         logs_and_audit_are_read_through_cursors,
@@ -74,6 +82,7 @@ on_both_backends! {
     }
     tenants {
         masters_see_nothing_of_each_other,
+        no_route_of_masters_reaches_what_is_anothers,
     }
     validation {
         faults_are_told_all_at_once_with_pointers,
