@@ -23,7 +23,7 @@ pub(crate) async fn masters_see_nothing_of_each_other(app: TestApp) {
     let missing = "/v1/tokens/999999";
     let theirs = app.get(&second, &path).await.problem(StatusCode::NOT_FOUND);
     let nobodys = app.get(&second, missing).await.problem(StatusCode::NOT_FOUND);
-    let detail = |problem: &serde_json::Value, id: &str| problem["detail"].as_str().unwrap().replace(id, "N");
+    let detail = |problem: &Value, id: &str| problem["detail"].as_str().unwrap().replace(id, "N");
     assert_eq!(detail(&theirs, &of_first["id"].to_string()), detail(&nobodys, "999999"), "existence must not show");
     app.put(&second, &path, json!({"name": "mine"})).await.problem(StatusCode::NOT_FOUND);
     app.delete(&second, &path).await.problem(StatusCode::NOT_FOUND);
