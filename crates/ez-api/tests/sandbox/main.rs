@@ -7,6 +7,7 @@ mod crash;
 mod life;
 mod logs;
 mod outage;
+mod rotation;
 mod sdk;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
