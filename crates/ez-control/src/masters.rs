@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use crate::access::{Access, AskedAccess};
 use crate::credentials::MasterKey;
 use crate::error::Faults;
+use crate::write::Gone;
 use crate::{Control, ControlError, Write, checks};
 
 const WHAT: &str = "master";
@@ -145,7 +146,7 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
     }
     child_keys::delete_by_master(write.tx(), id).await?;
     stored::delete(write.tx(), id).await?;
-    write.record_deletion(&master, &keys).await
+    write.record_deletion(&master, &[Gone::of(&keys)]).await
 }
 
 /// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`, `Stale`.

@@ -102,6 +102,11 @@ pub async fn list_by_group(db: &impl Executor, group_id: i64) -> Result<Vec<ApiK
     all(db, entity::Entity::find().filter(entity::Column::GroupId.eq(group_id))).await
 }
 
+/// Those of `ids` that exist, by id.
+pub async fn list_by_ids(db: &impl Executor, ids: &[i64]) -> Result<Vec<ApiKey>, StoreError> {
+    all(db, entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()))).await
+}
+
 /// Up to `limit` active API keys that can be refreshed and whose access token ends at `until` or before, by id.
 pub async fn list_refresh_due(db: &impl Executor, until: DateTime<Utc>, limit: u64) -> Result<Vec<ApiKey>, StoreError> {
     let query = entity::Entity::find()
