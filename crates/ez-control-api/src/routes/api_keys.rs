@@ -1,12 +1,15 @@
 //! `/admin/api-keys`: upstream credentials.
 
 use chrono::{DateTime, Utc};
+use ez_contract::health::{BreakerState, HealthKind, HealthState};
 use ez_contract::status::ApiKeyStatus;
+use ez_control::RecordTag;
 use ez_control::api_keys::{self, ChangeApiKey, CreateApiKey};
 use ez_store::api_keys::{ApiKey, ApiKeyFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::rate;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
@@ -115,6 +118,37 @@ pub(crate) struct ApiKeyResponse {
     updated_at: DateTime<Utc>,
 }
 
+/// An upstream credential with what gateways share of it at the moment.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKeyWithHealth)]
+pub(crate) struct ApiKeyWithHealthResponse {
+    #[serde(flatten)]
+    record: ApiKeyResponse,
+    /// Cooldowns and breakers that have not passed yet; `null` while the shared state cannot be reached. The record's tag
+    /// does not cover them.
+    health: Option<Vec<HealthStateResponse>>,
+}
+
+/// A state of an API key that passes by itself.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HealthState)]
+pub(crate) struct HealthStateResponse {
+    /// What it is.
+    #[schema(value_type = words::HealthKind)]
+    kind: HealthKind,
+    /// The upstream model that it is about; `null` is all of them.
+    model: Option<String>,
+    /// Of a breaker: open or half open.
+    #[schema(value_type = Option<words::BreakerState>)]
+    state: Option<BreakerState>,
+    /// Why.
+    reason: String,
+    /// When it passes.
+    until: DateTime<Utc>,
+    /// When a gateway reported it.
+    reported_at: DateTime<Utc>,
+}
+
 /// List API keys.
 #[utoipa::path(get, path = "/admin/api-keys", tag = "api-keys", operation_id = "list_api_keys",
     params(ApiKeyListQuery), security(("admin" = [])),
@@ -151,10 +185,13 @@ pub(crate) async fn create(
 /// Get an API key.
 #[utoipa::path(get, path = "/admin/api-keys/{id}", tag = "api-keys", operation_id = "get_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), security(("admin" = [])),
-    responses((status = 200, description = "The API key.", body = ApiKeyResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ApiKeyResponse>, ApiError> {
+    responses((status = 200, description = "The API key.", body = ApiKeyWithHealthResponse)))]
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ApiKeyWithHealthResponse>, ApiError> {
     let api_key = api_keys::get(&ctx.control, id).await?;
-    Ok(Record::of(api_key))
+    let health = api_keys::health(&ctx.control, id).await;
+    let health = health.map(|states| states.into_iter().map(HealthStateResponse::from).collect());
+    let tag = RecordTag::of(&api_key);
+    Ok(Record::tagged(&tag, ApiKeyWithHealthResponse { record: api_key.into(), health }))
 }
 
 /// Change an API key.
@@ -211,10 +248,9 @@ impl Answer for ApiKeyResponse {}
 
 impl From<ApiKey> for ApiKeyResponse {
     fn from(key: ApiKey) -> Self {
-        let rate = |part: u64| (key.total_requests > 0).then(|| part as f64 / key.total_requests as f64);
         Self {
-            success_rate: rate(key.success_requests),
-            failure_rate: rate(key.failure_requests),
+            success_rate: rate(key.success_requests, key.total_requests),
+            failure_rate: rate(key.failure_requests, key.total_requests),
             id: key.id,
             group_id: key.group_id,
             name: key.name,
@@ -230,5 +266,12 @@ impl From<ApiKey> for ApiKeyResponse {
             created_at: key.created_at,
             updated_at: key.updated_at,
         }
+    }
+}
+
+impl From<HealthState> for HealthStateResponse {
+    fn from(health: HealthState) -> Self {
+        let HealthState { api_key_id: _, kind, model, state, reason, until, reported_at } = health;
+        Self { kind, model, state, reason, until, reported_at }
     }
 }
