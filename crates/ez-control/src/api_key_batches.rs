@@ -26,6 +26,8 @@ pub struct CreateApiKeys {
     pub name: Option<String>,
     /// Share of the group's calls, relative to its siblings; 1.
     pub weight: Option<u32>,
+    /// Calls in flight at once with each; unlimited.
+    pub max_concurrency: Option<u32>,
     /// Active.
     pub status: Option<ApiKeyStatus>,
     /// Whether a dead credential is switched off automatically; yes.
@@ -131,6 +133,7 @@ pub(crate) async fn record(
 fn check(new: &CreateApiKeys, lines: &[(usize, &str)]) -> Result<(), ControlError> {
     let mut faults = Faults::default();
     checks::optional_text(&mut faults, "/name", new.name.as_deref().unwrap_or_default());
+    api_keys::check_max_concurrency(new.max_concurrency, &mut faults);
     api_keys::check_status(new.status, &mut faults);
     if lines.is_empty() {
         faults.add("/secrets", "must hold at least one secret; write one a line");
@@ -166,6 +169,7 @@ fn one_of(new: &CreateApiKeys, secret: &str) -> CreateApiKey {
         name: new.name.clone(),
         api_key: SecretString::from(secret),
         weight: new.weight,
+        max_concurrency: new.max_concurrency,
         status: new.status,
         auto_ban: new.auto_ban,
     }

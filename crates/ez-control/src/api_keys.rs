@@ -28,6 +28,8 @@ pub struct CreateApiKey {
     pub api_key: SecretString,
     /// Share of the group's calls, relative to its siblings; 1.
     pub weight: Option<u32>,
+    /// Calls in flight at once; unlimited.
+    pub max_concurrency: Option<u32>,
     /// Active.
     pub status: Option<ApiKeyStatus>,
     /// Whether a dead credential is switched off automatically; yes.
@@ -45,6 +47,8 @@ pub struct ChangeApiKey {
     pub api_key: Option<SecretString>,
     /// Share of the group's calls, relative to its siblings.
     pub weight: Option<u32>,
+    /// Calls in flight at once.
+    pub max_concurrency: Option<Option<u32>>,
     /// Activating it ends a ban.
     pub status: Option<ApiKeyStatus>,
     /// Whether a dead credential is switched off automatically.
@@ -57,6 +61,7 @@ pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlE
         group_id: Some(new.group_id),
         name: new.name.as_deref(),
         secret: Some(&new.api_key),
+        max_concurrency: new.max_concurrency,
         status: new.status,
     };
     fields.check(write).await?;
@@ -79,7 +84,7 @@ pub(crate) fn draft(write: &Write, new: CreateApiKey) -> Result<NewApiKey, Contr
         account_id: None,
         project_id: None,
         weight: new.weight.unwrap_or(1),
-        max_concurrency: None,
+        max_concurrency: new.max_concurrency,
         status: new.status.unwrap_or(ApiKeyStatus::Active),
         auto_ban: new.auto_ban.unwrap_or(true),
         ban_reason: None,
@@ -99,6 +104,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
         group_id: change.group_id,
         name: change.name.as_ref().and_then(Option::as_deref),
         secret: change.api_key.as_ref(),
+        max_concurrency: change.max_concurrency.flatten(),
         status: change.status,
     };
     fields.check(write).await?;
@@ -106,6 +112,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
         group_id: change.group_id.unwrap_or(before.group_id),
         name: change.name.map_or_else(|| before.name.clone(), Option::unwrap_or_default),
         weight: change.weight.unwrap_or(before.weight),
+        max_concurrency: change.max_concurrency.unwrap_or(before.max_concurrency),
         auto_ban: change.auto_ban.unwrap_or(before.auto_ban),
         updated_at: write.now(),
         ..before.clone()
@@ -189,6 +196,7 @@ struct Fields<'a> {
     group_id: Option<i64>,
     name: Option<&'a str>,
     secret: Option<&'a SecretString>,
+    max_concurrency: Option<u32>,
     status: Option<ApiKeyStatus>,
 }
 
@@ -199,6 +207,7 @@ impl Fields<'_> {
         if let Some(fault) = self.secret.and_then(secret_fault) {
             faults.add("/api_key", fault);
         }
+        check_max_concurrency(self.max_concurrency, &mut faults);
         check_status(self.status, &mut faults);
         if let Some(group_id) = self.group_id
             && provider_groups::get(write.tx(), group_id).await?.is_none()
@@ -206,6 +215,13 @@ impl Fields<'_> {
             faults.add("/group_id", format!("provider group {group_id} does not exist; create it first"));
         }
         faults.into_result()
+    }
+}
+
+/// A credential that may carry no call is a suspended one.
+pub(crate) fn check_max_concurrency(limit: Option<u32>, faults: &mut Faults) {
+    if limit == Some(0) {
+        faults.add("/max_concurrency", "must be 1 or more; leave it out for no limit, or suspend the API key");
     }
 }
 

@@ -165,6 +165,7 @@ async fn create(write: &Write, group: CreateProviderGroup, new: CreateProvider) 
         name: None,
         api_key: new.secret.clone(),
         weight: None,
+        max_concurrency: None,
         status: None,
         auto_ban: None,
     };

@@ -25,6 +25,9 @@ pub(crate) struct CreateApiKeysRequest {
     name: Option<String>,
     /// Share of the calls, relative to the other keys of the group; 1 where absent, 0 is none.
     weight: Option<u32>,
+    /// Calls in flight at once with each; unlimited where absent.
+    #[schema(minimum = 1)]
+    max_concurrency: Option<u32>,
     /// `active` where absent.
     #[schema(value_type = Option<words::ApiKeyStatus>)]
     status: Option<ApiKeyStatus>,
@@ -109,8 +112,8 @@ pub(crate) async fn set_status(
 
 impl From<CreateApiKeysRequest> for CreateApiKeys {
     fn from(request: CreateApiKeysRequest) -> Self {
-        let CreateApiKeysRequest { group_id, secrets, name, weight, status, auto_ban } = request;
-        Self { group_id, secrets: secrets.0, name, weight, status, auto_ban }
+        let CreateApiKeysRequest { group_id, secrets, name, weight, max_concurrency, status, auto_ban } = request;
+        Self { group_id, secrets: secrets.0, name, weight, max_concurrency, status, auto_ban }
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) struct CreateApiKeyRequest {
     api_key: SecretText,
     /// Share of the calls, relative to the other keys of the group; 1 where absent, 0 is none.
     weight: Option<u32>,
+    /// Calls in flight at once with it; unlimited where absent.
+    #[schema(minimum = 1)]
+    max_concurrency: Option<u32>,
     /// `active` where absent.
     #[schema(value_type = Option<words::ApiKeyStatus>)]
     status: Option<ApiKeyStatus>,
@@ -69,6 +72,10 @@ pub(crate) struct UpdateApiKeyRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = u32, required = false)]
     weight: Option<u32>,
+    /// Calls in flight at once with it; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    max_concurrency: Patch<u32>,
     /// Only an active key is used.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = words::ApiKeyStatus, required = false)]
@@ -91,6 +98,8 @@ pub(crate) struct ApiKeyResponse {
     name: String,
     /// Share of the calls, relative to the other keys of the group.
     weight: u32,
+    /// Calls in flight at once with it; `null` is unlimited.
+    max_concurrency: Option<u32>,
     /// Only an active key is used.
     #[schema(value_type = words::ApiKeyStatus)]
     status: ApiKeyStatus,
@@ -225,6 +234,7 @@ impl From<CreateApiKeyRequest> for CreateApiKey {
             name: request.name,
             api_key: request.api_key.0,
             weight: request.weight,
+            max_concurrency: request.max_concurrency,
             status: request.status,
             auto_ban: request.auto_ban,
         }
@@ -238,6 +248,7 @@ impl From<UpdateApiKeyRequest> for ChangeApiKey {
             name: request.name.into(),
             api_key: request.api_key.map(|secret| secret.0),
             weight: request.weight,
+            max_concurrency: request.max_concurrency.into(),
             status: request.status,
             auto_ban: request.auto_ban,
         }
@@ -255,6 +266,7 @@ impl From<ApiKey> for ApiKeyResponse {
             group_id: key.group_id,
             name: key.name,
             weight: key.weight,
+            max_concurrency: key.max_concurrency,
             status: key.status,
             auto_ban: key.auto_ban,
             ban_reason: key.ban_reason,

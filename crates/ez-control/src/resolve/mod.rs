@@ -87,8 +87,8 @@ pub async fn resolve(control: &Control, asked: ResolveRequest) -> Result<Resolut
     let reason = if public_model.len() < asked.model.len() {
         format!("`{namespace}`, before the first dot, is a namespace")
     } else {
-        let whose = if caller.is_some() { "the key's default namespace" } else { "the namespace asked for" };
-        format!("no namespace stands before the first dot, so all of it is a public model in {whose}")
+        let whose = if caller.is_some() { "the key's default namespace" } else { "the namespace" };
+        format!("no namespace stands before the first dot, so all of it is a public model in {whose} `{namespace}`")
     };
 
     let (snapshot, candidates) = read_candidates(control, namespace, public_model).await?;

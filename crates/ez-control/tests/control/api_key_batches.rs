@@ -17,6 +17,7 @@ fn batch(group_id: i64, secrets: &str) -> CreateApiKeys {
         secrets: SecretString::from(secrets),
         name: None,
         weight: None,
+        max_concurrency: None,
         status: None,
         auto_ban: None,
     }

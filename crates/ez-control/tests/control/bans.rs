@@ -152,6 +152,7 @@ pub(crate) async fn replicas_end_each_ban_once(plane: Plane) {
         secrets: secrets.into(),
         name: None,
         weight: None,
+        max_concurrency: None,
         status: None,
         auto_ban: None,
     };
