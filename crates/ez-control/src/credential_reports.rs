@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use ez_contract::health::{BreakerState, CredentialReport, Evidence, Finding, HealthKind, HealthState};
 use ez_contract::status::ApiKeyStatus;
 use ez_store::api_keys::{self as stored, ApiKey};
@@ -25,6 +25,9 @@ const BREAKER_TTL: TimeDelta = TimeDelta::minutes(5);
 /// Request ids that are kept of a report's evidence, and characters of each.
 const MAX_REQUEST_IDS: usize = 5;
 const MAX_ID_CHARS: usize = 128;
+
+/// RFC 3339 has four digits for the year.
+const MAX_YEAR: i32 = 9999;
 
 /// Characters of a model id.
 const MAX_MODEL_CHARS: usize = 200;
@@ -102,6 +105,9 @@ fn checked(report: Json) -> Result<CredentialReport, String> {
         |text: &str| !text.is_empty() && text.chars().count() <= MAX_MODEL_CHARS && !text.chars().any(char::is_control);
     if model.is_some_and(|model| !is_model(model)) {
         return Err(format!("`model` must be 1 to {MAX_MODEL_CHARS} characters without control characters"));
+    }
+    if matches!(report.finding, Finding::Ban { until: Some(until) } if until.year() > MAX_YEAR) {
+        return Err(format!("`until` must be in the year {MAX_YEAR} or before; leave it out for a ban without end"));
     }
     Ok(report)
 }

@@ -169,6 +169,21 @@ pub(crate) async fn replicas_end_each_ban_once(plane: Plane) {
     assert_eq!(active, 450);
 }
 
+pub(crate) async fn gateways_that_report_at_once_ban_once(plane: Plane) {
+    let group = plane.group("openai").await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        ids.push(plane.try_api_key(secret_in(group.id, &format!("sk-{number}"))).await.unwrap().id);
+    }
+    let other = plane.another().await;
+    let reports: Vec<Value> = ids.iter().map(|id| ban(*id, None)).collect();
+    let reversed: Vec<Value> = reports.iter().rev().cloned().collect();
+    let (here, there) = tokio::join!(take(&plane.control, origin(), reports), take(&other, origin(), reversed));
+    assert_eq!(here.unwrap().applied + there.unwrap().applied, 20);
+    let entries = audit::list(&plane.control, None, 100).await.unwrap().items;
+    assert_eq!(entries.iter().filter(|entry| entry.entry.action == "ban").count(), 20);
+}
+
 pub(crate) async fn cooldowns_and_breakers_are_shared_and_pass(plane: Plane) {
     let group = plane.group("openai").await;
     let key = plane.api_key(group.id).await;
@@ -205,12 +220,13 @@ pub(crate) async fn a_bad_report_holds_up_no_other(plane: Plane) {
         json!({"api_key_id": key.id, "kind": "breaker", "state": "ajar"}),
         json!({"api_key_id": key.id, "kind": "breaker", "state": "open", "model": long}),
         json!({"api_key_id": key.id, "kind": "breaker", "state": "open", "model": "a\nb"}),
+        json!({"api_key_id": key.id, "kind": "ban", "until": "+10000-01-01T00:00:00Z"}),
     ];
     let mut reports = bad.to_vec();
     reports.insert(3, json!({"api_key_id": key.id, "kind": "ban", "from_a_newer_gateway": true}));
     let taken = plane.report(&reports).await;
-    assert_eq!(counts(&taken), (1, 0, 7));
-    assert_eq!(taken.rejected.iter().map(|rejected| rejected.index).collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 7]);
+    assert_eq!(counts(&taken), (1, 0, 8));
+    assert_eq!(taken.rejected.iter().map(|rejected| rejected.index).collect::<Vec<_>>(), [0, 1, 2, 4, 5, 6, 7, 8]);
     assert_eq!(plane.read_api_key(key.id).await.ban_reason.as_deref(), Some("the gateway gave no reason"));
     let outcome = take(&plane.control, origin(), vec![json!({}); 1001]).await;
     assert_eq!(faults(outcome), ["/reports: must have at most 1000 entries"]);

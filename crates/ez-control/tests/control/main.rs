@@ -76,6 +76,7 @@ on_all_backends! {
     bans::a_ban_is_about_the_api_key_as_it_was,
     bans::bans_end_with_their_time_and_only_those,
     bans::replicas_end_each_ban_once,
+    bans::gateways_that_report_at_once_ban_once,
     bans::cooldowns_and_breakers_are_shared_and_pass,
     bans::a_bad_report_holds_up_no_other,
     presets::a_name_and_a_secret_are_enough,
