@@ -206,7 +206,7 @@ impl Write {
         let mut keys = BTreeSet::new();
         for (before, after) in changes {
             self.audit::<R>(action, after.id(), before.map(Recorded::audited), Some(after.audited())).await?;
-            keys.extend(before.into_iter().chain([after]).flat_map(|record| record.snapshot_keys()));
+            keys.extend(before.iter().chain([after]).flat_map(|record| record.snapshot_keys()));
         }
         for (kind, record_id) in also {
             self.enqueue(*kind, *record_id, &[]).await?;
