@@ -1,7 +1,7 @@
 //! JSON in and out.
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
@@ -24,6 +24,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         require_json(request.headers())?;
         let body = read(request, state).await?;
         parse(&body).map(Self)
+    }
+}
+
+/// A JSON body that may be left out.
+impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+        let headers = request.headers().clone();
+        let body = read(request, state).await?;
+        if body.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        require_json(&headers)?;
+        parse(&body).map(|value| Some(Self(value)))
     }
 }
 

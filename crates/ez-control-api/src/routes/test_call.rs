@@ -38,15 +38,16 @@ pub(crate) struct TestCallResponse {
 /// Asks its upstream for one token, which costs a little, whatever the state of the key. Changes nothing, and takes no dry
 /// run. Service accounts of Vertex and OAuth types cannot be tested yet (409).
 #[utoipa::path(post, path = "/admin/api-keys/{id}/test", tag = "api-keys", operation_id = "test_api_key",
-    params(("id" = i64, Path, description = "Id of the API key.")), request_body = TestApiKeyRequest,
+    params(("id" = i64, Path, description = "Id of the API key.")), request_body = Option<TestApiKeyRequest>,
     security(("admin" = [])),
     responses((status = 200, description = "What the upstream answered.", body = TestCallResponse)))]
 pub(crate) async fn test(
     ctx: AdminCtx,
     Path(id): Path<i64>,
-    Json(request): Json<TestApiKeyRequest>,
+    request: Option<Json<TestApiKeyRequest>>,
 ) -> Result<Record<TestCallResponse>, ApiError> {
-    let call = test_call::run(&ctx.control, id, request.model).await?;
+    let model = request.and_then(|Json(request)| request.model);
+    let call = test_call::run(&ctx.control, id, model).await?;
     let write = ctx.write().await?;
     test_call::record(&write, id, &call).await?;
     write.finish(Record::untagged(call.into())).await

@@ -113,6 +113,10 @@ pub(crate) async fn an_api_key_is_tested_with_a_real_call(app: TestApp) {
     let mut call = app.post(ADMIN_TOKEN, &path, json!({})).await.ok();
     assert!(call.as_object_mut().unwrap().remove("latency_ms").unwrap().is_u64());
     assert_eq!(call, json!({"ok": true, "status": 200, "model": "m", "message": "the upstream answered"}));
+    let bare = app.call(Method::POST, &path).token(ADMIN_TOKEN).send().await.ok();
+    assert_eq!(bare["ok"], true, "a body is not needed");
+    let untyped = app.call(Method::POST, &path).token(ADMIN_TOKEN).body("{}").send().await;
+    untyped.problem(StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let audited = app.get(ADMIN_TOKEN, "/admin/audit?limit=1").await.ok()["items"][0].clone();
     assert_eq!((&audited["action"], &audited["record_kind"]), (&json!("test"), &json!("api_key")));
 

@@ -209,6 +209,8 @@ pub(crate) async fn api_keys_come_due(db: Fixture) {
     let ids = [banned[3].id, banned[0].id, 999_999];
     let locked = db.commit(async |tx| api_keys::list_for_update(tx, &ids).await).await;
     assert_eq!(locked, [banned[0].clone(), banned[3].clone()]);
+    assert_eq!(api_keys::list_by_ids(&db.store, &ids).await.unwrap(), locked);
+    assert_eq!(api_keys::list_by_ids(&db.store, &[]).await.unwrap(), []);
 }
 
 pub(crate) async fn bindings_live_and_die(db: Fixture) {
