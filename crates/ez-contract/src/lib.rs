@@ -4,9 +4,11 @@
 pub mod access;
 pub mod clock;
 pub mod digest;
+pub mod health;
 pub mod model_ref;
 pub mod operation;
 pub mod provider;
+pub mod routing;
 pub mod secret;
 pub mod selector;
 pub mod snapshot;

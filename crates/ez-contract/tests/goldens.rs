@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test stops where it fails")]
 
 use ez_contract::UsageRecord;
+use ez_contract::health::{CredentialReport, HealthState};
 use ez_contract::snapshot::{
     BindingSnapshot, ConfigEvent, MasterSnapshot, ModelSnapshot, ProviderSnapshot, TokenSnapshot,
 };
@@ -26,6 +27,11 @@ fn every_shape_is_byte_for_byte_its_golden_file() {
     check::<MasterSnapshot>(include_str!("../goldens/master.json"));
     check::<ConfigEvent>(include_str!("../goldens/config_event.json"));
     check::<UsageRecord>(include_str!("../goldens/usage_record.json"));
+    check::<HealthState>(include_str!("../goldens/health_cooldown.json"));
+    check::<HealthState>(include_str!("../goldens/health_breaker.json"));
+    check::<CredentialReport>(include_str!("../goldens/report_ban.json"));
+    check::<CredentialReport>(include_str!("../goldens/report_cooldown.json"));
+    check::<CredentialReport>(include_str!("../goldens/report_breaker.json"));
 }
 
 #[test]

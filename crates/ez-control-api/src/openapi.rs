@@ -63,6 +63,7 @@ const TAGS: &[(&str, &str)] = &[
     ("namespaces", "Views on the model catalogue."),
     ("provider-groups", "Upstream configurations."),
     ("api-keys", "Upstream credentials."),
+    ("providers", "Provider groups that are set up in one go."),
     ("bindings", "Which provider group serves a public model."),
     ("logs", "Accounts of calls."),
     ("sync", "Publication of the snapshot."),

@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    access, api_keys, audit, auth, bindings, internal, keys, logs, masters, namespaces, provider_groups, public,
-    rotation, sync, tokens,
+    access, api_key_batches, api_keys, audit, auth, bindings, credential_reports, internal, keys, logs, masters,
+    namespaces, provider_groups, providers, public, resolve, rotation, sync, test_call, tokens,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
 
@@ -56,8 +56,14 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(provider_groups::get, provider_groups::update, provider_groups::delete))
         .routes(routes!(api_keys::list, api_keys::create))
         .routes(routes!(api_keys::get, api_keys::update, api_keys::delete))
+        .routes(routes!(api_key_batches::create))
+        .routes(routes!(api_key_batches::set_status))
+        .routes(routes!(test_call::test))
+        .routes(routes!(providers::create_preset))
+        .routes(routes!(providers::create_custom))
         .routes(routes!(bindings::list, bindings::create))
         .routes(routes!(bindings::get, bindings::update, bindings::delete))
+        .routes(routes!(resolve::resolve))
         .routes(routes!(logs::list))
         .routes(routes!(logs::get))
         .routes(routes!(sync::status))
@@ -66,6 +72,7 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         // /internal: gateways only.
         .routes(routes!(internal::ingest).layer(DefaultBodyLimit::max(internal::MAX_LOG_BODY_BYTES)))
         .routes(routes!(internal::heartbeat))
+        .routes(routes!(credential_reports::report))
 }
 
 fn public_table<S>() -> OpenApiRouter<S>

@@ -36,6 +36,12 @@ word_schemas! {
     Protocol = ez_contract::Protocol;
     /// How a binding picks the upstream model.
     SelectorType = ez_contract::selector::SelectorType;
+    /// A temporary state of an API key.
+    HealthKind = ez_contract::health::HealthKind;
+    /// State of a circuit breaker.
+    BreakerState = ez_contract::health::BreakerState;
+    /// Why a candidate cannot serve.
+    CandidateError = ez_contract::snapshot::CandidateError;
     /// How token counts came about.
     UsageSource = ez_contract::usage::UsageSource;
     /// Who ended a call.

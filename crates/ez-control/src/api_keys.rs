@@ -1,5 +1,7 @@
 //! API keys: upstream credentials, sealed before they reach the database.
 
+use chrono::{DateTime, Utc};
+use ez_contract::health::HealthState;
 use ez_contract::secret::SecretPlace;
 use ez_contract::status::ApiKeyStatus;
 use ez_store::api_keys::{self as stored, ApiKey, ApiKeyFilter, NewApiKey};
@@ -7,7 +9,7 @@ use ez_store::{Page, Paged, RecordKind, Sort, provider_groups};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
-use crate::error::Faults;
+use crate::error::{Faults, chain};
 use crate::{Control, ControlError, Write, checks};
 
 const WHAT: &str = "API key";
@@ -26,6 +28,8 @@ pub struct CreateApiKey {
     pub api_key: SecretString,
     /// Share of the group's calls, relative to its siblings; 1.
     pub weight: Option<u32>,
+    /// Calls in flight at once; unlimited.
+    pub max_concurrency: Option<u32>,
     /// Active.
     pub status: Option<ApiKeyStatus>,
     /// Whether a dead credential is switched off automatically; yes.
@@ -43,6 +47,8 @@ pub struct ChangeApiKey {
     pub api_key: Option<SecretString>,
     /// Share of the group's calls, relative to its siblings.
     pub weight: Option<u32>,
+    /// Calls in flight at once.
+    pub max_concurrency: Option<Option<u32>>,
     /// Activating it ends a ban.
     pub status: Option<ApiKeyStatus>,
     /// Whether a dead credential is switched off automatically.
@@ -55,11 +61,19 @@ pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlE
         group_id: Some(new.group_id),
         name: new.name.as_deref(),
         secret: Some(&new.api_key),
+        max_concurrency: new.max_concurrency,
         status: new.status,
     };
     fields.check(write).await?;
+    let api_key = stored::create(write.tx(), &draft(write, new)?).await?;
+    write.record("create", None, Some(&api_key), &[]).await?;
+    Ok(api_key)
+}
+
+/// What an API key is created from, with its secret sealed.
+pub(crate) fn draft(write: &Write, new: CreateApiKey) -> Result<NewApiKey, ControlError> {
     let uuid = Uuid::new_v4();
-    let record = NewApiKey {
+    Ok(NewApiKey {
         uuid,
         group_id: new.group_id,
         name: new.name.unwrap_or_default(),
@@ -70,7 +84,7 @@ pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlE
         account_id: None,
         project_id: None,
         weight: new.weight.unwrap_or(1),
-        max_concurrency: None,
+        max_concurrency: new.max_concurrency,
         status: new.status.unwrap_or(ApiKeyStatus::Active),
         auto_ban: new.auto_ban.unwrap_or(true),
         ban_reason: None,
@@ -80,10 +94,7 @@ pub async fn create(write: &Write, new: CreateApiKey) -> Result<ApiKey, ControlE
         failure_requests: 0,
         last_used_at: None,
         created_at: write.now(),
-    };
-    let api_key = stored::create(write.tx(), &record).await?;
-    write.record("create", None, Some(&api_key), &[]).await?;
-    Ok(api_key)
+    })
 }
 
 /// Changes an API key. Errors: `NotFound`, `Stale`, `Invalid`.
@@ -93,6 +104,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
         group_id: change.group_id,
         name: change.name.as_ref().and_then(Option::as_deref),
         secret: change.api_key.as_ref(),
+        max_concurrency: change.max_concurrency.flatten(),
         status: change.status,
     };
     fields.check(write).await?;
@@ -100,7 +112,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
         group_id: change.group_id.unwrap_or(before.group_id),
         name: change.name.map_or_else(|| before.name.clone(), Option::unwrap_or_default),
         weight: change.weight.unwrap_or(before.weight),
-        status: change.status.unwrap_or(before.status),
+        max_concurrency: change.max_concurrency.unwrap_or(before.max_concurrency),
         auto_ban: change.auto_ban.unwrap_or(before.auto_ban),
         updated_at: write.now(),
         ..before.clone()
@@ -108,8 +120,8 @@ pub async fn update(write: &Write, id: i64, change: ChangeApiKey) -> Result<ApiK
     if let Some(secret) = &change.api_key {
         after.api_key = Some(seal(write, before.uuid, secret)?);
     }
-    if change.status == Some(ApiKeyStatus::Active) {
-        (after.ban_reason, after.ban_until) = (None, None);
+    if let Some(status) = change.status {
+        after = with_status(&after, status, write.now());
     }
     stored::update(write.tx(), &after).await?;
     // The bindings of the group that it left lose it.
@@ -130,6 +142,20 @@ pub async fn get(control: &Control, id: i64) -> Result<ApiKey, ControlError> {
     stored::get(control.store(), id).await?.ok_or_else(|| ControlError::not_found(WHAT, id))
 }
 
+/// What gateways share of an API key at the moment: cooldowns and breakers; none while the shared state does not answer.
+pub async fn health(control: &Control, id: i64) -> Option<Vec<HealthState>> {
+    let listed = control.state().list_health(id).await;
+    listed.inspect_err(|error| tracing::debug!(error = %chain(error), "the health of an API key cannot be read")).ok()
+}
+
+/// The secret of an API key in clear, for a call to its upstream; none where it has no secret or another
+/// `EZ_SECRET_KEY` sealed it.
+pub(crate) fn open(control: &Control, api_key: &ApiKey) -> Option<SecretString> {
+    let place = SecretPlace::api_key(api_key.uuid, "api_key");
+    let clear = control.secret_key().open(api_key.api_key.as_deref()?, place).ok()?;
+    Some(SecretString::from(clear))
+}
+
 /// A page of the API keys that match.
 pub async fn list(
     control: &Control,
@@ -138,6 +164,18 @@ pub async fn list(
     page: Page,
 ) -> Result<Paged<ApiKey>, ControlError> {
     Ok(stored::list(control.store(), filter, sort, page).await?)
+}
+
+/// An API key as an operator switches it: being activated ends a ban.
+pub(crate) fn with_status(api_key: &ApiKey, status: ApiKeyStatus, now: DateTime<Utc>) -> ApiKey {
+    let is_active = status == ApiKeyStatus::Active;
+    ApiKey {
+        status,
+        ban_reason: api_key.ban_reason.clone().filter(|_| !is_active),
+        ban_until: api_key.ban_until.filter(|_| !is_active),
+        updated_at: now,
+        ..api_key.clone()
+    }
 }
 
 /// How a list of references names an API key.
@@ -158,6 +196,7 @@ struct Fields<'a> {
     group_id: Option<i64>,
     name: Option<&'a str>,
     secret: Option<&'a SecretString>,
+    max_concurrency: Option<u32>,
     status: Option<ApiKeyStatus>,
 }
 
@@ -168,9 +207,8 @@ impl Fields<'_> {
         if let Some(fault) = self.secret.and_then(secret_fault) {
             faults.add("/api_key", fault);
         }
-        if self.status == Some(ApiKeyStatus::AutoDisabled) {
-            faults.add("/status", "must be active, suspended or manual_disabled; ez-api itself sets auto_disabled");
-        }
+        check_max_concurrency(self.max_concurrency, &mut faults);
+        check_status(self.status, &mut faults);
         if let Some(group_id) = self.group_id
             && provider_groups::get(write.tx(), group_id).await?.is_none()
         {
@@ -180,8 +218,22 @@ impl Fields<'_> {
     }
 }
 
-/// The message never repeats any of the secret.
-fn secret_fault(secret: &SecretString) -> Option<String> {
+/// A credential that may carry no call is a suspended one.
+pub(crate) fn check_max_concurrency(limit: Option<u32>, faults: &mut Faults) {
+    if limit == Some(0) {
+        faults.add("/max_concurrency", "must be 1 or more; leave it out for no limit, or suspend the API key");
+    }
+}
+
+/// An operator sets every state but one.
+pub(crate) fn check_status(status: Option<ApiKeyStatus>, faults: &mut Faults) {
+    if status == Some(ApiKeyStatus::AutoDisabled) {
+        faults.add("/status", "must be active, suspended or manual_disabled; ez-api itself sets auto_disabled");
+    }
+}
+
+/// What is wrong with a secret. The message never repeats any of it.
+pub(crate) fn secret_fault(secret: &SecretString) -> Option<String> {
     let clear = secret.expose_secret().trim();
     if clear.is_empty() {
         Some("must not be empty; write the upstream's secret".to_owned())

@@ -62,7 +62,8 @@ async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlErro
     if changes.is_empty() {
         return Ok(0);
     }
-    write.record_keys(due.action(), &changes).await?;
+    let changes: Vec<_> = changes.iter().map(|(before, after)| (Some(before), after)).collect();
+    write.record_all(due.action(), &changes, &[]).await?;
     Ok(changes.len() as u64)
 }
 

@@ -99,6 +99,13 @@ impl ControlError {
         Self::NotFound { what: format!("{what} {id}") }
     }
 
+    /// One field is wrong.
+    pub(crate) fn invalid(pointer: impl Into<String>, message: impl fmt::Display) -> Self {
+        let mut faults = Faults::default();
+        faults.add(pointer, message);
+        Self::Invalid(faults.0)
+    }
+
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict { message: message.into(), references: Vec::new() }
     }

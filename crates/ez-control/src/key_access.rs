@@ -61,7 +61,8 @@ async fn apply(write: &Write, changes: &[(ChildKey, ChildKey)]) -> Result<(), Co
     for ((default_namespace, namespaces), ids) in by_access {
         stored::set_access(write.tx(), &ids, default_namespace, namespaces, write.now()).await?;
     }
-    write.record_keys("propagate_access", changes).await
+    let changes: Vec<_> = changes.iter().map(|(before, after)| (Some(before), after)).collect();
+    write.record_all("propagate_access", &changes, &[]).await
 }
 
 fn is_outside(key: &ChildKey, master: &Master) -> bool {

@@ -11,6 +11,7 @@ use crate::access::{Access, AskedAccess};
 use crate::credentials::MasterKey;
 use crate::error::Faults;
 use crate::limits::{LimitChange, StandingLimits};
+use crate::write::Gone;
 use crate::{Control, ControlError, Write, budget, checks, key_access};
 
 const WHAT: &str = "master";
@@ -174,7 +175,7 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
     }
     child_keys::delete_by_master(write.tx(), id).await?;
     stored::delete(write.tx(), id).await?;
-    write.record_deletion(&master, &keys).await
+    write.record_deletion(&master, &[Gone::of(&keys)]).await
 }
 
 /// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`, `Stale`.

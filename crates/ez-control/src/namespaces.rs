@@ -6,6 +6,7 @@ use ez_store::namespaces::{self as stored, DEFAULT_NAMESPACE, Namespace, Namespa
 use ez_store::{Page, Paged, Sort, bindings, child_keys, masters};
 
 use crate::error::Faults;
+use crate::write::Gone;
 use crate::{Control, ControlError, Write, checks};
 
 const WHAT: &str = "namespace";
@@ -80,12 +81,9 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
         let message = format!("the namespace has {} bindings; delete them first, or use cascade=true", bindings.len());
         return Err(ControlError::conflict_with(message, bindings.iter().map(crate::bindings::reference)));
     }
-    for binding in &bindings {
-        bindings::delete(write.tx(), binding.id).await?;
-        write.record("delete", Some(binding), None, &[]).await?;
-    }
+    bindings::delete_by_namespace(write.tx(), &namespace.name).await?;
     stored::delete(write.tx(), id).await?;
-    write.record("delete", Some(&namespace), None, &[]).await
+    write.record_deletion(&namespace, &[Gone::of(&bindings)]).await
 }
 
 /// The namespace with this id. Errors: `NotFound`.

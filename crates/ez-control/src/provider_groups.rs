@@ -1,11 +1,13 @@
 //! Provider groups: upstream configurations.
 
+use chrono::{DateTime, Utc};
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::status::RecordStatus;
 use ez_store::provider_groups::{self as stored, NewProviderGroup, ProviderGroup, ProviderGroupFilter};
 use ez_store::{Page, Paged, Sort, api_keys, bindings};
 
 use crate::error::Faults;
+use crate::write::Gone;
 use crate::{Control, ControlError, Write, base_url, checks};
 
 const WHAT: &str = "provider group";
@@ -63,6 +65,14 @@ pub struct ChangeProviderGroup {
 
 /// Creates a provider group. Errors: `Invalid`; `Conflict` for a name that is taken.
 pub async fn create(write: &Write, new: CreateProviderGroup) -> Result<ProviderGroup, ControlError> {
+    let mut faults = Faults::default();
+    let record = draft(new, write.now(), &mut faults);
+    faults.into_result()?;
+    insert(write, &record).await
+}
+
+/// What a provider group is created from, checked and completed.
+pub(crate) fn draft(new: CreateProviderGroup, now: DateTime<Utc>, faults: &mut Faults) -> NewProviderGroup {
     let mut record = NewProviderGroup {
         name: new.name,
         provider_type: new.provider_type,
@@ -78,10 +88,15 @@ pub async fn create(write: &Write, new: CreateProviderGroup) -> Result<ProviderG
         success_requests: 0,
         failure_requests: 0,
         last_used_at: None,
-        created_at: write.now(),
+        created_at: now,
     };
-    settle(&mut record)?;
-    let group = stored::create(write.tx(), &record).await?;
+    settle(&mut record, faults);
+    record
+}
+
+/// Creates a provider group from a draft without faults.
+pub(crate) async fn insert(write: &Write, record: &NewProviderGroup) -> Result<ProviderGroup, ControlError> {
+    let group = stored::create(write.tx(), record).await?;
     write.record("create", None, Some(&group), &[]).await?;
     Ok(group)
 }
@@ -107,7 +122,9 @@ pub async fn update(write: &Write, id: i64, change: ChangeProviderGroup) -> Resu
         last_used_at: before.last_used_at,
         created_at: before.created_at,
     };
-    settle(&mut record)?;
+    let mut faults = Faults::default();
+    settle(&mut record, &mut faults);
+    faults.into_result()?;
     let after = ProviderGroup {
         id,
         name: record.name,
@@ -146,16 +163,10 @@ pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), Control
             api_keys.chain(bindings.iter().map(crate::bindings::reference)),
         ));
     }
-    for binding in &bindings {
-        bindings::delete(write.tx(), binding.id).await?;
-        write.record("delete", Some(binding), None, &[]).await?;
-    }
-    for api_key in &api_keys {
-        api_keys::delete(write.tx(), api_key.id).await?;
-        write.record("delete", Some(api_key), None, &[]).await?;
-    }
+    bindings::delete_by_group(write.tx(), id).await?;
+    api_keys::delete_by_group(write.tx(), id).await?;
     stored::delete(write.tx(), id).await?;
-    write.record("delete", Some(&group), None, &[]).await
+    write.record_deletion(&group, &[Gone::of(&api_keys), Gone::of(&bindings)]).await
 }
 
 /// The provider group with this id. Errors: `NotFound`.
@@ -181,14 +192,13 @@ async fn require_for_update(write: &Write, id: i64) -> Result<ProviderGroup, Con
 }
 
 /// Checks a provider group as a whole and brings it into the form that is kept.
-fn settle(record: &mut NewProviderGroup) -> Result<(), ControlError> {
-    let mut faults = Faults::default();
-    checks::required_text(&mut faults, "/name", &record.name);
-    checks::required_text(&mut faults, "/route_group", &record.route_group);
-    checks::optional_text(&mut faults, "/google_project", &record.google_project);
-    checks::optional_text(&mut faults, "/google_location", &record.google_location);
-    checks::optional_text(&mut faults, "/api_version", record.api_version.as_deref().unwrap_or_default());
-    checks::each_text(&mut faults, "/models", &record.models);
+fn settle(record: &mut NewProviderGroup, faults: &mut Faults) {
+    checks::required_text(faults, "/name", &record.name);
+    checks::required_text(faults, "/route_group", &record.route_group);
+    checks::optional_text(faults, "/google_project", &record.google_project);
+    checks::optional_text(faults, "/google_location", &record.google_location);
+    checks::optional_text(faults, "/api_version", record.api_version.as_deref().unwrap_or_default());
+    checks::each_text(faults, "/models", &record.models);
     let provider_type = record.provider_type;
     if provider_type.is_oauth() {
         faults.add("/type", format!("`{provider_type}` needs OAuth credentials, which this version cannot hold yet"));
@@ -203,7 +213,6 @@ fn settle(record: &mut NewProviderGroup) -> Result<(), ControlError> {
             Err(error) => faults.add("/base_url", error),
         }
     }
-    faults.into_result()?;
 
     if record.google_location.is_empty() {
         record.google_location = provider_type.default_google_location().to_owned();
@@ -211,5 +220,4 @@ fn settle(record: &mut NewProviderGroup) -> Result<(), ControlError> {
     record.models = checks::deduplicated(std::mem::take(&mut record.models));
     record.protocols = checks::deduplicated(std::mem::take(&mut record.protocols));
     record.api_version = record.api_version.take().filter(|version| !version.is_empty());
-    Ok(())
 }

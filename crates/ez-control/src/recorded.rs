@@ -31,7 +31,8 @@ pub trait Recorded {
     /// secret shows a mark that changes with it.
     fn audited(&self) -> Json;
 
-    /// The keys that are the record's own in the snapshot and that its id alone does not tell.
+    /// The keys that are the record's own in the snapshot, for kinds of which many change at once or whose id alone does
+    /// not tell.
     fn snapshot_keys(&self) -> Vec<SnapshotKey> {
         Vec::new()
     }
@@ -181,6 +182,10 @@ impl Recorded for ApiKey {
             "max_concurrency": self.max_concurrency, "status": self.status, "auto_ban": self.auto_ban,
             "ban_reason": self.ban_reason, "ban_until": self.ban_until,
         })
+    }
+
+    fn snapshot_keys(&self) -> Vec<SnapshotKey> {
+        vec![SnapshotKey::Provider(self.id)]
     }
 }
 

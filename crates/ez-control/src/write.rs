@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::SnapshotKey;
 use ez_store::audit::{self, NewAuditEntry};
-use ez_store::child_keys::ChildKey;
 use ez_store::outbox::{self, NewOutboxEntry};
 use ez_store::{ActorKind, RecordKind, StoreTx};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use crate::recorded::Recorded;
 use crate::tag::{Expectation, RecordTag};
@@ -20,8 +19,8 @@ use crate::{Control, ControlError};
 /// Snapshot keys that one outbox entry names at most.
 const MAX_KEYS_OF_ENTRY: usize = 500;
 
-/// The record of an outbox entry that stands for several, or for such as are gone.
-const NO_RECORD: i64 = 0;
+/// The record of an outbox entry that stands for several, or for such as are gone, by the snapshot keys that it names.
+pub(crate) const NO_RECORD: i64 = 0;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +64,22 @@ pub struct Write {
     is_dry_run: bool,
 }
 
+/// Records that go with the one that they belong to.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    kind: RecordKind,
+    count: usize,
+    keys: Vec<SnapshotKey>,
+}
+
+impl Gone {
+    /// These records.
+    pub(crate) fn of<R: Recorded>(records: &[R]) -> Self {
+        let keys = records.iter().flat_map(Recorded::snapshot_keys).collect();
+        Self { kind: R::KIND, count: records.len(), keys }
+    }
+}
+
 impl Actor {
     /// An administrator.
     pub fn admin(origin: Origin) -> Self {
@@ -74,6 +89,11 @@ impl Actor {
     /// A master.
     pub fn master(id: i64, origin: Origin) -> Self {
         Self { kind: ActorKind::Master, id: Some(id), origin }
+    }
+
+    /// ez-api itself, on what a gateway reported.
+    pub fn gateway(origin: Origin) -> Self {
+        Self { kind: ActorKind::System, id: None, origin }
     }
 
     /// ez-api itself.
@@ -156,7 +176,7 @@ impl Write {
     }
 
     /// Records a change of a record: what it was and what it is go to the audit, what is to be published to the outbox.
-    /// Every rule that changes something ends here, or in [`Self::record_deletion`]. `also` names
+    /// Every rule that changes something ends here, in [`Self::record_all`] or in [`Self::record_deletion`]. `also` names
     /// other records that are to be published, before this one.
     pub(crate) async fn record<R: Recorded>(
         &self,
@@ -175,39 +195,54 @@ impl Write {
         self.enqueue(R::KIND, record.id(), &left).await
     }
 
+    /// Records one kind of change to many records at once: an audit entry each, and few outbox entries for all. Each
+    /// change is the record before, where there was one, and after. `also` names other records that are to be published.
+    pub(crate) async fn record_all<R: Recorded>(
+        &self,
+        action: &str,
+        changes: &[(Option<&R>, &R)],
+        also: &[(RecordKind, i64)],
+    ) -> Result<(), ControlError> {
+        let entry = |(before, after): &(Option<&R>, &R)| {
+            self.audit_entry::<R>(action, after.id(), before.map(Recorded::audited), Some(after.audited()))
+        };
+        audit::append_all(&self.tx, &changes.iter().map(entry).collect::<Vec<_>>()).await?;
+        let records = changes.iter().flat_map(|(before, after)| before.iter().chain([after]));
+        let keys: BTreeSet<SnapshotKey> = records.flat_map(|record| record.snapshot_keys()).collect();
+        for (kind, record_id) in also {
+            self.enqueue(*kind, *record_id, &[]).await?;
+        }
+        self.enqueue_keys(R::KIND, &keys.into_iter().collect::<Vec<_>>()).await
+    }
+
     /// Records the deletion of a record with all that belonged to it: one audit entry, which tells how many that were,
     /// and few outbox entries. The record's own comes first, as its end is theirs.
-    pub(crate) async fn record_deletion<R: Recorded, Owned: Recorded>(
-        &self,
-        record: &R,
-        owned: &[Owned],
-    ) -> Result<(), ControlError> {
+    pub(crate) async fn record_deletion<R: Recorded>(&self, record: &R, gone: &[Gone]) -> Result<(), ControlError> {
         let mut before = record.audited();
-        if let Some(fields) = before.as_object_mut().filter(|_| !owned.is_empty()) {
-            fields.insert("deleted_with".to_owned(), json!({ Owned::KIND.as_str(): owned.len() }));
+        let counts: Map<String, Json> = gone
+            .iter()
+            .filter(|gone| gone.count > 0)
+            .map(|gone| (gone.kind.as_str().to_owned(), gone.count.into()))
+            .collect();
+        if let Some(fields) = before.as_object_mut().filter(|_| !counts.is_empty()) {
+            fields.insert("deleted_with".to_owned(), Json::Object(counts));
         }
         self.audit::<R>("delete", record.id(), Some(before), None).await?;
         self.enqueue(R::KIND, record.id(), &record.snapshot_keys()).await?;
-        let left: Vec<SnapshotKey> = owned.iter().flat_map(Recorded::snapshot_keys).collect();
-        for keys in left.chunks(MAX_KEYS_OF_ENTRY) {
-            self.enqueue(Owned::KIND, NO_RECORD, keys).await?;
+        for Gone { kind, keys, .. } in gone {
+            self.enqueue_keys(*kind, keys).await?;
         }
         Ok(())
     }
 
-    /// Records the same change of several child keys, as they were and as they are: an audit entry for each, and few
-    /// outbox entries, which name the digests of all.
-    pub(crate) async fn record_keys(&self, action: &str, changes: &[(ChildKey, ChildKey)]) -> Result<(), ControlError> {
-        let entry = |(before, after): &(ChildKey, ChildKey)| {
-            self.audit_entry::<ChildKey>(action, after.id, Some(before.audited()), Some(after.audited()))
-        };
-        audit::append_all(&self.tx, &changes.iter().map(entry).collect::<Vec<_>>()).await?;
-        let touched: BTreeSet<SnapshotKey> =
-            changes.iter().flat_map(|(before, after)| [before, after]).flat_map(Recorded::snapshot_keys).collect();
-        for keys in touched.into_iter().collect::<Vec<_>>().chunks(MAX_KEYS_OF_ENTRY) {
-            self.enqueue(RecordKind::Key, NO_RECORD, keys).await?;
-        }
-        Ok(())
+    /// Notes in the audit what was done with a record that it did not change.
+    pub(crate) async fn record_use<R: Recorded>(
+        &self,
+        action: &str,
+        record: &R,
+        outcome: Json,
+    ) -> Result<(), ControlError> {
+        self.audit::<R>(action, record.id(), None, Some(outcome)).await
     }
 
     async fn audit<R: Recorded>(
@@ -240,6 +275,14 @@ impl Write {
             request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),
             client_ip: self.actor.origin.client_ip.map(|address| address.to_string()),
         }
+    }
+
+    /// Enqueues what stands for many records.
+    async fn enqueue_keys(&self, kind: RecordKind, keys: &[SnapshotKey]) -> Result<(), ControlError> {
+        for keys in keys.chunks(MAX_KEYS_OF_ENTRY) {
+            self.enqueue(kind, NO_RECORD, keys).await?;
+        }
+        Ok(())
     }
 
     async fn enqueue(&self, kind: RecordKind, record_id: i64, left: &[SnapshotKey]) -> Result<(), ControlError> {

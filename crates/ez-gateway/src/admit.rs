@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use chrono::{DateTime, Utc};
 use ez_contract::Operation;
 use ez_contract::access::ip_allowed;
-use ez_contract::status::{KeyStatus, RecordStatus};
+use ez_contract::routing::DeadKey;
 use ez_protocol::error::FaultKind;
 use http::StatusCode;
 
@@ -20,28 +20,13 @@ pub(crate) fn admit(
     now: DateTime<Utc>,
 ) -> Result<(), Refusal> {
     let Caller { token, master } = caller;
-    match token.status {
-        KeyStatus::Active => {}
-        KeyStatus::Suspended => return Err(unauthenticated("key_suspended", "this API key is suspended")),
-        KeyStatus::Expired => return Err(expired()),
-        KeyStatus::Exhausted => {
-            let message = "this API key has used up its token quota: ask for a higher quota, or wait for its reset";
-            return Err(Refusal::client(
-                StatusCode::TOO_MANY_REQUESTS,
-                FaultKind::RateLimit,
-                "insufficient_quota",
-                message,
-            ));
-        }
-    }
-    if token.expires_at.is_some_and(|end| end <= now.timestamp()) {
-        return Err(expired());
-    }
-    if token.issued_at_epoch < master.epoch {
-        return Err(unauthenticated("key_revoked", "this API key was revoked: ask for a new one"));
-    }
-    if master.status != RecordStatus::Active {
-        return Err(unauthenticated("master_suspended", "the account that this API key belongs to is suspended"));
+    if let Some(dead) = DeadKey::find(token, master, now.timestamp()) {
+        return Err(match dead {
+            DeadKey::Exhausted => {
+                Refusal::client(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, dead.code(), dead.message())
+            }
+            _ => unauthenticated(dead.code(), dead.message()),
+        });
     }
     if !ip_allowed(client_ip, &token.allow_ips, &token.deny_ips) {
         return Err(forbidden("ip_not_allowed", format!("this API key may not be used from {client_ip}")));
@@ -59,15 +44,12 @@ pub(crate) fn forbidden(code: &'static str, message: String) -> Refusal {
     Refusal::client(StatusCode::FORBIDDEN, FaultKind::Permission, code, message)
 }
 
-fn expired() -> Refusal {
-    unauthenticated("key_expired", "this API key has expired: ask for a new one")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use ez_contract::snapshot::{MasterSnapshot, TokenSnapshot};
+    use ez_contract::status::{KeyStatus, RecordStatus};
 
     use super::*;
 

@@ -1,11 +1,11 @@
 //! The model list: what a key may call.
 
 use bytes::Bytes;
+use ez_contract::routing::can_serve;
 use ez_contract::status::RecordStatus;
 use serde_json::json;
 
 use crate::authn::Caller;
-use crate::plan::can_serve;
 use crate::routing::RoutingSnapshot;
 
 /// The models of the caller's namespaces in OpenAI's shape. Those of its default namespace go by their bare names, the

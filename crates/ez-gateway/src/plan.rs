@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use ez_contract::Protocol;
 use ez_contract::model_ref::ModelRef;
-use ez_contract::snapshot::{BindingSnapshot, Candidate, CandidateError};
+use ez_contract::routing::{Forbidden, Unserved, can_serve, model_not_found};
+use ez_contract::snapshot::{BindingSnapshot, Candidate};
 use ez_contract::status::RecordStatus;
 use ez_protocol::error::FaultKind;
 use http::StatusCode;
@@ -46,15 +47,11 @@ pub(crate) fn resolve(snapshot: &RoutingSnapshot, caller: &Caller, model: &str) 
     let token = &caller.token;
     let is_known = |name: &str| snapshot.has_namespace(name) || caller.master.namespaces.iter().any(|own| own == name);
     let reference = ModelRef::resolve(model, &token.default_namespace, is_known);
-    if !token.namespaces.iter().any(|own| own == reference.namespace) {
-        let message = format!("this API key may not use the namespace `{}`", reference.namespace);
-        return Err(forbidden("namespace_not_allowed", message).with_param(Some("model")));
+    let ModelRef { namespace, public_model } = reference;
+    if let Some(fault) = Forbidden::find(token, namespace, public_model) {
+        return Err(forbidden(fault.code(), fault.message(namespace, public_model)).with_param(Some("model")));
     }
-    if token.model_limits_enabled && !token.model_limits.iter().any(|allowed| allowed == reference.public_model) {
-        let message = format!("this API key may not use the model `{}`", reference.public_model);
-        return Err(forbidden("model_not_allowed", message).with_param(Some("model")));
-    }
-    Ok(Target { namespace: reference.namespace.to_owned(), public_model: reference.public_model.to_owned() })
+    Ok(Target { namespace: namespace.to_owned(), public_model: public_model.to_owned() })
 }
 
 /// Orders what can serve the target; a refusal tells the real reason where nothing can.
@@ -86,11 +83,6 @@ pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, protocol: Protoc
     Ok(Plan { tiers: tiers.into_iter().map(|(_, tier)| tier).collect() })
 }
 
-/// Whether a candidate takes part in routing.
-pub(crate) fn can_serve(candidate: &Candidate) -> bool {
-    candidate.status == RecordStatus::Active && candidate.error.is_none() && candidate.weight > 0
-}
-
 fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<UpstreamChoice> {
     let found = candidate.upstreams.iter().filter_map(|(id, model)| Some((snapshot.upstream(*id)?, model)));
     found
@@ -101,9 +93,7 @@ fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<Up
 
 fn unknown_model(target: &Target) -> Refusal {
     let Target { namespace, public_model } = target;
-    let message = format!(
-        "the model `{public_model}` does not exist in the namespace `{namespace}`: GET /v1/models lists what this key may use"
-    );
+    let message = model_not_found(namespace, public_model);
     Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "model_not_found", message).with_param(Some("model"))
 }
 
@@ -115,26 +105,8 @@ fn not_translated(target: &Target, protocol: Protocol) -> Refusal {
 }
 
 fn no_candidate(binding: &BindingSnapshot, target: &Target) -> Refusal {
-    let model = &target.public_model;
-    let has = |error: CandidateError| binding.candidates.iter().any(|candidate| candidate.error == Some(error));
-    let is_suspended = |candidate: &Candidate| candidate.status != RecordStatus::Active || candidate.weight == 0;
-    let (code, reason) = if has(CandidateError::ConfigError) {
-        (
-            CandidateError::ConfigError,
-            "its binding picks no upstream model, or several: an operator must mend the selector",
-        )
-    } else if binding.candidates.iter().all(is_suspended) {
-        (
-            CandidateError::NoProvider,
-            "its bindings or their provider groups are suspended: an operator must activate one",
-        )
-    } else {
-        (
-            CandidateError::NoProvider,
-            "no upstream API key of its bindings is active: an operator must add or activate one",
-        )
-    };
-    let message = format!("`{model}` cannot be served: {reason}");
-    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, code.as_str(), message)
+    let reason = Unserved::of(binding);
+    let message = reason.message(&target.public_model);
+    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, reason.code(), message)
         .with_retry_after(std::time::Duration::from_secs(30))
 }

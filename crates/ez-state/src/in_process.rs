@@ -7,15 +7,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
+use ez_contract::health::{HealthKind, HealthState, health_field};
 use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold};
+use crate::shared_state::MAX_HEALTH_STATES;
 use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage};
 
 /// Counters are swept of expired ones when they pass this number, and then twice what was left.
 const SWEEP_COUNTERS_AT: usize = 1024;
+
+/// API keys with health states are swept of those whose states have all passed when they pass this number, and then
+/// twice what was left.
+const SWEEP_HEALTH_AT: usize = 1024;
 
 /// State within this process. Made by [`crate::SharedState::in_process`].
 #[derive(Clone)]
@@ -34,6 +40,9 @@ struct Tables {
     counters: HashMap<String, Window>,
     sweep_counters_at: usize,
     gateways: BTreeMap<String, Expiring<GatewayHeartbeat>>,
+    /// By API key, then by [`HealthState::field`].
+    health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
+    sweep_health_at: usize,
 }
 
 /// The newest grant of a lease; kept after its end, for the fence.
@@ -63,6 +72,8 @@ impl Default for InProcessState {
             counters: HashMap::new(),
             sweep_counters_at: SWEEP_COUNTERS_AT,
             gateways: BTreeMap::new(),
+            health: HashMap::new(),
+            sweep_health_at: SWEEP_HEALTH_AT,
         };
         Self(Arc::new(Shared { tables: Mutex::new(tables), version: watch::Sender::new(0) }))
     }
@@ -185,6 +196,37 @@ impl InProcessState {
         let now = Instant::now();
         tables.gateways.retain(|_, report| report.ends_at > now);
         tables.gateways.values().map(|report| report.value.clone()).collect()
+    }
+
+    pub(crate) fn put_health(&self, health: &HealthState, ttl: Duration) {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        let states = tables.health.entry(health.api_key_id).or_default();
+        states.retain(|_, state| state.ends_at > now);
+        let field = health.field();
+        if states.len() >= MAX_HEALTH_STATES && !states.contains_key(&field) {
+            let first = states.iter().min_by_key(|(_, state)| state.ends_at).map(|(field, _)| field.clone());
+            first.and_then(|field| states.remove(&field));
+        }
+        states.insert(field, Expiring { value: health.clone(), ends_at: now + ttl });
+        if tables.health.len() > tables.sweep_health_at {
+            tables.health.retain(|_, states| states.values().any(|state| state.ends_at > now));
+            tables.sweep_health_at = SWEEP_HEALTH_AT.max(tables.health.len() * 2);
+        }
+    }
+
+    pub(crate) fn remove_health(&self, api_key_id: i64, kind: HealthKind, model: Option<&str>) {
+        let mut tables = self.tables();
+        if let Some(states) = tables.health.get_mut(&api_key_id) {
+            states.remove(&health_field(kind, model));
+        }
+    }
+
+    pub(crate) fn list_health(&self, api_key_id: i64) -> Vec<HealthState> {
+        let tables = self.tables();
+        let now = Instant::now();
+        let states = tables.health.get(&api_key_id).into_iter().flat_map(BTreeMap::values);
+        states.filter(|state| state.ends_at > now).map(|state| state.value.clone()).collect()
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_contract::health::{HealthKind, HealthState};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
 use crate::{ConfigWatch, InProcessState, Lease, Publication, RedisState, SnapshotDelta, SnapshotImage, StateError};
+
+/// Health states that an API key has at most.
+pub(crate) const MAX_HEALTH_STATES: usize = 64;
 
 /// State that control planes and gateways share. Clones are cheap and see the same state.
 ///
@@ -146,6 +150,42 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.list_gateways()),
             Self::Redis(state) => state.list_gateways().await,
+        }
+    }
+
+    /// Keeps a state of an API key for `ttl`, in place of the one of the same kind and model. An API key has at most 64
+    /// of them; beyond that the one that passes first makes room.
+    pub async fn put_health(&self, health: &HealthState, ttl: Duration) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.put_health(health, ttl);
+                Ok(())
+            }
+            Self::Redis(state) => state.put_health(health, ttl).await,
+        }
+    }
+
+    /// Forgets the state of this kind and model before its time.
+    pub async fn remove_health(
+        &self,
+        api_key_id: i64,
+        kind: HealthKind,
+        model: Option<&str>,
+    ) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.remove_health(api_key_id, kind, model);
+                Ok(())
+            }
+            Self::Redis(state) => state.remove_health(api_key_id, kind, model).await,
+        }
+    }
+
+    /// The states of an API key that have not passed yet, by kind and model.
+    pub async fn list_health(&self, api_key_id: i64) -> Result<Vec<HealthState>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.list_health(api_key_id)),
+            Self::Redis(state) => state.list_health(api_key_id).await,
         }
     }
 }

@@ -5,10 +5,11 @@ use ez_contract::status::ApiKeyStatus;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
 
+use crate::error::{Doing, on};
 use crate::listing::any_contains;
 use crate::record::{count_requests, record};
 use crate::stored::Stored;
-use crate::{Executor, Page, Paged, Sort, StoreError};
+use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
 
 record! {
     table "api_keys" named Name;
@@ -101,6 +102,11 @@ pub async fn list_by_group(db: &impl Executor, group_id: i64) -> Result<Vec<ApiK
     all(db, entity::Entity::find().filter(entity::Column::GroupId.eq(group_id))).await
 }
 
+/// Those of `ids` that exist, by id.
+pub async fn list_by_ids(db: &impl Executor, ids: &[i64]) -> Result<Vec<ApiKey>, StoreError> {
+    all(db, entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()))).await
+}
+
 /// Up to `limit` active API keys that can be refreshed and whose access token ends at `until` or before, by id.
 pub async fn list_refresh_due(db: &impl Executor, until: DateTime<Utc>, limit: u64) -> Result<Vec<ApiKey>, StoreError> {
     let query = entity::Entity::find()
@@ -111,9 +117,23 @@ pub async fn list_refresh_due(db: &impl Executor, until: DateTime<Utc>, limit: u
     all(db, query).await
 }
 
-/// Up to `limit` API keys whose ban has ended but still stands in the row, by id.
-pub async fn list_ban_ended(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<ApiKey>, StoreError> {
-    all(db, entity::Entity::find().filter(entity::Column::BanUntil.lte(now.store())).limit(limit)).await
+/// Up to `limit` banned API keys whose ban has ended at `now`, by id, as they stand until the transaction ends.
+pub async fn list_ban_ended(tx: &StoreTx, now: DateTime<Utc>, limit: u64) -> Result<Vec<ApiKey>, StoreError> {
+    let query = entity::Entity::find()
+        .filter(entity::Column::Status.eq(ApiKeyStatus::AutoDisabled.store()))
+        .filter(entity::Column::BanUntil.lte(now.store()))
+        .limit(limit);
+    all(tx, query.lock_exclusive()).await
+}
+
+/// Deletes all API keys of a provider group; how many there were.
+pub async fn delete_by_group(tx: &StoreTx, group_id: i64) -> Result<u64, StoreError> {
+    let outcome = entity::Entity::delete_many()
+        .filter(entity::Column::GroupId.eq(group_id))
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Delete))?;
+    Ok(outcome.rows_affected)
 }
 
 /// How many API keys there are, of one state or of all.

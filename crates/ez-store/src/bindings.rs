@@ -5,10 +5,11 @@ use ez_contract::status::RecordStatus;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
+use crate::error::{Doing, on};
 use crate::listing::any_contains;
 use crate::record::record;
 use crate::stored::Stored;
-use crate::{Executor, Page, Paged, Sort, StoreError};
+use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
 
 record! {
     table "bindings" named PublicModel;
@@ -100,4 +101,23 @@ pub async fn list_of_models_of_group(db: &impl Executor, group_id: i64) -> Resul
         Query::select().columns(model).from(entity::Entity).and_where(entity::Column::GroupId.eq(group_id)).to_owned();
     let is_among = Expr::tuple(model.map(Expr::col)).in_subquery(models_of_group);
     all(db, entity::Entity::find().filter(is_among)).await
+}
+
+/// Deletes all bindings of a namespace; how many there were.
+pub async fn delete_by_namespace(tx: &StoreTx, namespace: &str) -> Result<u64, StoreError> {
+    delete_where(tx, entity::Column::Namespace.eq(namespace)).await
+}
+
+/// Deletes all bindings to a provider group; how many there were.
+pub async fn delete_by_group(tx: &StoreTx, group_id: i64) -> Result<u64, StoreError> {
+    delete_where(tx, entity::Column::GroupId.eq(group_id)).await
+}
+
+async fn delete_where(tx: &StoreTx, condition: Expr) -> Result<u64, StoreError> {
+    let outcome = entity::Entity::delete_many()
+        .filter(condition)
+        .exec(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Delete))?;
+    Ok(outcome.rows_affected)
 }

@@ -4,7 +4,7 @@ use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait, Condition};
 
 /// Defines a record: its public struct, the `New…` struct it is created from, its private SeaORM entity, and
-/// `create`, `get`, `get_for_update`, `update`, `delete`, `list_all`, `list_readable`.
+/// `create`, `get`, `get_for_update`, `list_for_update`, `update`, `delete`, `list_all`, `list_readable`.
 ///
 /// Fields under `counters` belong to the record and can be given on creation, but `update` leaves them alone: they are
 /// changed by deltas while an administrator edits the rest, and neither may undo the other.
@@ -141,6 +141,15 @@ macro_rules! record {
                 .await
                 .map_err($crate::error::on(TABLE, $crate::error::Doing::Write))?;
             Ok(outcome.rows_affected > 0)
+        }
+
+        /// Those of `ids` that exist, by id, as they stand until the transaction ends: no other transaction changes them
+        /// meanwhile. Locked in that order, so that two callers wait for each other and never deadlock.
+        pub async fn list_for_update(tx: &$crate::StoreTx, ids: &[i64]) -> Result<Vec<$record>, $crate::StoreError> {
+            use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+
+            let query = entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()));
+            all(tx, query.lock_exclusive()).await
         }
 
         /// Deletes the record; whether it was there. Errors: `Conflict` while others refer to it.

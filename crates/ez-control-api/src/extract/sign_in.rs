@@ -42,6 +42,7 @@ pub(crate) struct MasterCtx {
 #[derive(Debug)]
 pub(crate) struct InternalCtx {
     pub(crate) control: Control,
+    pub(crate) origin: Origin,
 }
 
 impl AdminCtx {
@@ -124,11 +125,11 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let control = Control::from_ref(state);
-        sign_in::authenticate_internal(&control, bearer(parts)?, &origin(parts)).await?;
+        let (control, origin) = (Control::from_ref(state), origin(parts));
+        sign_in::authenticate_internal(&control, bearer(parts)?, &origin).await?;
         // Refuses what these routes do not take.
         Wishes::of(parts)?;
-        Ok(Self { control })
+        Ok(Self { control, origin })
     }
 }
 

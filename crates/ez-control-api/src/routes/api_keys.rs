@@ -1,12 +1,15 @@
 //! `/admin/api-keys`: upstream credentials.
 
 use chrono::{DateTime, Utc};
+use ez_contract::health::{BreakerState, HealthKind, HealthState};
 use ez_contract::status::ApiKeyStatus;
+use ez_control::RecordTag;
 use ez_control::api_keys::{self, ChangeApiKey, CreateApiKey};
 use ez_store::api_keys::{ApiKey, ApiKeyFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::rate;
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
@@ -39,6 +42,9 @@ pub(crate) struct CreateApiKeyRequest {
     api_key: SecretText,
     /// Share of the calls, relative to the other keys of the group; 1 where absent, 0 is none.
     weight: Option<u32>,
+    /// Calls in flight at once with it; unlimited where absent.
+    #[schema(minimum = 1)]
+    max_concurrency: Option<u32>,
     /// `active` where absent.
     #[schema(value_type = Option<words::ApiKeyStatus>)]
     status: Option<ApiKeyStatus>,
@@ -66,6 +72,10 @@ pub(crate) struct UpdateApiKeyRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = u32, required = false)]
     weight: Option<u32>,
+    /// Calls in flight at once with it; `null` is unlimited.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    max_concurrency: Patch<u32>,
     /// Only an active key is used.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = words::ApiKeyStatus, required = false)]
@@ -88,6 +98,8 @@ pub(crate) struct ApiKeyResponse {
     name: String,
     /// Share of the calls, relative to the other keys of the group.
     weight: u32,
+    /// Calls in flight at once with it; `null` is unlimited.
+    max_concurrency: Option<u32>,
     /// Only an active key is used.
     #[schema(value_type = words::ApiKeyStatus)]
     status: ApiKeyStatus,
@@ -113,6 +125,37 @@ pub(crate) struct ApiKeyResponse {
     created_at: DateTime<Utc>,
     /// When it last changed.
     updated_at: DateTime<Utc>,
+}
+
+/// An upstream credential with what gateways share of it at the moment.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ApiKeyWithHealth)]
+pub(crate) struct ApiKeyWithHealthResponse {
+    #[serde(flatten)]
+    record: ApiKeyResponse,
+    /// Cooldowns and breakers that have not passed yet; `null` while the shared state cannot be reached. The record's tag
+    /// does not cover them.
+    health: Option<Vec<HealthStateResponse>>,
+}
+
+/// A state of an API key that passes by itself.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HealthState)]
+pub(crate) struct HealthStateResponse {
+    /// What it is.
+    #[schema(value_type = words::HealthKind)]
+    kind: HealthKind,
+    /// The upstream model that it is about; `null` is all of them.
+    model: Option<String>,
+    /// Of a breaker: open or half open.
+    #[schema(value_type = Option<words::BreakerState>)]
+    state: Option<BreakerState>,
+    /// Why.
+    reason: String,
+    /// When it passes.
+    until: DateTime<Utc>,
+    /// When a gateway reported it.
+    reported_at: DateTime<Utc>,
 }
 
 /// List API keys.
@@ -151,10 +194,13 @@ pub(crate) async fn create(
 /// Get an API key.
 #[utoipa::path(get, path = "/admin/api-keys/{id}", tag = "api-keys", operation_id = "get_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), security(("admin" = [])),
-    responses((status = 200, description = "The API key.", body = ApiKeyResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ApiKeyResponse>, ApiError> {
+    responses((status = 200, description = "The API key.", body = ApiKeyWithHealthResponse)))]
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<ApiKeyWithHealthResponse>, ApiError> {
     let api_key = api_keys::get(&ctx.control, id).await?;
-    Ok(Record::of(api_key))
+    let health = api_keys::health(&ctx.control, id).await;
+    let health = health.map(|states| states.into_iter().map(HealthStateResponse::from).collect());
+    let tag = RecordTag::of(&api_key);
+    Ok(Record::tagged(&tag, ApiKeyWithHealthResponse { record: api_key.into(), health }))
 }
 
 /// Change an API key.
@@ -188,6 +234,7 @@ impl From<CreateApiKeyRequest> for CreateApiKey {
             name: request.name,
             api_key: request.api_key.0,
             weight: request.weight,
+            max_concurrency: request.max_concurrency,
             status: request.status,
             auto_ban: request.auto_ban,
         }
@@ -201,6 +248,7 @@ impl From<UpdateApiKeyRequest> for ChangeApiKey {
             name: request.name.into(),
             api_key: request.api_key.map(|secret| secret.0),
             weight: request.weight,
+            max_concurrency: request.max_concurrency.into(),
             status: request.status,
             auto_ban: request.auto_ban,
         }
@@ -211,14 +259,14 @@ impl Answer for ApiKeyResponse {}
 
 impl From<ApiKey> for ApiKeyResponse {
     fn from(key: ApiKey) -> Self {
-        let rate = |part: u64| (key.total_requests > 0).then(|| part as f64 / key.total_requests as f64);
         Self {
-            success_rate: rate(key.success_requests),
-            failure_rate: rate(key.failure_requests),
+            success_rate: rate(key.success_requests, key.total_requests),
+            failure_rate: rate(key.failure_requests, key.total_requests),
             id: key.id,
             group_id: key.group_id,
             name: key.name,
             weight: key.weight,
+            max_concurrency: key.max_concurrency,
             status: key.status,
             auto_ban: key.auto_ban,
             ban_reason: key.ban_reason,
@@ -230,5 +278,12 @@ impl From<ApiKey> for ApiKeyResponse {
             created_at: key.created_at,
             updated_at: key.updated_at,
         }
+    }
+}
+
+impl From<HealthState> for HealthStateResponse {
+    fn from(health: HealthState) -> Self {
+        let HealthState { api_key_id: _, kind, model, state, reason, until, reported_at } = health;
+        Self { kind, model, state, reason, until, reported_at }
     }
 }

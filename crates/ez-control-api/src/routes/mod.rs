@@ -1,19 +1,24 @@
 //! The routes, one file per resource: what goes in and out, the handlers, and their documentation.
 
 pub(crate) mod access;
+pub(crate) mod api_key_batches;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod bindings;
+pub(crate) mod credential_reports;
 pub(crate) mod internal;
 pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod masters;
 pub(crate) mod namespaces;
 pub(crate) mod provider_groups;
+pub(crate) mod providers;
 pub(crate) mod public;
+pub(crate) mod resolve;
 pub(crate) mod rotation;
 pub(crate) mod sync;
+pub(crate) mod test_call;
 pub(crate) mod tokens;
 
 use serde::Deserialize;
@@ -27,4 +32,9 @@ pub(crate) struct DeleteQuery {
     #[serde(default)]
     #[param(default = false, required = false)]
     cascade: bool,
+}
+
+/// A part of calls, from 0 to 1; none where there were no calls.
+pub(crate) fn rate(part: u64, total: u64) -> Option<f64> {
+    (total > 0).then(|| part as f64 / total as f64)
 }

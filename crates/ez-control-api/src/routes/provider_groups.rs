@@ -8,7 +8,7 @@ use ez_store::provider_groups::{ProviderGroup, ProviderGroupFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::DeleteQuery;
+use super::{DeleteQuery, rate};
 use crate::extract::{AdminCtx, Json, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
@@ -142,6 +142,10 @@ pub(crate) struct ProviderGroupResponse {
     success_requests: u64,
     /// Those that failed.
     failure_requests: u64,
+    /// Part that succeeded, from 0 to 1; `null` before the first call.
+    success_rate: Option<f64>,
+    /// Part that failed, from 0 to 1; `null` before the first call.
+    failure_rate: Option<f64>,
     /// When it was last used.
     last_used_at: Option<DateTime<Utc>>,
     /// When it was created.
@@ -280,6 +284,8 @@ impl From<ProviderGroup> for ProviderGroupResponse {
             total_requests: group.total_requests,
             success_requests: group.success_requests,
             failure_requests: group.failure_requests,
+            success_rate: rate(group.success_requests, group.total_requests),
+            failure_rate: rate(group.failure_requests, group.total_requests),
             last_used_at: group.last_used_at,
             created_at: group.created_at,
             updated_at: group.updated_at,

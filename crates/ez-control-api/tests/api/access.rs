@@ -71,11 +71,17 @@ const ROUTES: &[(Who, &str)] = &[
     (Admin, "GET /admin/api-keys/{id}"),
     (Admin, "PUT /admin/api-keys/{id}"),
     (Admin, "DELETE /admin/api-keys/{id}"),
+    (Admin, "POST /admin/api-keys/batch"),
+    (Admin, "POST /admin/api-keys/batch-status"),
+    (Admin, "POST /admin/api-keys/{id}/test"),
+    (Admin, "POST /admin/providers/preset"),
+    (Admin, "POST /admin/providers/custom"),
     (Admin, "GET /admin/bindings"),
     (Admin, "POST /admin/bindings"),
     (Admin, "GET /admin/bindings/{id}"),
     (Admin, "PUT /admin/bindings/{id}"),
     (Admin, "DELETE /admin/bindings/{id}"),
+    (Admin, "GET /admin/bindings/resolve"),
     (Admin, "GET /admin/logs"),
     (Admin, "GET /admin/logs/{id}"),
     (Admin, "GET /admin/sync/status"),
@@ -83,6 +89,7 @@ const ROUTES: &[(Who, &str)] = &[
     (Admin, "GET /admin/audit"),
     (Gateway, "POST /internal/logs"),
     (Gateway, "POST /internal/heartbeat"),
+    (Gateway, "POST /internal/api-keys/report"),
 ];
 
 pub(crate) async fn each_route_answers_those_who_may_call_it_and_nobody_else(app: TestApp) {

@@ -8,7 +8,9 @@ mod edge;
 mod keys;
 mod lists;
 mod ops;
+mod providers;
 mod records;
+mod routing;
 mod support;
 mod tenants;
 mod validation;
@@ -72,6 +74,16 @@ on_both_backends! {
         process_routes_tell_what_runs,
         gateways_hand_in_logs_once_and_report_themselves,
         publication_is_told_and_can_be_repeated,
+    }
+    providers {
+        batches_tell_each_line_and_no_secret,
+        statuses_are_set_together,
+        a_vendor_is_set_up_in_one_call,
+        an_api_key_is_tested_with_a_real_call,
+        reports_of_gateways_show_at_the_api_key,
+    }
+    routing {
+        a_decision_is_explained_candidate_by_candidate,
     }
     records {
         masters_live_from_create_to_delete,

@@ -138,8 +138,9 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::{self, JoinHandle};
 
     use super::*;
 
@@ -156,14 +157,14 @@ mod tests {
     }
 
     /// Answers one request with this text, and returns what was asked.
-    async fn server(answer: String) -> (u16, tokio::task::JoinHandle<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    fn server(answer: String) -> (u16, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
             let mut head = vec![0; 2000];
-            let length = stream.read(&mut head).await.unwrap();
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            let length = stream.read(&mut head).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&head[..length]).into_owned()
         });
         (port, asked)
@@ -175,17 +176,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_goes_out_and_its_answer_comes_back() {
-        let (port, asked) = server(answer("hello")).await;
+        let (port, asked) = server(answer("hello"));
         let got = send(request(&format!("http://localhost:{port}/a?b=c"), Reach::Operator)).await.unwrap();
         assert_eq!((got.status, got.body.as_ref()), (StatusCode::OK, b"hello".as_ref()));
-        let asked = asked.await.unwrap();
+        let asked = asked.join().unwrap();
         assert!(asked.starts_with("GET /a?b=c HTTP/1.1\r\n") && asked.contains("user-agent: ez-api/"), "{asked}");
     }
 
     #[tokio::test]
     async fn a_redirect_is_an_answer_and_is_not_followed() {
         let text = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-        let (port, _) = server(text.to_owned()).await;
+        let (port, _) = server(text.to_owned());
         let got = send(request(&format!("http://127.0.0.1:{port}/"), Reach::Operator)).await.unwrap();
         assert_eq!(got.status, StatusCode::FOUND);
     }
@@ -203,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn size_is_bounded_and_failures_are_told_apart() {
-        let (port, _) = server(answer(&"x".repeat(101))).await;
+        let (port, _) = server(answer(&"x".repeat(101)));
         let refused = send(request(&format!("http://127.0.0.1:{port}/"), Reach::Operator)).await;
         assert!(matches!(refused, Err(OutboundError::TooLarge(100))));
 
@@ -211,7 +212,7 @@ mod tests {
         let Err(error @ OutboundError::Unreachable(_)) = closed else { panic!("no failure") };
         assert!(error.to_string().contains("refused") && !error.to_string().contains("secret"), "{error}");
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let silent = format!("http://{}/", listener.local_addr().unwrap());
         let late =
             send(OutboundRequest { timeout: Duration::from_millis(50), ..request(&silent, Reach::Operator) }).await;

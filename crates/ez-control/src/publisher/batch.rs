@@ -9,6 +9,7 @@ use ez_store::{RecordKind, Store, StoreError, api_keys, bindings, child_keys, na
 
 use crate::recorded::Recorded;
 use crate::snapshot::Reader;
+use crate::write::NO_RECORD;
 use crate::{Control, ControlError};
 
 /// Snapshot keys that are published at once at most.
@@ -146,7 +147,7 @@ impl<'a> Touching<'a> {
                 touched.keys.extend(api_keys.iter().map(|api_key| SnapshotKey::Provider(api_key.id)));
                 self.add_models_of_group(id, &mut touched).await?;
             }
-            RecordKind::ApiKey => {
+            RecordKind::ApiKey if id != NO_RECORD => {
                 touched.keys.insert(SnapshotKey::Provider(id));
                 if let Some(api_key) = api_keys::get(store, id).await? {
                     self.add_models_of_group(api_key.group_id, &mut touched).await?;
@@ -155,8 +156,10 @@ impl<'a> Touching<'a> {
             RecordKind::Binding => {
                 touched.keys.extend(bindings::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
             }
-            // The namespace was listed for an entry before; the others have no place in the snapshot, or none yet.
+            // The namespace was listed for an entry before, the entry stands for several API keys and names their places,
+            // or such records have no place in the snapshot (yet).
             RecordKind::Namespace
+            | RecordKind::ApiKey
             | RecordKind::Model
             | RecordKind::Feature
             | RecordKind::Setting

@@ -1,9 +1,14 @@
 //! Deleting what others refer to.
 
+use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::{SnapshotEntry, SnapshotKey};
+use ez_contract::status::RecordStatus;
 use ez_control::child_keys::CreateChildKey;
-use ez_control::publisher::publish_due;
+use ez_control::publisher::{publish_due, reconcile};
 use ez_control::{Tenant, api_keys, audit, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_store::bindings::NewBinding;
 use ez_store::{RecordKind, outbox};
+use serde_json::json;
 
 use crate::support::{Plane, assert_not_found, conflict, model_of, token_of};
 
@@ -99,4 +104,65 @@ pub(crate) async fn a_master_goes_at_once_with_all_its_keys(plane: Plane) {
     assert_eq!(plane.published(&token_of(&first)).await, None);
     let image = plane.control.state().read_snapshot().await.unwrap();
     assert_eq!(image.entries, [], "nothing is left of it");
+}
+
+pub(crate) async fn a_group_or_namespace_goes_at_once_with_all_that_is_bound(plane: Plane) {
+    const BINDINGS: usize = 2000;
+    let (group, other) = (plane.group("openai").await, plane.group("other").await);
+    let api_key = plane.api_key(group.id).await;
+    let team = plane.namespace("team").await;
+    let fill = async |namespace: &str| {
+        let tx = plane.control.store().begin().await.unwrap();
+        for number in 0..BINDINGS {
+            let binding = NewBinding {
+                namespace: namespace.to_owned(),
+                public_model: format!("m{number}"),
+                group_id: group.id,
+                weight: 1,
+                priority: 0,
+                selector_type: SelectorType::Exact,
+                selector_value: "m".to_owned(),
+                status: RecordStatus::Active,
+                created_at: plane.control.now(),
+            };
+            ez_store::bindings::create(&tx, &binding).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        reconcile(&plane.control).await.unwrap();
+    };
+    let due = async || {
+        let due = outbox::list_due(plane.control.store(), plane.control.now(), 100).await.unwrap();
+        due.iter().map(|entry| entry.kind).collect::<Vec<_>>()
+    };
+    let deleted_with = async || {
+        let audited = audit::list(&plane.control, None, 1).await.unwrap().items.remove(0).entry;
+        assert_eq!(audited.action, "delete");
+        audited.before.unwrap()["deleted_with"].clone()
+    };
+    fill("team").await;
+    let write = plane.write().await;
+    namespaces::delete(&write, team.id, true).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(due().await, [vec![RecordKind::Namespace], vec![RecordKind::Binding; 4]].concat());
+    assert_eq!(deleted_with().await, json!({ "binding": BINDINGS }));
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(reconcile(&plane.control).await.unwrap().repairs, 0);
+
+    fill("default").await;
+    let mut shared = model_of(other.id);
+    shared.public_model = "m7".to_owned();
+    plane.try_binding(shared).await.unwrap();
+    publish_due(&plane.control).await.unwrap();
+    let write = plane.write().await;
+    provider_groups::delete(&write, group.id, true).await.unwrap();
+    write.commit().await.unwrap();
+    let kinds = [vec![RecordKind::ProviderGroup, RecordKind::ApiKey], vec![RecordKind::Binding; 4]].concat();
+    assert_eq!(due().await, kinds);
+    assert_eq!(deleted_with().await, json!({ "api_key": 1, "binding": BINDINGS }));
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(plane.published(&SnapshotKey::Provider(api_key.id)).await, None);
+    let image = plane.control.state().read_snapshot().await.unwrap();
+    let left: Vec<_> = image.entries.iter().map(SnapshotEntry::key).collect();
+    assert_eq!(left, [SnapshotKey::Binding("default.m7".to_owned())], "another group serves it");
+    assert_eq!(reconcile(&plane.control).await.unwrap().repairs, 0);
 }

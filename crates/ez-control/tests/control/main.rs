@@ -3,20 +3,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it stands")]
 
 mod access;
+mod api_key_batches;
+mod bans;
 mod deletion;
 mod large_changes;
 mod legacy;
 mod limits;
 mod log_records;
 mod outages;
+mod presets;
 mod publishing;
 mod quotas;
+mod recompiling;
 mod reconciling;
+mod resolving;
 mod rotation;
 mod rules;
 mod signing_in;
 mod starting;
 mod support;
+mod test_calls;
 mod together;
 
 /// Runs each case on every pair of backends.
@@ -66,6 +72,30 @@ on_all_backends! {
     deletion::what_is_referred_to_goes_with_what_refers_or_stays,
     deletion::a_master_goes_at_once_with_all_its_keys,
     deletion::a_namespace_that_someone_may_use_stays,
+    deletion::a_group_or_namespace_goes_at_once_with_all_that_is_bound,
+    api_key_batches::a_batch_creates_what_is_new_and_tells_what_is_not,
+    api_key_batches::a_faulty_batch_creates_nothing,
+    api_key_batches::batches_at_once_bring_no_secret_twice,
+    api_key_batches::a_status_is_set_for_all_or_none,
+    bans::a_ban_switches_an_api_key_off_everywhere_and_once,
+    bans::a_ban_is_about_the_api_key_as_it_was,
+    bans::bans_end_with_their_time_and_only_those,
+    bans::replicas_end_each_ban_once,
+    bans::gateways_that_report_at_once_ban_once,
+    bans::cooldowns_and_breakers_are_shared_and_pass,
+    bans::a_bad_report_holds_up_no_other,
+    presets::a_name_and_a_secret_are_enough,
+    presets::on_request_every_model_is_bound_and_served,
+    presets::a_faulty_preset_tells_all_and_leaves_nothing,
+    recompiling::each_selector_follows_the_models_of_its_group,
+    recompiling::every_part_of_a_group_reaches_what_is_made_of_it,
+    resolving::the_verdict_is_what_the_snapshot_makes_of_it,
+    resolving::candidates_come_in_the_order_of_attempts,
+    resolving::references_lead_where_the_key_may_go,
+    resolving::dead_keys_are_refused_as_gateways_do,
+    test_calls::each_type_is_asked_in_its_own_protocol,
+    test_calls::a_refusal_is_told_without_what_it_gives_away,
+    test_calls::what_cannot_be_called_is_refused_before,
     publishing::what_a_gateway_needs_is_published,
     publishing::the_newest_state_wins_and_deletion_removes,
     publishing::revoking_and_suspending_reach_the_snapshot,

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
-use ez_control::api_keys::ChangeApiKey;
+use ez_control::api_keys::{ChangeApiKey, CreateApiKey};
 use ez_control::bindings::{ChangeBinding, CreateBinding};
 use ez_control::child_keys::{ChangeChildKey, CreateChildKey};
 use ez_control::masters::{ChangeMaster, CreateMaster};
@@ -133,6 +133,8 @@ pub(crate) async fn every_fault_of_a_request_is_told_at_once(plane: Plane) {
     assert!(!told[0].contains("hidden"), "a fault repeats nothing of a secret: {told:?}");
     let group = plane.group("openai").await;
     assert_eq!(pointers(plane.try_api_key(secret_in(group.id, " \n")).await), ["/api_key"]);
+    let none = CreateApiKey { max_concurrency: Some(0), ..secret_in(group.id, "sk") };
+    assert_eq!(pointers(plane.try_api_key(none).await), ["/max_concurrency"]);
 
     let outcome = plane
         .try_binding(CreateBinding {
@@ -268,6 +270,11 @@ pub(crate) async fn a_change_changes_what_it_names_and_null_clears(plane: Plane)
     let changed = api_keys::update(&write, api_key.id, ChangeApiKey { api_key: secret, ..ChangeApiKey::default() });
     let changed = changed.await.unwrap();
     assert_ne!(changed.api_key, api_key.api_key);
+    for limit in [Some(8), None] {
+        let change = ChangeApiKey { max_concurrency: Some(limit), ..ChangeApiKey::default() };
+        let changed = api_keys::update(&write, api_key.id, change).await.unwrap();
+        assert_eq!((changed.max_concurrency, changed.weight), (limit, 1));
+    }
     assert_eq!((changed.uuid, changed.weight), (api_key.uuid, 1));
 
     let namespace = ChangeNamespace { description: Some(Some("d".to_owned())), ..ChangeNamespace::default() };

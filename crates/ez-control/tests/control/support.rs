@@ -232,6 +232,7 @@ pub(crate) fn secret_in(group_id: i64, secret: &str) -> CreateApiKey {
         name: None,
         api_key: SecretString::from(secret),
         weight: None,
+        max_concurrency: None,
         status: None,
         auto_ban: None,
     }

@@ -105,6 +105,6 @@ impl RedisState {
 }
 
 /// Redis takes an expiry of at least one millisecond.
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -97,6 +97,11 @@ impl Layout {
         self.key("gateways:", node_id)
     }
 
+    /// Hash: the health states of an API key; expires.
+    pub(super) fn health(&self, api_key_id: i64) -> String {
+        self.key("health:", &api_key_id.to_string())
+    }
+
     /// Pattern of all heartbeats.
     pub(super) fn gateway_pattern(&self) -> String {
         self.pattern("gateways:*")

@@ -2,6 +2,7 @@
 
 mod counters;
 mod entries;
+mod health;
 mod layout;
 mod link;
 mod publish;

@@ -49,4 +49,6 @@ on_both_backends![
     a_released_lease_is_free_and_a_lost_one_is_left_alone,
     counters_count_within_their_window,
     heartbeats_are_listed_until_they_expire,
+    health_states_stand_until_they_pass,
+    an_api_key_has_no_endless_health_states,
 ];

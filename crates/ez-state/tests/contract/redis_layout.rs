@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
+use ez_contract::health::{HealthKind, HealthState};
 use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::redis_server::SharedRedis;
@@ -131,4 +132,24 @@ async fn a_prefix_with_pattern_characters_stands_for_itself() {
     sample::publish(&plain, [sample::master(1, 1)]).await;
     sample::publish(&odd, [sample::master(2, 1)]).await;
     assert_eq!(odd.read_snapshot().await.unwrap().entries, [sample::master(2, 1)]);
+}
+
+#[tokio::test]
+async fn health_states_stand_in_a_hash_that_ends_with_the_last_of_them() {
+    let backend = Backend::redis().await;
+    let mut raw = backend.raw().await;
+    let golden = include_str!("../../../ez-contract/goldens/health_breaker.json").trim_end();
+    let breaker: HealthState = serde_json::from_str(golden).unwrap();
+    let cooldown = HealthState { kind: HealthKind::Cooldown, model: None, ..breaker.clone() };
+    backend.state.put_health(&cooldown, Duration::from_secs(60)).await.unwrap();
+    backend.state.put_health(&breaker, Duration::from_secs(10)).await.unwrap();
+
+    let states: Fields = raw.hgetall(backend.key("health:42")).await.unwrap();
+    assert_eq!(states.keys().collect::<Vec<_>>(), ["breaker:m-2025-01-01", "cooldown:"]);
+    let (ends_at, state) = states["breaker:m-2025-01-01"].split_once(' ').unwrap();
+    assert_eq!(state, golden);
+    let left = ends_at.parse::<i64>().unwrap() - Utc::now().timestamp_millis();
+    assert!((5_000..=10_500).contains(&left), "{left}");
+    let ttl: i64 = raw.pttl(backend.key("health:42")).await.unwrap();
+    assert!((55_000..=60_000).contains(&ttl), "{ttl}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
+use ez_contract::health::{BreakerState, HealthKind, HealthState};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use ez_state::{ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
 use rand::rngs::StdRng;
@@ -297,6 +298,49 @@ pub(crate) async fn heartbeats_are_listed_until_they_expire(backend: Backend) {
     assert_eq!(two.list_gateways().await.unwrap(), [long.clone(), brief]);
     sleep(Duration::from_millis(600)).await;
     assert_eq!(two.list_gateways().await.unwrap(), [long]);
+}
+
+pub(crate) async fn health_states_stand_until_they_pass(backend: Backend) {
+    let (one, two) = (&backend.state, &backend.another().await);
+    assert_eq!(one.list_health(42).await.unwrap(), []);
+    let cooldown = health(42, HealthKind::Cooldown, None);
+    let breaker = health(42, HealthKind::Breaker, Some("m"));
+    let (brief, long) = (Duration::from_millis(500), Duration::from_secs(30));
+    one.put_health(&cooldown, brief).await.unwrap();
+    one.put_health(&breaker, long).await.unwrap();
+    one.put_health(&health(43, HealthKind::Cooldown, None), long).await.unwrap();
+    assert_eq!(two.list_health(42).await.unwrap(), [breaker.clone(), cooldown.clone()]);
+
+    let newer = HealthState { reason: "newer".to_owned(), ..breaker.clone() };
+    two.put_health(&newer, long).await.unwrap();
+    assert_eq!(one.list_health(42).await.unwrap(), [newer.clone(), cooldown.clone()], "one of each kind and model");
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(one.list_health(42).await.unwrap(), [newer]);
+
+    one.remove_health(42, HealthKind::Breaker, None).await.unwrap();
+    assert_eq!(one.list_health(42).await.unwrap().len(), 1, "of another model");
+    one.remove_health(42, HealthKind::Breaker, Some("m")).await.unwrap();
+    assert_eq!(two.list_health(42).await.unwrap(), []);
+    assert_eq!(two.list_health(43).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn an_api_key_has_no_endless_health_states(backend: Backend) {
+    let state = &backend.state;
+    let of = |number: u32| health(42, HealthKind::Cooldown, Some(&format!("m{number:03}")));
+    for number in 0..70 {
+        // The later ones pass sooner.
+        state.put_health(&of(number), Duration::from_secs(u64::from(1000 - number))).await.unwrap();
+    }
+    let listed = state.list_health(42).await.unwrap();
+    let expected: Vec<HealthState> = (0..63).chain([69]).map(of).collect();
+    assert_eq!(listed, expected, "what passes first makes room");
+}
+
+fn health(api_key_id: i64, kind: HealthKind, model: Option<&str>) -> HealthState {
+    let state = (kind == HealthKind::Breaker).then_some(BreakerState::Open);
+    let (model, reason) = (model.map(str::to_owned), "a test".to_owned());
+    let at = DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default();
+    HealthState { api_key_id, kind, model, state, reason, until: at, reported_at: at }
 }
 
 async fn changes_since(state: &SharedState, version: u64) -> Vec<SnapshotChange> {

@@ -4,7 +4,7 @@ use ez_contract::TokenDigest;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
-use ez_store::api_keys::RequestCounts;
+use ez_store::api_keys::{NewApiKey, RequestCounts};
 use ez_store::child_keys::{ChildKey, KeyUsage};
 use ez_store::{Backend, IssuedBy, QuotaReset, StoreError};
 use ez_store::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
@@ -234,13 +234,29 @@ pub(crate) async fn api_keys_come_due(db: Fixture) {
     db.api_key(group.id, "a plain secret").await;
     let mut oauth = new_api_key(group.id, "oauth");
     oauth.refresh_token = Some("enc:v1:CCCC".to_owned());
-    oauth.ban_until = Some(at(30));
     let oauth = db.commit(async |tx| api_keys::create(tx, &oauth).await).await;
 
     assert_eq!(api_keys::list_refresh_due(&db.store, at(59), 10).await.unwrap(), []);
     assert_eq!(api_keys::list_refresh_due(&db.store, at(60), 10).await.unwrap(), std::slice::from_ref(&oauth));
-    assert_eq!(api_keys::list_ban_ended(&db.store, at(29), 10).await.unwrap(), []);
-    assert_eq!(api_keys::list_ban_ended(&db.store, at(30), 10).await.unwrap(), [oauth]);
+
+    let mut banned = Vec::new();
+    for (status, until) in [
+        (ApiKeyStatus::AutoDisabled, Some(at(30))),
+        (ApiKeyStatus::AutoDisabled, Some(at(30))),
+        (ApiKeyStatus::AutoDisabled, None),
+        (ApiKeyStatus::ManualDisabled, Some(at(30))),
+    ] {
+        let new = NewApiKey { status, ban_until: until, ..new_api_key(group.id, "banned") };
+        banned.push(db.commit(async |tx| api_keys::create(tx, &new).await).await);
+    }
+    assert_eq!(db.commit(async |tx| api_keys::list_ban_ended(tx, at(29), 10).await).await, []);
+    assert_eq!(db.commit(async |tx| api_keys::list_ban_ended(tx, at(30), 10).await).await, banned[..2]);
+    assert_eq!(db.commit(async |tx| api_keys::list_ban_ended(tx, at(30), 1).await).await, banned[..1]);
+    let ids = [banned[3].id, banned[0].id, 999_999];
+    let locked = db.commit(async |tx| api_keys::list_for_update(tx, &ids).await).await;
+    assert_eq!(locked, [banned[0].clone(), banned[3].clone()]);
+    assert_eq!(api_keys::list_by_ids(&db.store, &ids).await.unwrap(), locked);
+    assert_eq!(api_keys::list_by_ids(&db.store, &[]).await.unwrap(), []);
 }
 
 pub(crate) async fn bindings_live_and_die(db: Fixture) {
@@ -334,4 +350,20 @@ pub(crate) async fn keys_of_a_master_go_together(db: Fixture) {
     }
     assert_eq!(db.commit(async |tx| child_keys::delete_by_master(tx, acme).await).await, 2);
     assert_eq!(child_keys::count(&db.store, None).await.unwrap(), 1);
+}
+
+pub(crate) async fn what_belongs_to_a_group_or_namespace_goes_together(db: Fixture) {
+    let (first, second) = (db.provider_group("first").await.id, db.provider_group("second").await.id);
+    db.commit(async |tx| namespaces::create(tx, &new_namespace("team")).await).await;
+    for (namespace, group) in [("default", first), ("team", first), ("team", second), ("default", second)] {
+        db.api_key(group, "a key").await;
+        db.commit(async |tx| bindings::create(tx, &new_binding(namespace, "m", group)).await).await;
+    }
+    assert_eq!(db.commit(async |tx| bindings::delete_by_namespace(tx, "team").await).await, 2);
+    assert_eq!(db.commit(async |tx| bindings::delete_by_group(tx, first).await).await, 1);
+    assert_eq!(db.commit(async |tx| api_keys::delete_by_group(tx, first).await).await, 2);
+    let left = bindings::list_all(&db.store).await.unwrap();
+    let left: Vec<_> = left.iter().map(|binding| (binding.namespace.as_str(), binding.group_id)).collect();
+    assert_eq!(left, [("default", second)]);
+    assert_eq!(api_keys::list_by_group(&db.store, second).await.unwrap().len(), 2);
 }

@@ -48,6 +48,7 @@ on_both_databases! {
         damaged_rows_hide_no_others,
         models_of_a_group_come_with_all_their_candidates,
         keys_of_a_master_go_together,
+        what_belongs_to_a_group_or_namespace_goes_together,
     }
     conflicts {
         duplicates_name_the_fields_of_the_rule,
