@@ -148,6 +148,10 @@ fn resolve_all(args: ConfigArgs) -> Result<ResolvedSettings, Failure> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
+    // For tests of this binary alone; other builds have no such places and say so.
+    if let Some(point) = environment.get("EZ_TEST_FAIL_POINT").filter(|point| !point.is_empty()) {
+        ez_state::fail_point::arm(point).map_err(|e| Failure::Usage(vec![format!("EZ_TEST_FAIL_POINT: {e}")]))?;
+    }
     let flags: Overrides = [
         ("EZ_DATA_DIR", args.data_dir),
         ("EZ_GATEWAY_LISTEN", args.gateway_listen),

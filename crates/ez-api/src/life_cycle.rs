@@ -18,7 +18,7 @@ pub(crate) struct LifeCycle {
     pub(crate) stop: CancellationToken,
     /// Ends the gateway's background work.
     pub(crate) gateway: GatewayStops,
-    /// Ends publisher and follower.
+    /// Ends scheduler and follower.
     pub(crate) background: CancellationToken,
     /// The gateway's listener.
     pub(crate) calls: TaskTracker,
@@ -28,7 +28,7 @@ pub(crate) struct LifeCycle {
     pub(crate) control: TaskTracker,
     /// Ends the control listener.
     pub(crate) control_stop: CancellationToken,
-    /// Publisher, follower, readiness.
+    /// Scheduler, follower, readiness.
     pub(crate) others: TaskTracker,
 }
 

@@ -14,7 +14,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use ez_contract::Clock;
 use ez_contract::secret::SecretKey;
-use ez_control::{Control, ControlConfig, ControlParts, FirstRun, publisher};
+use ez_control::scheduler::Scheduler;
+use ez_control::{Control, ControlConfig, ControlParts, FirstRun};
 use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, public_router, router};
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -126,8 +127,9 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
     };
     let (store, first_run, app) = match plane {
         Some(Plane { control, store, first_run }) => {
-            life_cycle.others.spawn(publisher::run(control.clone(), life_cycle.background.clone()));
-            (Some(store), first_run, router(ApiState { control, process }))
+            let scheduler = Scheduler::new(control.clone());
+            life_cycle.others.spawn(scheduler.clone().run(life_cycle.background.clone()));
+            (Some(store), first_run, router(ApiState { control, scheduler, process }))
         }
         None => (None, FirstRun { admin_token: None }, public_router(process)),
     };
@@ -170,8 +172,8 @@ async fn open_control(
         jwt_secret: settings.jwt_secret.clone(),
         internal_token: settings.internal_token.clone(),
         outbox_batch_size: settings.outbox_batch_size,
-        outbox_interval: settings.outbox_interval,
-        reconcile_interval: settings.reconcile_interval,
+        outbox_max_retries: settings.outbox_max_retries,
+        job_intervals: settings.job_intervals.clone(),
         ..ControlConfig::default()
     };
     let parts = ControlParts { store: store.clone(), state, clock, secret_key, config };

@@ -1,5 +1,6 @@
 //! The control plane as a value: what every rule needs, made once at start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -51,10 +52,11 @@ pub struct ControlConfig {
     pub internal_token: Option<SecretString>,
     /// Outbox entries published at once at most (`EZ_SYNC_OUTBOX_BATCH_SIZE`).
     pub outbox_batch_size: u64,
-    /// How often the publisher looks for entries that nobody woke it for (`EZ_SYNC_OUTBOX_INTERVAL`).
-    pub outbox_interval: Duration,
-    /// How often everything is compared (`EZ_JOB_FULL_RECONCILE_INTERVAL`).
-    pub reconcile_interval: Duration,
+    /// Prompt retries after a publication that failed, until the interval of the job decides again
+    /// (`EZ_SYNC_OUTBOX_MAX_RETRIES`).
+    pub outbox_max_retries: u32,
+    /// How often jobs run, by their names (`EZ_JOB_<NAME>_INTERVAL`). One that is not named keeps its default.
+    pub job_intervals: BTreeMap<&'static str, Duration>,
     /// How long a gateway counts as seen after a heartbeat.
     pub gateway_ttl: Duration,
 }
@@ -102,8 +104,8 @@ impl Default for ControlConfig {
             jwt_secret: None,
             internal_token: None,
             outbox_batch_size: 500,
-            outbox_interval: Duration::from_secs(1),
-            reconcile_interval: Duration::from_secs(5 * 60),
+            outbox_max_retries: 8,
+            job_intervals: BTreeMap::new(),
             gateway_ttl: Duration::from_secs(60),
         }
     }

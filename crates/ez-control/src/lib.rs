@@ -35,6 +35,7 @@ pub mod provider_groups;
 pub mod publisher;
 pub mod quota_reset;
 pub mod resolve;
+pub mod scheduler;
 pub mod sign_in;
 pub mod snapshot;
 pub mod sync;

@@ -7,7 +7,7 @@ use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 use ez_state::StateError;
 use ez_store::outbox;
 
-use crate::publisher::ReconcileReport;
+use crate::publisher::{self, ReconcileReport};
 use crate::{Control, ControlError};
 
 /// Where the publication of changes stands.
@@ -25,7 +25,7 @@ pub struct SyncStatus {
     pub oldest_entry_age: Option<Duration>,
     /// Gateways heard of lately, by node id.
     pub gateways: Vec<GatewayHeartbeat>,
-    /// What the last full comparison of this process found.
+    /// What the last full comparison found, by whichever process.
     pub last_reconcile: Option<ReconcileReport>,
 }
 
@@ -45,7 +45,7 @@ pub async fn status(control: &Control) -> Result<SyncStatus, ControlError> {
         outbox_depth,
         oldest_entry_age: oldest_entry_at.map(|at| age(at, now)),
         gateways,
-        last_reconcile: control.publishing().last_reconcile(),
+        last_reconcile: publisher::last_report(control).await,
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::SnapshotKey;
+use ez_state::fail_point::{FailPoint, reach};
 use ez_store::audit::{self, NewAuditEntry};
 use ez_store::outbox::{self, NewOutboxEntry};
 use ez_store::{ActorKind, RecordKind, StoreTx};
@@ -143,6 +144,7 @@ impl Write {
             return Ok(self.tx.rollback().await?);
         }
         self.tx.commit().await?;
+        reach(FailPoint::Committed);
         self.control.publishing().wake.notify_one();
         Ok(())
     }

@@ -43,6 +43,7 @@ struct Tables {
     /// By API key, then by [`HealthState::field`].
     health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
     sweep_health_at: usize,
+    job_notes: BTreeMap<String, String>,
 }
 
 /// The newest grant of a lease; kept after its end, for the fence.
@@ -74,6 +75,7 @@ impl Default for InProcessState {
             gateways: BTreeMap::new(),
             health: HashMap::new(),
             sweep_health_at: SWEEP_HEALTH_AT,
+            job_notes: BTreeMap::new(),
         };
         Self(Arc::new(Shared { tables: Mutex::new(tables), version: watch::Sender::new(0) }))
     }
@@ -227,6 +229,18 @@ impl InProcessState {
         let now = Instant::now();
         let states = tables.health.get(&api_key_id).into_iter().flat_map(BTreeMap::values);
         states.filter(|state| state.ends_at > now).map(|state| state.value.clone()).collect()
+    }
+
+    pub(crate) fn put_job_note(&self, name: &str, note: &str) {
+        self.tables().job_notes.insert(name.to_owned(), note.to_owned());
+    }
+
+    pub(crate) fn job_note(&self, name: &str) -> Option<String> {
+        self.tables().job_notes.get(name).cloned()
+    }
+
+    pub(crate) fn list_job_notes(&self) -> BTreeMap<String, String> {
+        self.tables().job_notes.clone()
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -1,5 +1,5 @@
 //! Shared runtime state behind one closed enum of backends, in-process and Redis: snapshot publication, leases,
-//! counters, heartbeats. The only crate that knows Redis.
+//! counters, heartbeats, notes of jobs. The only crate that knows Redis.
 //!
 //! Writers go through [`SharedState::publish`]. Readers do one [`SharedState::read_snapshot`], then wait on a
 //! [`ConfigWatch`] (and on a tick of their own) and follow with [`SharedState::read_changes`], reading everything again
@@ -12,6 +12,8 @@ mod publication;
 mod redis_state;
 mod shared_state;
 mod watch;
+
+pub mod fail_point;
 
 pub use error::StateError;
 pub use in_process::InProcessState;

@@ -1,5 +1,6 @@
 //! The closed enum of backends: every operation on shared state starts here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -186,6 +187,34 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.list_health(api_key_id)),
             Self::Redis(state) => state.list_health(api_key_id).await,
+        }
+    }
+
+    /// Keeps a note under `name`, in place of the one before: what a job of the control planes did last, as whoever
+    /// writes and reads it understands it. It stands until the state is lost, so names must be few and notes short.
+    pub async fn put_job_note(&self, name: &str, note: &str) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.put_job_note(name, note);
+                Ok(())
+            }
+            Self::Redis(state) => state.put_job_note(name, note).await,
+        }
+    }
+
+    /// The note that stands under `name`.
+    pub async fn job_note(&self, name: &str) -> Result<Option<String>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.job_note(name)),
+            Self::Redis(state) => state.job_note(name).await,
+        }
+    }
+
+    /// All notes, by name.
+    pub async fn list_job_notes(&self) -> Result<BTreeMap<String, String>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.list_job_notes()),
+            Self::Redis(state) => state.list_job_notes().await,
         }
     }
 }

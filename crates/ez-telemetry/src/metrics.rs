@@ -14,6 +14,12 @@ pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
 pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
 /// Snapshot version that the gateway serves from.
 pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
+/// Runs of the control plane's jobs. Labels: `job`, `outcome`.
+pub const JOB_RUNS: &str = "ez_job_runs_total";
+/// How long the last run of a job took, seconds. Label: `job`.
+pub const JOB_DURATION: &str = "ez_job_last_duration_seconds";
+/// Entries of the published snapshot that were not as they should be and were repaired. Label: `drift`.
+pub const SNAPSHOT_REPAIRS: &str = "ez_snapshot_repairs_total";
 
 /// Renders the process's metrics.
 #[derive(Clone)]

@@ -84,6 +84,14 @@ impl RedisServer {
         self.signal("-CONT");
     }
 
+    /// Edits its data the way that an operator does by hand, with `redis-cli`, and tells what that answered.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-u", &self.url()]).args(arguments).output();
+        let output = output.expect("redis-cli is installed with the server");
+        assert!(output.status.success(), "redis-cli {arguments:?} failed");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
     async fn launch(&mut self) -> bool {
         let process = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])

@@ -1,15 +1,17 @@
 //! Settings: the typed parts that everything that can be set comes to, checked.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ez_contract::secret::SecretKey;
+use ez_control::scheduler::{Job, jobs};
 use ez_gateway::config::{GatewayConfig, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
 use secrecy::SecretString;
 
-use super::layers::{Resolved, ResolvedSettings};
+use super::layers::{Resolved, ResolvedSettings, Source};
 use super::table::Setting;
 use super::value::{duration_within, http_url, listen_address, networks, number_within, url_of_scheme};
 
@@ -59,9 +61,9 @@ pub(crate) struct Settings {
     pub(crate) secret_key: Option<SecretKey>,
     pub(crate) log_level: String,
     pub(crate) log_format: Option<LogFormat>,
-    pub(crate) outbox_interval: Duration,
     pub(crate) outbox_batch_size: u64,
-    pub(crate) reconcile_interval: Duration,
+    pub(crate) outbox_max_retries: u32,
+    pub(crate) job_intervals: BTreeMap<&'static str, Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) gateway: GatewayConfig,
 }
@@ -120,9 +122,9 @@ impl Reader {
         let admin_token = self.token("EZ_ADMIN_TOKEN");
         let jwt_secret = self.token("EZ_JWT_SECRET");
         let metrics_token = self.token("EZ_METRICS_TOKEN");
-        let outbox_interval = self.duration("EZ_SYNC_OUTBOX_INTERVAL", 10 * MS, HOUR);
         let outbox_batch_size = self.number("EZ_SYNC_OUTBOX_BATCH_SIZE", 1, 5_000);
-        let reconcile_interval = self.duration("EZ_JOB_FULL_RECONCILE_INTERVAL", 100 * MS, DAY);
+        let outbox_max_retries = self.number("EZ_SYNC_OUTBOX_MAX_RETRIES", 0, 1_000);
+        let job_intervals = self.job_intervals();
         let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
         let redis_prefix = self.optional("EZ_REDIS_PREFIX", |text| Ok(text.to_owned())).unwrap_or_default();
         let gateway = self.gateway(data_dir.clone());
@@ -141,12 +143,36 @@ impl Reader {
             secret_key,
             log_level: log_level?,
             log_format,
-            outbox_interval: outbox_interval?,
             outbox_batch_size: outbox_batch_size?,
-            reconcile_interval: reconcile_interval?,
+            outbox_max_retries: u32::try_from(outbox_max_retries?).ok()?,
+            job_intervals: job_intervals?,
             drain_timeout: drain_timeout?,
             gateway: gateway?,
         })
+    }
+
+    /// How often each job runs, by its name.
+    fn job_intervals(&mut self) -> Option<BTreeMap<&'static str, Duration>> {
+        self.take_other_name("EZ_JOB_SYNC_OUTBOX_INTERVAL", "EZ_SYNC_OUTBOX_INTERVAL");
+        let read = |job: Job| {
+            // A test holds the table to having a row for each job.
+            let setting = Setting::lookup(&job.setting())?;
+            Some((job.name(), self.duration(setting.name, 10 * MS, DAY)?))
+        };
+        // Each is read, so that each fault is told.
+        jobs().into_iter().map(read).collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Lets an interval be given under its other name. Where both are given they must agree.
+    fn take_other_name(&mut self, name: &'static str, other_name: &'static str) {
+        let (Some(given), Some(other)) = (self.text(name).cloned(), self.text(other_name).cloned()) else { return };
+        let Some(wanted) = self.optional(other_name, |text| duration_within(text, 10 * MS, DAY)) else { return };
+        let differs = duration_within(&given.value, 10 * MS, DAY).is_ok_and(|given| given != wanted);
+        if given.source == Source::Default {
+            self.resolved.values.insert(name, other);
+        } else if differs {
+            self.faults.push(format!("{name} and {other_name} are the same setting and differ: keep one"));
+        }
     }
 
     fn gateway(&mut self, data_dir: Option<PathBuf>) -> Option<GatewayConfig> {
@@ -267,7 +293,7 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use ez_control::scheduler::SYNC_OUTBOX;
 
     use super::super::layers::{Layers, resolve};
     use super::*;
@@ -309,6 +335,31 @@ mod tests {
             assert!(text.contains(expected), "{expected} in {text}");
         }
         assert!(!text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn every_job_has_a_setting_with_its_default() {
+        let settings = settings(&[], Role::All).unwrap();
+        for job in jobs() {
+            assert!(Setting::lookup(&job.setting()).is_some(), "{} is missing in the table", job.setting());
+            assert_eq!(settings.job_intervals.get(job.name()), Some(&job.default_interval()), "{}", job.setting());
+        }
+        assert_eq!(settings.job_intervals.len(), jobs().len());
+    }
+
+    #[test]
+    fn a_setting_of_two_names_is_given_once() {
+        let interval = |environment: &[(&str, &str)]| {
+            settings(environment, Role::All).map(|settings| settings.job_intervals[SYNC_OUTBOX])
+        };
+        let (name, other_name) = ("EZ_JOB_SYNC_OUTBOX_INTERVAL", "EZ_SYNC_OUTBOX_INTERVAL");
+        for given in [&[(name, "3s")][..], &[(other_name, "3s")], &[(name, "3s"), (other_name, "3s")]] {
+            assert_eq!(interval(given), Ok(Duration::from_secs(3)), "{given:?}");
+        }
+        let text = interval(&[(name, "3s"), (other_name, "4s")]).unwrap_err().join("\n");
+        assert!(text.contains(&format!("{name} and {other_name} are the same setting")), "{text}");
+        let text = interval(&[(other_name, "soon")]).unwrap_err().join("\n");
+        assert!(text.contains("EZ_SYNC_OUTBOX_INTERVAL has a wrong value `soon`"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod fail_points;
 mod life;
 mod logs;
 mod outage;

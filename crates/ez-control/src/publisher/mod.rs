@@ -8,26 +8,20 @@ mod turn;
 use std::time::Duration;
 
 use ez_contract::snapshot::SnapshotChange;
+use ez_state::fail_point::{FailPoint, reach};
 use ez_state::{Publication, Scope, StateError};
 use ez_store::outbox::{self, OutboxEntry};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
+use crate::scheduler::{Ran, backoff};
 use crate::snapshot::{Image, read_image};
 use crate::{Control, ControlError};
 
+pub(crate) use reconcile::last_report;
 pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
 
 use batch::Batch;
 use turn::Turn;
-
-/// How long a failed entry waits at first, and at most.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LAST_RETRY: Duration = Duration::from_secs(5);
-
-/// How soon to look again while another process publishes: what this one committed may not be among it.
-const BUSY_RETRY: Duration = Duration::from_millis(50);
 
 /// What is left in the outbox at shutdown is tried once more, for this long; the next start has the rest.
 const LAST_ROUND: Duration = Duration::from_secs(3);
@@ -41,39 +35,28 @@ enum Round {
     Busy,
 }
 
-/// Publishes until told to stop: what commits wake it for, what a tick finds, and a full comparison at start and every
-/// so often. One per process; the processes take turns.
-pub async fn run(control: Control, stop: CancellationToken) {
-    let mut next_reconcile = Instant::now();
-    let mut failures = 0;
-    while !stop.is_cancelled() {
-        let pause = match publish_round(&control).await {
-            Ok(outcome) => {
-                if failures > 0 {
-                    tracing::info!(failures, "publishing works again");
-                }
-                failures = 0;
-                if outcome == Round::Busy { BUSY_RETRY } else { control.config().outbox_interval }
-            }
-            Err(error) => {
-                report_failure(&error, failures);
-                failures += 1;
-                backoff(failures)
-            }
-        };
-        if failures == 0 && Instant::now() >= next_reconcile {
-            // After a failure the next round decides when to try again.
-            next_reconcile = Instant::now() + reconcile_and_report(&control).await;
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = control.publishing().wake.notified() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
-    match tokio::time::timeout(LAST_ROUND, publish_round(&control)).await {
+/// A run of the job `sync-outbox`: publishes what is due, and skips while another process publishes. Errors as
+/// [`publish_due`].
+pub(crate) async fn run_once(control: &Control) -> Result<Ran, ControlError> {
+    Ok(match publish_round(control).await? {
+        Round::Done(published) => Ran::Items(u64::try_from(published).unwrap_or(u64::MAX)),
+        Round::Busy => Ran::Skipped,
+    })
+}
+
+/// A run of the job `full-reconcile`; its items are repairs. Errors as [`reconcile`].
+pub(crate) async fn reconcile_once(control: &Control) -> Result<Ran, ControlError> {
+    let report = reconcile(control).await?;
+    Ok(Ran::Items(u64::try_from(report.repairs).unwrap_or(u64::MAX)))
+}
+
+/// Publishes what is due before the process ends, within moments; the next start has the rest.
+pub(crate) async fn last_round(control: &Control) {
+    match tokio::time::timeout(LAST_ROUND, publish_round(control)).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => report_failure(&error, 0),
+        Ok(Err(error)) => {
+            tracing::warn!(error = %chain(&error), "publishing failed at shutdown; the next start publishes the rest");
+        }
         Err(_) => tracing::warn!("publishing did not finish before shutdown; the next start publishes the rest"),
     }
 }
@@ -103,6 +86,7 @@ async fn round_in_turn(control: &Control) -> Result<Round, ControlError> {
     if is_idle && !must_publish_everything(control).await? {
         return Ok(Round::Done(0));
     }
+    reach(FailPoint::TurnWanted);
     let Some(turn) = Turn::take(control).await? else { return Ok(Round::Busy) };
     let outcome = publish_all_due(&turn).await;
     turn.end().await;
@@ -132,7 +116,9 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
             tracing::error!(error = %chain(error), kind, id, "a changed record cannot be published");
             put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
         }
+        reach(FailPoint::Read);
         turn.publish(Publication { changes: part.changes, scope: Scope::Changes }).await?;
+        reach(FailPoint::Announced);
         published += forget(turn.control(), &part.done).await?;
     }
     Ok(published)
@@ -188,48 +174,4 @@ async fn put_off_entries(control: &Control, entries: &[OutboxEntry], reason: &st
         outbox::record_failure(&tx, &ids, reason, next_attempt_at).await?;
     }
     Ok(tx.commit().await?)
-}
-
-/// The wait after the n-th failure in a row.
-fn backoff(failures: u32) -> Duration {
-    FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY)
-}
-
-/// Compares everything, and says when to do it again.
-async fn reconcile_and_report(control: &Control) -> Duration {
-    match reconcile(control).await {
-        Ok(report) if report.repairs > 0 => {
-            let (repairs, version) = (report.repairs, report.version);
-            tracing::warn!(repairs, version, "the snapshot differed from the database and was repaired");
-        }
-        Ok(report) => {
-            tracing::debug!(version = report.version, entries = report.entries, "the snapshot is as it should be")
-        }
-        Err(error) => {
-            report_failure(&error, 0);
-            return LAST_RETRY;
-        }
-    }
-    control.config().reconcile_interval
-}
-
-/// Tells of a failure once; that it goes on is for `sync status` to show.
-fn report_failure(error: &ControlError, failures_before: u32) {
-    let error = chain(error);
-    if failures_before == 0 {
-        tracing::warn!(error, "publishing failed; what was changed stays in the outbox and is tried again");
-    } else {
-        tracing::debug!(error, "publishing failed again");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_five_seconds() {
-        let waits: Vec<u128> = [1, 2, 3, 6, 7, 1000, u32::MAX].map(|n| backoff(n).as_millis()).into();
-        assert_eq!(waits, [100, 200, 400, 3200, 5000, 5000, 5000]);
-    }
 }

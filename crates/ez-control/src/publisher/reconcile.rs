@@ -8,11 +8,13 @@ use chrono::{DateTime, Utc};
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
 use ez_state::{Publication, Scope, SnapshotImage};
 use ez_store::{Store, StoreError, outbox};
+use ez_telemetry::metrics::SNAPSHOT_REPAIRS;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::batch::Touching;
 use super::turn::Turn;
-use super::{BUSY_RETRY, everything, must_publish_everything, publish_all_due};
+use super::{everything, must_publish_everything, publish_all_due};
 use crate::error::chain;
 use crate::snapshot::{Image, Reading, read_image};
 use crate::{Control, ControlError};
@@ -20,17 +22,28 @@ use crate::{Control, ControlError};
 /// Repairs that a report names.
 const MAX_NAMED: usize = 100;
 
+/// Repairs that a log line names.
+const MAX_LOGGED: usize = 10;
+
 /// How long to wait for another process that publishes.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon to ask again for the turn of another process.
+const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+/// Where the last report stands among the notes of jobs.
+const NOTE: &str = "full-reconcile.report";
 
 /// Entries of the outbox that are looked at to tell a repair from a change under way.
 const MAX_PENDING: u64 = 10_000;
 
 /// What a full comparison found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcileReport {
     /// When it ended.
     pub finished_at: DateTime<Utc>,
+    /// `EZ_NODE_ID` of the process that compared.
+    pub node_id: String,
     /// The snapshot version that stands now.
     pub version: u64,
     /// Entries that the snapshot has now.
@@ -46,7 +59,7 @@ pub struct ReconcileReport {
 }
 
 /// An entry of the snapshot that was not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
     /// What kind of entry.
     pub kind: SnapshotKind,
@@ -57,7 +70,8 @@ pub struct Repair {
 }
 
 /// How a published entry differed from what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Drift {
     /// It was not there (or could not be read).
     Missing,
@@ -84,6 +98,12 @@ impl fmt::Display for Drift {
     }
 }
 
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.drift, self.kind.as_str(), self.id)
+    }
+}
+
 /// Publishes what is due, then compares everything and repairs what differs. Changes that are under way are published
 /// too, and are no repairs.
 ///
@@ -94,7 +114,7 @@ pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlErro
     let outcome = reconcile_in_turn(&turn).await;
     turn.end().await;
     let report = outcome?;
-    control.publishing().keep_report(report.clone());
+    keep(control, &report).await;
     Ok(report)
 }
 
@@ -110,6 +130,36 @@ pub async fn compare(control: &Control) -> Result<ReconcileReport, ControlError>
     let comparison = outcome?;
     let version = control.state().meta().await?.version;
     Ok(comparison.report(control, version))
+}
+
+/// What the last full comparison found, by whichever process; by this one while the shared state is down.
+pub(crate) async fn last_report(control: &Control) -> Option<ReconcileReport> {
+    let own = control.publishing().last_reconcile();
+    let note = control.state().job_note(NOTE).await.ok().flatten();
+    // One that does not parse was noted by another version, and is as good as none.
+    let shared = note.and_then(|note| serde_json::from_str(&note).ok());
+    [own, shared].into_iter().flatten().max_by_key(|report: &ReconcileReport| report.finished_at)
+}
+
+/// Keeps a report where each process finds it.
+async fn keep(control: &Control, report: &ReconcileReport) {
+    control.publishing().keep_report(report.clone());
+    let Ok(note) = serde_json::to_string(report) else { return };
+    if let Err(error) = control.state().put_job_note(NOTE, &note).await {
+        tracing::debug!(error = %chain(&error), "other processes cannot be told of a full comparison");
+    }
+}
+
+/// Drift is nobody's intention: it is told once, and counted.
+fn tell(report: &ReconcileReport) {
+    let (version, entries) = (report.version, report.entries);
+    if report.repairs == 0 {
+        tracing::debug!(version, entries, "the snapshot is as it should be");
+        return;
+    }
+    let first: Vec<String> = report.repaired.iter().take(MAX_LOGGED).map(ToString::to_string).collect();
+    let (repairs, first) = (report.repairs, first.join(", "));
+    tracing::warn!(repairs, first, version, "the snapshot differed from the database and was repaired");
 }
 
 async fn wait_for_turn(control: &Control) -> Result<Turn<'_>, ControlError> {
@@ -135,7 +185,12 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     let publication =
         if comparison.is_damaged { everything(desired) } else { differences(desired, &comparison.drifts) };
     let version = turn.publish(publication).await?;
-    Ok(comparison.report(control, version))
+    for (_, drift) in comparison.drifts.iter().filter(|(key, _)| !comparison.under_way.contains(*key)) {
+        metrics::counter!(SNAPSHOT_REPAIRS, "drift" => drift.as_str()).increment(1);
+    }
+    let report = comparison.report(control, version);
+    tell(&report);
+    Ok(report)
 }
 
 async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
@@ -177,6 +232,7 @@ impl Comparison {
             .collect();
         ReconcileReport {
             finished_at: control.now(),
+            node_id: control.config().node_id.clone(),
             version,
             entries,
             unreadable,

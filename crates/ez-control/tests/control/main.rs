@@ -19,6 +19,7 @@ mod reconciling;
 mod resolving;
 mod rotation;
 mod rules;
+mod scheduling;
 mod signing_in;
 mod starting;
 mod support;
@@ -118,6 +119,9 @@ on_all_backends! {
     signing_in::failures_at_one_door_do_not_count_at_the_other,
     signing_in::ten_failures_shut_an_address_out_for_a_minute,
     signing_in::gateways_need_the_internal_token,
+    scheduling::a_run_that_was_asked_for_is_waited_for_and_never_overlaps,
+    scheduling::what_a_job_did_last_is_known_everywhere,
+    scheduling::the_jobs_of_the_product_run,
     log_records::ingestion_is_idempotent_and_rejects_one_by_one,
     log_records::pages_follow_each_other_within_reach,
     log_records::audit_pages_follow_each_other,

@@ -1,9 +1,12 @@
 //! What becomes of changes while Redis is down, or when it comes back without its data.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ez_contract::snapshot::{SnapshotEntry, SnapshotKey};
-use ez_control::publisher::{publish_due, reconcile, run};
+use ez_control::publisher::{publish_due, reconcile};
+use ez_control::scheduler::{Job, JobOutcome, SYNC_OUTBOX, Scheduler};
 use ez_control::sign_in::{authenticate, login};
 use ez_control::{Control, ControlConfig, ControlError, masters, sync};
 use ez_store::outbox;
@@ -65,11 +68,11 @@ async fn changes_wait_for_redis_and_converge_on_postgres() {
 #[tokio::test]
 async fn the_running_publisher_gets_over_an_outage_by_itself() {
     let (plane, mut redis) = over(TestDatabase::sqlite()).await;
-    let config = ControlConfig { outbox_interval: Duration::from_millis(50), ..config() };
+    let config = ControlConfig { job_intervals: [(SYNC_OUTBOX, Duration::from_millis(50))].into(), ..config() };
     let (control, _) = Control::prepare(plane.parts_of_another(config).await).await.unwrap();
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
-    running.spawn(run(control, stop.clone()));
+    running.spawn(Scheduler::new(control).run(stop.clone()));
     // The clock of the outbox stands still unless it is moved.
     let clock = plane.clock.clone();
     running.spawn(async move {
@@ -108,6 +111,31 @@ async fn the_running_publisher_gets_over_an_outage_by_itself() {
 }
 
 #[tokio::test]
+async fn jobs_run_and_tell_of_themselves_without_redis() {
+    let (plane, mut redis) = over(TestDatabase::sqlite()).await;
+    let runs = Arc::new(AtomicU64::new(0));
+    let counter = runs.clone();
+    let job = Job::leased("count", Duration::from_millis(20), move |_| {
+        let count = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        async move { Ok(count) }
+    });
+    redis.kill();
+    let scheduler = Scheduler::with_jobs(plane.control.clone(), vec![job]);
+    let (mut running, stop) = (JoinSet::new(), CancellationToken::new());
+    running.spawn(scheduler.clone().run(stop.clone()));
+    let twice = async {
+        while runs.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), twice).await.expect("a lease that nobody can grant stops nothing");
+    stop.cancel();
+    running.join_next().await.unwrap().unwrap();
+    let last = scheduler.list().await.remove(0).last_run.unwrap();
+    assert_eq!((last.outcome, last.items), (JobOutcome::Succeeded, runs.load(Ordering::SeqCst)));
+}
+
+#[tokio::test]
 async fn signing_in_works_and_is_limited_without_redis() {
     let (plane, mut redis) = over(TestDatabase::sqlite()).await;
     redis.kill();
@@ -127,8 +155,8 @@ async fn a_damaged_entry_is_published_anew() {
     let (plane, redis) = over(TestDatabase::sqlite()).await;
     let master = plane.master("acme").await.master;
     publish_due(&plane.control).await.unwrap();
-    redis_cli(&redis, &["SET", &format!("auth:master:{}", master.id), "{"]);
-    redis_cli(&redis, &["SET", "auth:master:x", "{}"]);
+    redis.run(&["SET", &format!("auth:master:{}", master.id), "{"]);
+    redis.run(&["SET", "auth:master:x", "{}"]);
     let report = reconcile(&plane.control).await.unwrap();
     assert_eq!((report.rebuilt, report.repairs), (true, 1));
     assert!(plane.published(&SnapshotKey::Master(master.id)).await.is_some());
@@ -169,11 +197,5 @@ fn psql(database: &TestDatabase, statement: &str) {
     // Its parameters are sqlx's own.
     let url = database.url().split('?').next().unwrap();
     let status = std::process::Command::new("psql").args(["-q", "-d", url, "-c", statement]).status().unwrap();
-    assert!(status.success());
-}
-
-/// Edits Redis the way that an operator does by hand.
-fn redis_cli(redis: &RedisServer, arguments: &[&str]) {
-    let status = std::process::Command::new("redis-cli").args(["-u", &redis.url()]).args(arguments).status().unwrap();
     assert!(status.success());
 }

@@ -14,7 +14,8 @@ use ez_control::credentials::MasterKey;
 use ez_control::masters::ChangeMaster;
 use ez_control::namespaces::ChangeNamespace;
 use ez_control::provider_groups::ChangeProviderGroup;
-use ez_control::publisher::{self, publish_due, reconcile};
+use ez_control::publisher::{publish_due, reconcile};
+use ez_control::scheduler::{FULL_RECONCILE, SYNC_OUTBOX, Scheduler};
 use ez_control::{Actor, Control, ControlConfig, Tenant};
 use ez_control::{api_keys, bindings, child_keys, masters, namespaces, provider_groups, sync};
 use ez_store::{RecordKind, outbox};
@@ -291,11 +292,12 @@ pub(crate) async fn a_batch_limit_leaves_nothing_behind(plane: Plane) {
 
 pub(crate) async fn a_commit_wakes_the_publisher_and_shutdown_flushes(plane: Plane) {
     let long = Duration::from_secs(3600);
-    let config = ControlConfig { outbox_interval: long, reconcile_interval: long, ..config() };
+    let job_intervals = [(SYNC_OUTBOX, long), (FULL_RECONCILE, long)].into();
+    let config = ControlConfig { job_intervals, ..config() };
     let (control, _) = Control::prepare(plane.parts_of_another(config).await).await.unwrap();
     let stop = CancellationToken::new();
     let mut running = JoinSet::new();
-    running.spawn(publisher::run(control.clone(), stop.clone()));
+    running.spawn(Scheduler::new(control.clone()).run(stop.clone()));
 
     let write = control.write(Actor::admin(origin())).await.unwrap();
     let key = MasterKey::generate().await.unwrap();

@@ -50,7 +50,9 @@ pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
     assert_eq!(report.version, version + 1);
     let repaired = plane.control.state().read_snapshot().await.unwrap();
     assert_eq!(repaired.entries, whole.entries);
-    assert_eq!(sync::status(&plane.control).await.unwrap().last_reconcile, Some(report));
+    assert_eq!(sync::status(&plane.control).await.unwrap().last_reconcile.as_ref(), Some(&report));
+    let other = plane.another().await;
+    assert_eq!(sync::status(&other).await.unwrap().last_reconcile, Some(report), "each control plane knows of it");
 
     let again = reconcile(&plane.control).await.unwrap();
     assert_eq!((again.repairs, again.version), (0, version + 1), "nothing to repair, nothing published");

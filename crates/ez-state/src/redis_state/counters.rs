@@ -1,5 +1,6 @@
-//! Small shared state that is not the snapshot: leases, counters, heartbeats.
+//! Small shared state that is not the snapshot: leases, counters, heartbeats, notes of jobs.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -101,6 +102,24 @@ impl RedisState {
         }
         gateways.sort_by(|one, other| one.node_id.cmp(&other.node_id));
         Ok(gateways)
+    }
+
+    pub(crate) async fn put_job_note(&self, name: &str, note: &str) -> Result<(), StateError> {
+        let mut command = redis::cmd("HSET");
+        command.arg(self.layout().job_notes()).arg(name).arg(note);
+        self.link().query(&command).await
+    }
+
+    pub(crate) async fn job_note(&self, name: &str) -> Result<Option<String>, StateError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.layout().job_notes()).arg(name);
+        self.link().query(&command).await
+    }
+
+    pub(crate) async fn list_job_notes(&self) -> Result<BTreeMap<String, String>, StateError> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.layout().job_notes());
+        self.link().query(&command).await
     }
 }
 

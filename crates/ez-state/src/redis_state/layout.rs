@@ -107,6 +107,11 @@ impl Layout {
         self.pattern("gateways:*")
     }
 
+    /// Hash: what each job of the control planes did last.
+    pub(super) fn job_notes(&self) -> String {
+        self.key("jobs:last", "")
+    }
+
     /// Pattern of all tokens and masters (and of anything else that strayed below `auth:`).
     pub(super) fn auth_pattern(&self) -> String {
         self.pattern("auth:*")

@@ -16,6 +16,7 @@ use redis::Script;
 use super::layout::Place;
 use super::read::Patience;
 use super::{RedisState, entries};
+use crate::fail_point::{FailPoint, reach};
 use crate::publication::{Desired, MAX_EVENTS, Scope, event, first_version, fold};
 use crate::{Publication, StateError};
 
@@ -144,6 +145,7 @@ impl RedisState {
         if version == 0 {
             return Ok(Attempt::Overtaken);
         }
+        reach(FailPoint::Pending);
         let surplus = match scope {
             Scope::Changes => Vec::new(),
             Scope::Everything => self.surplus(writes).await?,
@@ -152,7 +154,11 @@ impl RedisState {
             if !self.write(version, chunk).await? {
                 return Ok(Attempt::Overtaken);
             }
+            if chunk.len() < writes.len() {
+                reach(FailPoint::PartWritten);
+            }
         }
+        reach(FailPoint::AllWritten);
         // Without a settled snapshot before, more may have changed than is named here: what a publisher that died had
         // written, or all that a lost store held.
         let changed = if was_settled { self.changed_keys(desired, &surplus) } else { None };

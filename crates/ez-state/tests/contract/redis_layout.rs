@@ -101,6 +101,7 @@ async fn every_key_has_the_prefix_and_no_other_is_seen() {
     backend.state.report_gateway(&heartbeat, Duration::from_secs(60)).await.unwrap();
     backend.state.acquire_lease("job", "cp-1", Duration::from_secs(60)).await.unwrap();
     backend.state.increment("login:ada", Duration::from_secs(60)).await.unwrap();
+    backend.state.put_job_note("sync-outbox", "done").await.unwrap();
     assert_eq!(stranger.state.read_snapshot().await.unwrap().entries, [sample::master(1, 1)]);
 
     let mut raw = backend.raw().await;
@@ -113,6 +114,7 @@ async fn every_key_has_the_prefix_and_no_other_is_seen() {
         "events:config",
         "fence:job",
         "gateways:gw-1",
+        "jobs:last",
         "lease:job",
         "limit:login:ada",
         "meta:features",

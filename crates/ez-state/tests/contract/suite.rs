@@ -343,6 +343,19 @@ fn health(api_key_id: i64, kind: HealthKind, model: Option<&str>) -> HealthState
     HealthState { api_key_id, kind, model, state, reason, until: at, reported_at: at }
 }
 
+pub(crate) async fn the_newest_note_of_a_job_stands_for_everyone(backend: Backend) {
+    let (one, two) = (&backend.state, &backend.another().await);
+    assert!(one.list_job_notes().await.unwrap().is_empty());
+    assert_eq!(one.job_note("full-reconcile").await.unwrap(), None);
+    one.put_job_note("full-reconcile", "first").await.unwrap();
+    one.put_job_note("ban-expiry", "{\"outcome\":\"failed\"}").await.unwrap();
+    two.put_job_note("full-reconcile", "second").await.unwrap();
+    assert_eq!(one.job_note("full-reconcile").await.unwrap().as_deref(), Some("second"));
+    let notes: Vec<(String, String)> = two.list_job_notes().await.unwrap().into_iter().collect();
+    let expected = [("ban-expiry", "{\"outcome\":\"failed\"}"), ("full-reconcile", "second")];
+    assert_eq!(notes, expected.map(|(name, note)| (name.to_owned(), note.to_owned())));
+}
+
 async fn changes_since(state: &SharedState, version: u64) -> Vec<SnapshotChange> {
     match state.read_changes(version).await.unwrap() {
         SnapshotDelta::Changes { changes, .. } => changes,

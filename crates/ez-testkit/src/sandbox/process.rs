@@ -145,6 +145,22 @@ impl Sandbox {
         self.nodes.last()?.child.as_ref()?.id()
     }
 
+    /// Its Redis and prefix, where it has the one that all tests share.
+    pub fn redis(&self) -> Option<&SharedRedis> {
+        self.redis.as_ref()
+    }
+
+    /// What the process of this role (`all`, `control`, `gateway`) has logged so far.
+    pub fn log(&self, role: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.log_path(role))?)
+    }
+
+    /// Changes a setting for processes that are started from now on; `None` leaves it out.
+    pub fn set(&mut self, name: &str, value: Option<&str>) {
+        self.options.settings.retain(|(set, _)| set != name);
+        self.options.settings.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     /// A client of the control plane, signed in as admin.
     pub fn admin(&self) -> HttpClient {
         HttpClient::new(&self.control_url, Some(&self.admin_token))
@@ -182,10 +198,12 @@ impl Sandbox {
 
     /// Waits until the process that runs the gateway has ended by itself.
     pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        let node = self.nodes.last_mut().context("there is a process")?;
-        let mut child = node.child.take().context("the process does not run")?;
-        let ended = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
-        Ok(ended.context("the process did not end in time")??)
+        ended(self.nodes.last_mut().context("there is a process")?).await
+    }
+
+    /// Waits until the process that runs the control plane has ended by itself.
+    pub async fn wait_for_control(&mut self) -> anyhow::Result<ExitStatus> {
+        ended(self.nodes.first_mut().context("there is a process")?).await
     }
 
     /// Starts what does not run again on the same data, on new ports.
@@ -234,7 +252,7 @@ impl Sandbox {
     }
 
     async fn spawn(&self, role: &str) -> anyhow::Result<(Child, Announcement)> {
-        let log_path = self.data_dir.path().join(format!("{role}.log"));
+        let log_path = self.log_path(role);
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
         let mut child = self.command(role).stderr(log).spawn()?;
         let stdout = child.stdout.take().context("the process has an output")?;
@@ -248,6 +266,10 @@ impl Sandbox {
                 bail!("the process did not start: {failed:?}\n{log}")
             }
         }
+    }
+
+    fn log_path(&self, role: &str) -> PathBuf {
+        self.data_dir.path().join(format!("{role}.log"))
     }
 
     async fn wait_until_ready(&self, control_url: &str) -> anyhow::Result<()> {
@@ -277,6 +299,12 @@ impl Sandbox {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         command
     }
+}
+
+async fn ended(node: &mut Node) -> anyhow::Result<ExitStatus> {
+    let mut child = node.child.take().context("the process does not run")?;
+    let ended = tokio::time::timeout(STOP_TIMEOUT, child.wait()).await;
+    Ok(ended.context("the process did not end in time")??)
 }
 
 /// Reads the lines that tell people where to go. The token comes last, and only at the first start.
