@@ -67,6 +67,7 @@ const TAGS: &[(&str, &str)] = &[
     ("bindings", "Which provider group serves a public model."),
     ("logs", "Accounts of calls."),
     ("sync", "Publication of the snapshot."),
+    ("jobs", "What the control plane does by itself."),
     ("audit", "Who changed what."),
     ("internal", "For gateways only."),
 ];

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    access, api_key_batches, api_keys, audit, auth, bindings, credential_reports, internal, keys, logs, masters,
+    access, api_key_batches, api_keys, audit, auth, bindings, credential_reports, internal, jobs, keys, logs, masters,
     namespaces, provider_groups, providers, public, resolve, rotation, sync, test_call, tokens,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
@@ -68,6 +68,8 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(logs::get))
         .routes(routes!(sync::status))
         .routes(routes!(sync::rebuild))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::run))
         .routes(routes!(audit::list))
         // /internal: gateways only.
         .routes(routes!(internal::ingest).layer(DefaultBodyLimit::max(internal::MAX_LOG_BODY_BYTES)))

@@ -7,6 +7,7 @@ use axum::extract::FromRef;
 use chrono::{DateTime, Utc};
 use ez_contract::Clock;
 use ez_control::Control;
+use ez_control::scheduler::Scheduler;
 use ez_telemetry::metrics::Metrics;
 use secrecy::SecretString;
 
@@ -15,6 +16,8 @@ use secrecy::SecretString;
 pub struct ApiState {
     /// The rules.
     pub control: Control,
+    /// The jobs.
+    pub scheduler: Scheduler,
     /// What the public routes tell of this process.
     pub process: ProcessInfo,
 }
@@ -98,5 +101,11 @@ impl FromRef<ApiState> for PublicState {
 impl FromRef<ApiState> for Control {
     fn from_ref(state: &ApiState) -> Self {
         state.control.clone()
+    }
+}
+
+impl FromRef<ApiState> for Scheduler {
+    fn from_ref(state: &ApiState) -> Self {
+        state.scheduler.clone()
     }
 }

@@ -65,7 +65,8 @@ async fn every_death_while_publishing_heals(backends: Backends) {
         let gateway = &sandbox.gateway_as(&tenant.token);
         let (path, upstream) = (&path, &upstream);
         let rest = CONVERGENCE.saturating_sub(restarted.elapsed());
-        let served = sandbox.eventually(&format!("recovered from {}", point.as_str()), rest, || async move {
+        let what = format!("recovered from {}", point.as_str());
+        let served = sandbox.eventually(&what, rest, || async move {
             let answer = gateway.call(Method::POST, "/v1/chat/completions", PLAIN).await?;
             assert!(answer.status.is_success(), "calls go on: {}", answer.text());
             Ok(upstream.requests().last().is_some_and(|request| request.path == *path))

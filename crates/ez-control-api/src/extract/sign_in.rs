@@ -48,7 +48,12 @@ pub(crate) struct InternalCtx {
 impl AdminCtx {
     /// Begins the unit of work that a change is made in.
     pub(crate) async fn write(&self) -> Result<Writing, ApiError> {
-        Writing::begin(&self.control, Actor::admin(self.origin.clone()), &self.wishes).await
+        Writing::begin(&self.control, self.actor(), &self.wishes).await
+    }
+
+    /// Who is behind what this request does.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::admin(self.origin.clone())
     }
 
     /// Whether nothing is to be changed, for routes that do their work in no [`Writing`].

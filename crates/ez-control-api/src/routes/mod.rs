@@ -8,6 +8,7 @@ pub(crate) mod auth;
 pub(crate) mod bindings;
 pub(crate) mod credential_reports;
 pub(crate) mod internal;
+pub(crate) mod jobs;
 pub(crate) mod keys;
 pub(crate) mod logs;
 pub(crate) mod masters;

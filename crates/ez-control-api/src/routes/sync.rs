@@ -26,7 +26,7 @@ pub(crate) struct SyncStatusResponse {
     oldest_entry_age_seconds: Option<u64>,
     /// The gateways that were heard of lately.
     gateways: Vec<GatewayResponse>,
-    /// The last full comparison by this process.
+    /// The last full comparison, by whichever control plane; `null` before the first.
     last_reconcile: Option<ReconcileResponse>,
 }
 
@@ -68,13 +68,19 @@ pub(crate) struct GatewayResponse {
 pub(crate) struct ReconcileResponse {
     /// When it ended.
     finished_at: DateTime<Utc>,
+    /// The control plane that compared.
+    node_id: String,
     /// The snapshot's version then.
     version: u64,
     /// Entries of the snapshot.
     entries: usize,
     /// Records that cannot be read and are therefore missing in the snapshot; the log names them.
     unreadable: usize,
-    /// What had drifted and was mended.
+    /// Whether there was no whole snapshot before (the first start, lost or damaged data), so that all was published.
+    rebuilt: bool,
+    /// How many entries had drifted and were mended.
+    repairs: usize,
+    /// The first hundred of them.
     repaired: Vec<RepairResponse>,
 }
 
@@ -153,9 +159,12 @@ impl From<ReconcileReport> for ReconcileResponse {
     fn from(report: ReconcileReport) -> Self {
         Self {
             finished_at: report.finished_at,
+            node_id: report.node_id,
             version: report.version,
             entries: report.entries,
             unreadable: report.unreadable,
+            rebuilt: report.rebuilt,
+            repairs: report.repairs,
             repaired: report.repaired.into_iter().map(RepairResponse::from).collect(),
         }
     }

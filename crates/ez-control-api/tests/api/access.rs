@@ -86,6 +86,8 @@ const ROUTES: &[(Who, &str)] = &[
     (Admin, "GET /admin/logs/{id}"),
     (Admin, "GET /admin/sync/status"),
     (Admin, "POST /admin/sync/snapshot"),
+    (Admin, "GET /admin/jobs"),
+    (Admin, "POST /admin/jobs/{name}/run"),
     (Admin, "GET /admin/audit"),
     (Gateway, "POST /internal/logs"),
     (Gateway, "POST /internal/heartbeat"),
@@ -135,7 +137,7 @@ fn refusal(who: Who, caller: &str) -> Option<StatusCode> {
 async fn call(app: &TestApp, route: &str, token: Option<&str>) -> StatusCode {
     let (method, path) = route.split_once(' ').unwrap();
     let method: Method = method.parse().unwrap();
-    let path = path.replace("{id}", "999999");
+    let path = path.replace("{id}", "999999").replace("{name}", "nothing");
     let mut call = app.call(method.clone(), &path);
     if matches!(method, Method::POST | Method::PUT) && path != "/v1/tokens" {
         call = call.json(&json!({}));

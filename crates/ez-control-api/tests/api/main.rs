@@ -5,6 +5,7 @@
 mod access;
 mod conditional;
 mod edge;
+mod jobs;
 mod keys;
 mod lists;
 mod ops;
@@ -58,6 +59,10 @@ on_both_backends! {
         every_error_is_a_problem,
         bodies_are_limited_by_route,
         an_outage_is_told_apart_from_a_fault,
+    }
+    jobs {
+        jobs_are_listed_and_run_on_request,
+        a_job_that_runs_elsewhere_is_a_conflict,
     }
     keys {
         limits_and_budgets_are_kept_exactly,

@@ -160,6 +160,8 @@ impl Scheduler {
             failures = report(slot.job.name, &run, failures);
             self.keep_note(slot, &run).await;
             wait = self.wait_after(slot, run.outcome, failures).saturating_sub(begun.elapsed());
+            // Whoever asked is told when it comes next, too.
+            slot.set_next(self.0.control.now() + wait);
             slot.end(run, asker);
         }
     }

@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use chrono::DateTime;
 use ez_contract::secret::SecretKey;
+use ez_control::scheduler::Scheduler;
 use ez_control::{Control, ControlConfig, ControlParts};
 use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, router};
 use ez_telemetry::metrics::Metrics;
@@ -33,6 +34,7 @@ pub(crate) const METRICS_TOKEN: &str = "test-metrics-token";
 pub(crate) struct TestApp {
     router: Router,
     pub(crate) control: Control,
+    pub(crate) scheduler: Scheduler,
     pub(crate) clock: FakeClock,
     pub(crate) readiness: Readiness,
     pub(crate) process: ProcessInfo,
@@ -93,8 +95,10 @@ impl TestApp {
             metrics_tokens: vec![METRICS_TOKEN.into()],
             readiness: readiness.clone(),
         };
-        let router = router(ApiState { control: control.clone(), process: process.clone() });
-        Self { router, control, clock, readiness, process, next_client: AtomicU32::new(1), backends }
+        let scheduler = Scheduler::new(control.clone());
+        let router =
+            router(ApiState { control: control.clone(), scheduler: scheduler.clone(), process: process.clone() });
+        Self { router, control, scheduler, clock, readiness, process, next_client: AtomicU32::new(1), backends }
     }
 
     /// A request, of a client of its own where [`Call::from`] does not name one: limits by address stay out of the way.
