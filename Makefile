@@ -7,6 +7,7 @@ PROFILE ?= dev## How to build for run and demo: dev (quick to build) or release 
 ARGS ?=## Further arguments of run, test, bench
 
 TARGET_DIR = $(shell cargo metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')
+FAIL_POINTS = $(if $(filter dev,$(PROFILE)),--features ez-state/fail-points)
 PROGRAMS = $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 CARGO_DENY_VERSION := 0.20.2
 LINT = python=$$(scripts/python-env tests/lint/requirements.txt) && bin=$${python%/*}
@@ -17,10 +18,11 @@ help: ## List the targets
 	@awk -F ' \\?=|## ' '/^[A-Z]+ \?=.*## / { printf "  %-18s %s\n", $$1 "=", $$3 }' $(MAKEFILE_LIST)
 
 # Product and test kit are always built together: built alone, each would ask for other features of the libraries, and
-# `make run`, `make demo` and `make test` would compile much of the tree once more for each.
+# `make run`, `make demo` and `make test` would compile much of the tree once more for each. For the same reason a dev build
+# has the places where tests let the process die (EZ_TEST_FAIL_POINT); a release build has none.
 .PHONY: build
 build: ## Build ez-api and the test kit's programs
-	cargo build --locked --profile $(PROFILE) --package ez-api --package ez-testkit --bins
+	cargo build --locked --profile $(PROFILE) --package ez-api --package ez-testkit --bins $(FAIL_POINTS)
 
 .PHONY: run
 run: build ## Start both planes on SQLite and in-process state, with data in ./data

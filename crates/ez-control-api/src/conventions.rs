@@ -23,7 +23,7 @@ pub(crate) const X_DRY_RUN: &str = "X-Dry-Run";
 pub(crate) const IDEMPOTENCY_REPLAYED: &str = "Idempotency-Replayed";
 
 /// Operations that change nothing which a rollback could undo, by id: they take no dry run.
-const CHANGE_NOTHING: &[&str] = &["login", "test_api_key"];
+const CHANGE_NOTHING: &[&str] = &["login", "test_api_key", "run_job"];
 
 /// Tag of the routes of gateways, which have conventions of their own.
 const INTERNAL: &str = "internal";

@@ -58,7 +58,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_LOG_BATCH_SIZE", "500", "usage records per batch to the control plane"),
     plain("EZ_LOG_FLUSH_INTERVAL", "200ms", "how long a batch of usage records gathers"),
     plain("EZ_LOG_QUEUE_CAPACITY", "10000", "usage records waiting for the disk"),
-    plain("EZ_JOB_SYNC_OUTBOX_INTERVAL", "1s", "how often unpublished changes are looked for without being told of them"),
+    plain(
+        "EZ_JOB_SYNC_OUTBOX_INTERVAL",
+        "1s",
+        "how often unpublished changes are looked for without being told of them",
+    ),
     optional("EZ_SYNC_OUTBOX_INTERVAL", "another name of EZ_JOB_SYNC_OUTBOX_INTERVAL"),
     plain("EZ_SYNC_OUTBOX_BATCH_SIZE", "500", "changes per publication"),
     plain(

@@ -25,6 +25,37 @@ async fn redis_dies_and_comes_back_empty_apart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_stops_and_goes_on_with_its_data_apart() {
+    let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+    let redis = RedisServer::start().await;
+    let sandbox = Sandbox::start(options(Backends::Apart).set("EZ_REDIS_URL", redis.url())).await.unwrap();
+    let plan = TenantPlan::simple("acme", &upstream.openai_base_url());
+    let tenant = Tenant::create(&sandbox, &plan).await.unwrap();
+    let gateway = &sandbox.gateway_as(&tenant.token);
+    let admin = &sandbox.admin();
+
+    // It takes connections and answers nothing.
+    redis.pause();
+    let answer = gateway.call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap();
+    assert!(answer.status.is_success(), "calls go on: {}", answer.text());
+    let path = format!("/admin/masters/{}", tenant.master_id);
+    admin.put(&path, &json!({"status": "suspended"})).await.unwrap();
+    let failed = sandbox.eventually("publishing was tried", CONVERGENCE, || async move {
+        let jobs = admin.get("/admin/jobs").await?;
+        let outbox = jobs["items"].as_array().unwrap().iter().find(|job| job["name"] == "sync-outbox").unwrap();
+        Ok(outbox["last_run"]["outcome"] == "failed")
+    });
+    failed.await.unwrap();
+    redis.resume();
+    let refused = sandbox.eventually("the change is published", CONVERGENCE, || async move {
+        Ok(gateway.call(Method::POST, "/v1/chat/completions", PLAIN).await?.status.is_client_error())
+    });
+    refused.await.unwrap();
+    let report = admin.post("/admin/sync/snapshot", &json!({})).await.unwrap();
+    assert_eq!(report["repaired"], json!([]), "nothing was forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_flushed_scaled() {
     redis_is_flushed(Backends::Scaled).await;
 }
@@ -113,7 +144,8 @@ async fn keys_that_were_edited_by_hand_are_repaired_and_reported(backends: Backe
     let tenant = Tenant::create(&sandbox, &plan).await.unwrap();
     let admin = &sandbox.admin();
     let prefix = &sandbox.redis().unwrap().prefix;
-    let (master, providers) = (format!("{prefix}auth:master:{}", tenant.master_id), format!("{prefix}config:providers"));
+    let (master, providers) =
+        (format!("{prefix}auth:master:{}", tenant.master_id), format!("{prefix}config:providers"));
     let edited = redis.run(&["HKEYS", &providers]).lines().next().unwrap().to_owned();
     let content = redis.run(&["HGET", &providers, &edited]);
     // All at once, so that one comparison meets both.

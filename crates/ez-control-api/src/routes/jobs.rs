@@ -59,10 +59,7 @@ pub(crate) struct JobRunResponse {
 #[utoipa::path(get, path = "/admin/jobs", tag = "jobs", operation_id = "list_jobs",
     security(("admin" = [])),
     responses((status = 200, description = "Every job, with what it did last.", body = JobListResponse)))]
-pub(crate) async fn list(
-    _: AdminCtx,
-    State(scheduler): State<Scheduler>,
-) -> Json<JobListResponse> {
+pub(crate) async fn list(_: AdminCtx, State(scheduler): State<Scheduler>) -> Json<JobListResponse> {
     let items = scheduler.list().await.into_iter().map(JobResponse::from).collect();
     Json(JobListResponse { items })
 }

@@ -114,8 +114,9 @@ const TRIES: &[Try] = &[
     Try { route: "POST /admin/sync/snapshot", about: About::Nothing, body: |_| Value::Null },
 ];
 
-/// Routes that sign in or call an upstream, and those of gateways, are no writes of this kind.
-const OTHERS: [&str; 2] = ["POST /auth/login", "POST /admin/api-keys/{id}/test"];
+/// Routes that sign in, call an upstream or let a job run, and those of gateways, are no writes of this kind.
+const OTHERS: [&str; 3] =
+    ["POST /auth/login", "POST /admin/api-keys/{id}/test", "POST /admin/jobs/{name}/run"];
 
 impl World {
     async fn new(app: &TestApp) -> Self {

@@ -149,7 +149,10 @@ impl Scheduler {
                 () = sleep(wait) => {}
             }
             // At the start each process compares for itself: it does not know what the others saw.
-            if !is_first && !slot.is_asked() && let Some(rest) = self.rest_of_interval(slot).await {
+            if !is_first
+                && !slot.is_asked()
+                && let Some(rest) = self.rest_of_interval(slot).await
+            {
                 wait = rest;
                 continue;
             }

@@ -90,9 +90,8 @@ pub(crate) async fn a_run_that_was_asked_for_is_waited_for_and_never_overlaps(pl
 }
 
 pub(crate) async fn what_a_job_did_last_is_known_everywhere(plane: Plane) {
-    let job = Job::leased("fail", NEVER, |_| async {
-        Err::<u64, _>(ControlError::Unavailable("the disk is away".into()))
-    });
+    let job =
+        Job::leased("fail", NEVER, |_| async { Err::<u64, _>(ControlError::Unavailable("the disk is away".into())) });
     let (one, two, _running, stop) = two_running(&plane, &job).await;
     let told = one.run_now("fail", &admin()).await.unwrap().last_run.unwrap();
     assert_eq!((told.outcome, told.items), (JobOutcome::Failed, 0));
