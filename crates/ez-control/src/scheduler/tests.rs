@@ -152,6 +152,33 @@ async fn a_failure_or_a_panic_is_recorded_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn a_run_that_lost_its_lease_is_given_up() {
+    let planes = Planes::new().await;
+    let runs: Arc<AtomicU32> = Arc::default();
+    let begun = runs.clone();
+    let job = Job::leased("hang", EVERY, move |_| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<Ran, ControlError>>()
+    });
+    let control = planes.control().await;
+    let scheduler = Scheduler::with_jobs(control.clone(), vec![job]);
+    tokio::time::pause();
+    let (_running, _stop) = start(&[&scheduler]);
+    while runs.load(Ordering::SeqCst) == 0 {
+        planes.pass(Duration::from_millis(500)).await;
+    }
+    let (state, holder) = (control.state(), &control.publishing().holder);
+    let held = state.acquire_lease("job:hang", holder, LEASE).await.unwrap().unwrap();
+    assert_eq!(state.acquire_lease("job:hang", "another", LEASE).await.unwrap(), None, "it is held");
+    assert!(state.release_lease(&held).await.unwrap());
+    assert!(state.acquire_lease("job:hang", "another", LEASE * 100).await.unwrap().is_some());
+    planes.pass(LEASE).await;
+    let last = scheduler.list().await.remove(0).last_run.unwrap();
+    assert_eq!((last.outcome, last.error.as_deref()), (JobOutcome::Failed, Some("another control plane took over")));
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "it is not begun again while the other has it");
+}
+
+#[tokio::test]
 async fn a_stop_waits_for_a_run_but_not_for_ever() {
     let planes = Planes::new().await;
     let runs: Arc<AtomicU32> = Arc::default();

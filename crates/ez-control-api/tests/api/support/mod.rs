@@ -98,16 +98,7 @@ impl TestApp {
         let scheduler = Scheduler::new(control.clone());
         let router =
             router(ApiState { control: control.clone(), scheduler: scheduler.clone(), process: process.clone() });
-        Self {
-            router,
-            control,
-            scheduler,
-            clock,
-            readiness,
-            process,
-            next_client: AtomicU32::new(1),
-            backends,
-        }
+        Self { router, control, scheduler, clock, readiness, process, next_client: AtomicU32::new(1), backends }
     }
 
     /// A request, of a client of its own where [`Call::from`] does not name one: limits by address stay out of the way.
