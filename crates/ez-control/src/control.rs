@@ -57,6 +57,8 @@ pub struct ControlConfig {
     pub outbox_max_retries: u32,
     /// How often jobs run, by their names (`EZ_JOB_<NAME>_INTERVAL`). One that is not named keeps its default.
     pub job_intervals: BTreeMap<&'static str, Duration>,
+    /// First runs of jobs with a lease are spread over this time, so that processes that start at once do not crowd.
+    pub job_spread: Duration,
     /// How long a gateway counts as seen after a heartbeat.
     pub gateway_ttl: Duration,
 }
@@ -106,6 +108,7 @@ impl Default for ControlConfig {
             outbox_batch_size: 500,
             outbox_max_retries: 8,
             job_intervals: BTreeMap::new(),
+            job_spread: Duration::from_secs(5),
             gateway_ttl: Duration::from_secs(60),
         }
     }

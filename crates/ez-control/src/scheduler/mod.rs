@@ -38,9 +38,6 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// How soon to look again while another process publishes: what this one committed may not be among it.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
 
-/// First runs of jobs with a lease are spread over this time, so that processes that start at once do not crowd.
-const FIRST_RUN_WITHIN: Duration = Duration::from_secs(5);
-
 /// How long who asks for a run waits for its end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -137,7 +134,7 @@ impl Scheduler {
 
     async fn keep_running(&self, slot: &Slot, stop: &CancellationToken) {
         let _open = slot.open();
-        let mut wait = first_wait(slot);
+        let mut wait = self.first_wait(slot);
         let mut failures = 0;
         let mut is_first = true;
         loop {
@@ -166,6 +163,17 @@ impl Scheduler {
             // Whoever asked is told when it comes next, too.
             slot.set_next(self.0.control.now() + wait);
             slot.end(run, asker);
+        }
+    }
+
+    /// Publishing begins at once; the others shortly after.
+    fn first_wait(&self, slot: &Slot) -> Duration {
+        match slot.job.sharing {
+            Sharing::EachProcess | Sharing::OwnTurn => Duration::ZERO,
+            Sharing::Lease => {
+                let most = self.0.control.config().job_spread.min(slot.interval);
+                rand::rng().random_range(Duration::ZERO..=most)
+            }
         }
     }
 
@@ -248,14 +256,6 @@ impl fmt::Debug for Scheduler {
 /// The wait after the n-th failure in a row.
 pub(crate) fn backoff(failures: u32) -> Duration {
     FIRST_RETRY.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1))).min(LAST_RETRY)
-}
-
-/// Publishing begins at once; the others shortly after.
-fn first_wait(slot: &Slot) -> Duration {
-    match slot.job.sharing {
-        Sharing::EachProcess | Sharing::OwnTurn => Duration::ZERO,
-        Sharing::Lease => rand::rng().random_range(Duration::ZERO..=FIRST_RUN_WITHIN.min(slot.interval)),
-    }
 }
 
 fn already_running(name: &str) -> ControlError {

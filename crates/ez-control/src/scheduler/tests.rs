@@ -13,6 +13,9 @@ use crate::{ControlConfig, ControlParts};
 
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Of first runs.
+const SPREAD: Duration = Duration::from_secs(5);
+
 /// Control planes on one database and one shared state, in paused time. The database is kept for its drop.
 struct Planes {
     parts: Box<dyn Fn() -> ControlParts>,
@@ -32,7 +35,7 @@ impl Planes {
             state: state.clone(),
             clock: Arc::new(time.clone()),
             secret_key: Arc::new(SecretKey::from_bytes(&[7; 32]).unwrap()),
-            config: ControlConfig::default(),
+            config: ControlConfig { job_spread: SPREAD, ..ControlConfig::default() },
         });
         Self { parts, clock, _database: database }
     }
@@ -85,7 +88,7 @@ async fn a_job_runs_shortly_after_the_start_and_then_at_its_interval() {
     assert_eq!(scheduler.list().await[0].next_run_at, None, "nothing runs it yet");
     tokio::time::pause();
     let (_running, _stop) = start(&[&scheduler]);
-    planes.pass(FIRST_RUN_WITHIN + Duration::from_secs(1)).await;
+    planes.pass(SPREAD + Duration::from_secs(1)).await;
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     planes.pass(EVERY * 10).await;
     assert_eq!(runs.load(Ordering::SeqCst), 11);
@@ -108,7 +111,7 @@ async fn several_control_planes_run_a_job_once_an_interval() {
     tokio::time::pause();
     let (_running, _stop) = start(&[&one, &two]);
     // The run outlasts the lease, which is renewed.
-    planes.pass(FIRST_RUN_WITHIN + EVERY * 10).await;
+    planes.pass(SPREAD + EVERY * 10).await;
     let count = runs.load(Ordering::SeqCst);
     assert!((10..=11).contains(&count), "{count} runs in ten intervals");
     assert_eq!(one.list().await[0].last_run, two.list().await[0].last_run, "each knows of the other's runs");

@@ -1,6 +1,7 @@
 //! A control plane over real backends with a clock that the test moves, and short ways to fill it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::provider::{Protocol, ProviderType};
@@ -199,6 +200,7 @@ pub(crate) fn config() -> ControlConfig {
     ControlConfig {
         admin_token: Some(SecretString::from(ADMIN_TOKEN)),
         internal_token: Some(SecretString::from(INTERNAL_TOKEN)),
+        job_spread: Duration::ZERO,
         ..ControlConfig::default()
     }
 }
