@@ -71,6 +71,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "prompt retries after a publication that failed, before the interval decides again",
     ),
     plain("EZ_JOB_FULL_RECONCILE_INTERVAL", "5m", "how often the whole snapshot is compared and repaired"),
+    plain("EZ_JOB_KEY_EXPIRY_INTERVAL", "30s", "how often child keys whose time has come are marked as expired"),
+    plain("EZ_JOB_QUOTA_RESET_INTERVAL", "1m", "how often quotas that are due start anew"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
     plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),

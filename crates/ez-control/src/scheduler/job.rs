@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Control, ControlError, publisher};
+use crate::{Control, ControlError, key_expiry, publisher, quota_reset};
 
 /// The job that publishes what was committed. Each commit wakes it.
 pub const SYNC_OUTBOX: &str = "sync-outbox";
@@ -19,6 +19,8 @@ pub fn jobs() -> Vec<Job> {
     vec![
         Job::each_process(SYNC_OUTBOX, SECOND, async |control| publisher::run_once(&control).await),
         Job::own_turn(FULL_RECONCILE, 300 * SECOND, async |control| publisher::reconcile_once(&control).await),
+        Job::leased("key-expiry", 30 * SECOND, async |control| key_expiry::run_once(&control).await),
+        Job::leased("quota-reset", 60 * SECOND, async |control| quota_reset::run_once(&control).await),
     ]
 }
 

@@ -122,6 +122,7 @@ on_all_backends! {
     scheduling::a_run_that_was_asked_for_is_waited_for_and_never_overlaps,
     scheduling::what_a_job_did_last_is_known_everywhere,
     scheduling::the_jobs_of_the_product_run,
+    scheduling::what_is_due_is_done_by_itself,
     log_records::ingestion_is_idempotent_and_rejects_one_by_one,
     log_records::pages_follow_each_other_within_reach,
     log_records::audit_pages_follow_each_other,

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ez_contract::status::KeyStatus;
+use ez_control::child_keys::CreateChildKey;
 use ez_control::scheduler::{FULL_RECONCILE, Job, JobOutcome, SYNC_OUTBOX, Scheduler, jobs};
 use ez_control::{Actor, Control, ControlError, audit};
-use ez_store::{ActorKind, RecordKind};
+use ez_store::{ActorKind, RecordKind, child_keys};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -140,6 +142,22 @@ pub(crate) async fn the_jobs_of_the_product_run(plane: Plane) {
     for name in [SYNC_OUTBOX, FULL_RECONCILE] {
         assert_eq!(ran(name).await.outcome, JobOutcome::Succeeded, "{name}");
     }
+    stop.cancel();
+    running.join_next().await.unwrap().unwrap();
+}
+
+pub(crate) async fn what_is_due_is_done_by_itself(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    let expires_at = Some(plane.control.now() + Duration::from_secs(60));
+    let new = CreateChildKey { expires_at, ..CreateChildKey::default() };
+    let key = plane.try_key(master.id, new).await.unwrap().key;
+    plane.clock.advance(Duration::from_secs(61));
+    let (mut running, stop) = (JoinSet::new(), CancellationToken::new());
+    running.spawn(Scheduler::new(plane.control.clone()).run(stop.clone()));
+    let status = async || child_keys::get(plane.control.store(), key.id).await.unwrap().unwrap().status;
+    until(async || status().await == KeyStatus::Expired).await;
+    // The job's own commit wakes the publisher.
+    until(async || plane.outbox_depth().await == 0).await;
     stop.cancel();
     running.join_next().await.unwrap().unwrap();
 }
