@@ -72,6 +72,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     ),
     plain("EZ_JOB_FULL_RECONCILE_INTERVAL", "5m", "how often the whole snapshot is compared and repaired"),
     plain("EZ_JOB_KEY_EXPIRY_INTERVAL", "30s", "how often child keys whose time has come are marked as expired"),
+    plain("EZ_JOB_BAN_EXPIRY_INTERVAL", "5s", "how often API keys whose ban is over are used again"),
     plain("EZ_JOB_QUOTA_RESET_INTERVAL", "1m", "how often quotas that are due start anew"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),

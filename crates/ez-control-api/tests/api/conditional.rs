@@ -115,8 +115,7 @@ const TRIES: &[Try] = &[
 ];
 
 /// Routes that sign in, call an upstream or let a job run, and those of gateways, are no writes of this kind.
-const OTHERS: [&str; 3] =
-    ["POST /auth/login", "POST /admin/api-keys/{id}/test", "POST /admin/jobs/{name}/run"];
+const OTHERS: [&str; 3] = ["POST /auth/login", "POST /admin/api-keys/{id}/test", "POST /admin/jobs/{name}/run"];
 
 impl World {
     async fn new(app: &TestApp) -> Self {

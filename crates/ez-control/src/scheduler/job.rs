@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Control, ControlError, key_expiry, publisher, quota_reset};
+use crate::{Control, ControlError, ban_expiry, key_expiry, publisher, quota_reset};
 
 /// The job that publishes what was committed. Each commit wakes it.
 pub const SYNC_OUTBOX: &str = "sync-outbox";
@@ -20,6 +20,7 @@ pub fn jobs() -> Vec<Job> {
         Job::each_process(SYNC_OUTBOX, SECOND, async |control| publisher::run_once(&control).await),
         Job::own_turn(FULL_RECONCILE, 300 * SECOND, async |control| publisher::reconcile_once(&control).await),
         Job::leased("key-expiry", 30 * SECOND, async |control| key_expiry::run_once(&control).await),
+        Job::leased("ban-expiry", 5 * SECOND, async |control| ban_expiry::run_once(&control).await),
         Job::leased("quota-reset", 60 * SECOND, async |control| quota_reset::run_once(&control).await),
     ]
 }
