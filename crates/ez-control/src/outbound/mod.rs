@@ -160,14 +160,14 @@ mod tests {
     fn server(answer: String) -> (u16, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let asked = thread::spawn(move || {
+        let asked = thread::Builder::new().spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut head = vec![0; 2000];
             let length = stream.read(&mut head).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
             String::from_utf8_lossy(&head[..length]).into_owned()
         });
-        (port, asked)
+        (port, asked.unwrap())
     }
 
     fn answer(body: &str) -> String {
