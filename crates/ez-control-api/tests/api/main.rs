@@ -99,7 +99,7 @@ on_both_backends! {
     }
     tenants {
         masters_see_nothing_of_each_other,
-        no_route_of_masters_reaches_what_is_anothers,
+        no_route_of_masters_reaches_what_another_has,
     }
     validation {
         faults_are_told_all_at_once_with_pointers,

@@ -49,7 +49,7 @@ pub(crate) async fn masters_see_nothing_of_each_other(app: TestApp) {
     assert_eq!(app.get(&second, &format!("/v1/logs?master_id={first_id}")).await.faults(), ["/master_id"]);
 }
 
-pub(crate) async fn no_route_of_masters_reaches_what_is_anothers(app: TestApp) {
+pub(crate) async fn no_route_of_masters_reaches_what_another_has(app: TestApp) {
     let (_, first) = app.master("first-master").await;
     let (_, second) = app.master("second-master").await;
     let theirs = app.post(&first, "/v1/tokens", json!({"name": "first-key"})).await.created();
