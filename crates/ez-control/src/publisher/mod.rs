@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::chain;
 use crate::snapshot::{Image, read_image};
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, catalogue};
 
 pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
 
@@ -132,7 +132,8 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
             tracing::error!(error = %chain(error), kind, id, "a changed record cannot be published");
             put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
         }
-        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }).await?;
+        let models = turn.keep(catalogue::standing(turn.control())).await?.origin.clone();
+        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }, models).await?;
         published += forget(turn.control(), &part.done).await?;
     }
     Ok(published)
@@ -141,8 +142,8 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
 /// Publishes the whole snapshot; the entries that are due are part of it.
 async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
-    let reading = turn.keep(read_image(control.store())).await?;
-    turn.publish(everything(reading.image)).await?;
+    let reading = turn.keep(read_image(control)).await?;
+    turn.publish(everything(reading.image), reading.models).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }
 
