@@ -54,6 +54,8 @@ word_schemas! {
     QuotaReset = ez_store::QuotaReset;
     /// Kind of an entry in the snapshot.
     SnapshotKind = ez_contract::snapshot::SnapshotKind;
+    /// What a model is for.
+    ModelKind = ez_contract::models::ModelKind;
     /// Kind of a record.
     RecordKind = ez_store::RecordKind;
 }
