@@ -6,6 +6,7 @@ pub mod clock;
 pub mod digest;
 pub mod health;
 pub mod model_ref;
+pub mod models;
 pub mod operation;
 pub mod provider;
 pub mod routing;

@@ -57,7 +57,8 @@ pub fn select<'m>(selector_type: SelectorType, value: &str, models: &'m [String]
     }
 }
 
-fn normalize(model: &str) -> String {
+/// A model id without what vendors put before it: lower-case, and only what follows the last `/`.
+pub fn normalize(model: &str) -> String {
     model.rsplit('/').next().unwrap_or(model).to_lowercase()
 }
 

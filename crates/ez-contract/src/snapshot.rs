@@ -72,14 +72,15 @@ pub struct ProviderSnapshot {
     pub ban_until: Option<i64>,
 }
 
-/// What a `namespace.public_model` can do: what all its serving candidates can do.
+/// What a `namespace.public_model` can do: what all its serving candidates can do. `false` and 0 stand for what one of
+/// them cannot do and for what is not known of one alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelSnapshot {
     /// `namespace.public_model`.
     pub name: String,
     /// `chat`, `embedding`, `rerank` or `other`.
     pub kind: String,
-    /// Tokens of input and output together.
+    /// Tokens of input and output together; 0 where it is not known.
     pub context_window: u64,
     /// Accepts images.
     pub supports_vision: bool,
@@ -91,9 +92,10 @@ pub struct ModelSnapshot {
     pub supports_fim: bool,
     /// Streams.
     pub supports_stream: bool,
-    /// Tokens of output.
+    /// Tokens of output; 0 where it is not known.
     pub max_output_tokens: u64,
-    /// US dollars per million tokens, exact decimals; keys `input`, `output`, `cache_read`, `cache_write`.
+    /// US dollars per million tokens, exact decimals; keys `input`, `output`, `cache_read`, `cache_write`. The highest
+    /// of the candidates; absent where that of one is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, String>,
 }

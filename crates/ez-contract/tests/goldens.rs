@@ -4,6 +4,7 @@
 
 use ez_contract::UsageRecord;
 use ez_contract::health::{CredentialReport, HealthState};
+use ez_contract::models::ModelsMeta;
 use ez_contract::snapshot::{
     BindingSnapshot, ConfigEvent, MasterSnapshot, ModelSnapshot, ProviderSnapshot, TokenSnapshot,
 };
@@ -21,6 +22,8 @@ fn every_shape_is_byte_for_byte_its_golden_file() {
     check::<ProviderSnapshot>(include_str!("../goldens/provider.json"));
     check::<ProviderSnapshot>(include_str!("../goldens/provider_full.json"));
     check::<ModelSnapshot>(include_str!("../goldens/model.json"));
+    check::<ModelSnapshot>(include_str!("../goldens/model_priced.json"));
+    check::<ModelsMeta>(include_str!("../goldens/models_meta.json"));
     check::<BindingSnapshot>(include_str!("../goldens/binding.json"));
     check::<TokenSnapshot>(include_str!("../goldens/token.json"));
     check::<TokenSnapshot>(include_str!("../goldens/token_bare.json"));

@@ -11,6 +11,7 @@ mod listing;
 mod number;
 mod openapi;
 mod patch;
+mod price;
 mod problem;
 mod router;
 mod routes;

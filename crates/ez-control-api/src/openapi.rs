@@ -65,6 +65,8 @@ const TAGS: &[(&str, &str)] = &[
     ("api-keys", "Upstream credentials."),
     ("providers", "Provider groups that are set up in one go."),
     ("bindings", "Which provider group serves a public model."),
+    ("models", "What models can do and what they cost."),
+    ("features", "Runtime flags."),
     ("logs", "Accounts of calls."),
     ("sync", "Publication of the snapshot."),
     ("jobs", "What the control plane does by itself."),

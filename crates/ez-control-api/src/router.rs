@@ -9,8 +9,9 @@ use utoipa_axum::routes;
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    access, api_key_batches, api_keys, audit, auth, bindings, credential_reports, internal, jobs, keys, logs, masters,
-    namespaces, provider_groups, providers, public, resolve, rotation, sync, test_call, tokens,
+    access, api_key_batches, api_keys, audit, auth, bindings, catalogue, credential_reports, features, internal, jobs,
+    keys, logs, masters, models, namespaces, provider_groups, providers, public, resolve, rotation, sync, test_call,
+    tokens,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
 
@@ -64,6 +65,14 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(bindings::list, bindings::create))
         .routes(routes!(bindings::get, bindings::update, bindings::delete))
         .routes(routes!(resolve::resolve))
+        .routes(routes!(models::list, models::create))
+        .routes(
+            routes!(catalogue::status, catalogue::renew, catalogue::reset)
+                .layer(DefaultBodyLimit::max(catalogue::MAX_BODY_BYTES)),
+        )
+        .routes(routes!(catalogue::list))
+        .routes(routes!(models::get, models::update, models::delete))
+        .routes(routes!(features::get, features::update))
         .routes(routes!(logs::list))
         .routes(routes!(logs::get))
         .routes(routes!(sync::status))

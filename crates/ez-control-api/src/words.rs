@@ -56,6 +56,8 @@ word_schemas! {
     SnapshotKind = ez_contract::snapshot::SnapshotKind;
     /// What a run of a job came to.
     JobOutcome = ez_control::scheduler::JobOutcome;
+    /// What a model is for.
+    ModelKind = ez_contract::models::ModelKind;
     /// Kind of a record.
     RecordKind = ez_store::RecordKind;
 }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::ControlError;
+use crate::catalogue::Kept;
 use crate::credentials::{ClearToken, random_text};
 use crate::error::Faults;
 use crate::publisher::ReconcileReport;
@@ -85,6 +86,7 @@ struct Parts {
     attempts: Attempts,
     legacy: Legacy,
     publishing: Publishing,
+    catalogue: Kept,
 }
 
 /// What the publisher of this process keeps in memory.
@@ -134,8 +136,20 @@ impl Control {
         let sessions = Sessions::new(&jwt_secret);
         let attempts = Attempts::new();
         let legacy = Legacy::default();
-        let parts =
-            Parts { store, state, clock, secret_key, config, admin_digest, sessions, attempts, legacy, publishing };
+        let catalogue = Kept::default();
+        let parts = Parts {
+            store,
+            state,
+            clock,
+            secret_key,
+            config,
+            admin_digest,
+            sessions,
+            attempts,
+            legacy,
+            publishing,
+            catalogue,
+        };
         Ok((Self(Arc::new(parts)), first_run))
     }
 
@@ -184,6 +198,11 @@ impl Control {
 
     pub(crate) fn legacy(&self) -> &Legacy {
         &self.0.legacy
+    }
+
+    /// The renewed model catalogue, as it was read last.
+    pub(crate) fn catalogue(&self) -> &Kept {
+        &self.0.catalogue
     }
 
     pub(crate) fn publishing(&self) -> &Publishing {

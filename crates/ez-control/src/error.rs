@@ -95,6 +95,11 @@ impl Faults {
 }
 
 impl ControlError {
+    /// One fault that keeps others from being looked for.
+    pub(crate) fn invalid_at(pointer: impl Into<String>, message: impl fmt::Display) -> Self {
+        Self::Invalid(vec![FieldFault { pointer: pointer.into(), message: message.to_string() }])
+    }
+
     pub(crate) fn not_found(what: &str, id: impl fmt::Display) -> Self {
         Self::NotFound { what: format!("{what} {id}") }
     }

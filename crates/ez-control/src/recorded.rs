@@ -9,10 +9,12 @@ use ez_store::api_keys::ApiKey;
 use ez_store::bindings::Binding;
 use ez_store::child_keys::ChildKey;
 use ez_store::masters::Master;
+use ez_store::models::Model;
 use ez_store::namespaces::Namespace;
 use ez_store::provider_groups::ProviderGroup;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
+use crate::catalogue::ModelFacts;
 use crate::child_keys::IssuedChildKey;
 use crate::masters::CreatedMaster;
 
@@ -209,7 +211,41 @@ impl Recorded for Binding {
     }
 
     fn snapshot_keys(&self) -> Vec<SnapshotKey> {
-        vec![SnapshotKey::Binding(binding_key(&self.namespace, &self.public_model))]
+        let key = binding_key(&self.namespace, &self.public_model);
+        vec![SnapshotKey::Binding(key.clone()), SnapshotKey::Model(key)]
+    }
+}
+
+impl Recorded for Model {
+    const KIND: RecordKind = RecordKind::Model;
+
+    fn id(&self) -> i64 {
+        self.id
+    }
+
+    fn updated_at(&self) -> DateTime<Utc> {
+        self.updated_at
+    }
+
+    fn audited(&self) -> Json {
+        let prices: Map<String, Json> = ModelFacts::from(self)
+            .prices
+            .named()
+            .into_iter()
+            .map(|(name, price)| (name.to_owned(), price.map(|price| price.to_string()).into()))
+            .collect();
+        json!({
+            "name": self.name, "kind": self.kind, "context_window": self.context_window,
+            "max_output_tokens": self.max_output_tokens, "prices": prices,
+            "supports_vision": self.supports_vision, "supports_functions": self.supports_functions,
+            "supports_tool_choice": self.supports_tool_choice, "supports_fim": self.supports_fim,
+            "supports_stream": self.supports_stream,
+        })
+    }
+
+    /// Not a place in the snapshot, but the name that models there ask for: the publisher finds out which those are.
+    fn snapshot_keys(&self) -> Vec<SnapshotKey> {
+        vec![SnapshotKey::Model(self.name.clone())]
     }
 }
 

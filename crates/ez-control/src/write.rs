@@ -20,7 +20,8 @@ use crate::{Control, ControlError};
 /// Snapshot keys that one outbox entry names at most.
 const MAX_KEYS_OF_ENTRY: usize = 500;
 
-/// The record of an outbox entry that stands for several, or for such as are gone, by the snapshot keys that it names.
+/// The id of what is no single record: several, or such as are gone, whose entry names their snapshot keys; the feature
+/// flags; the model catalogue.
 pub(crate) const NO_RECORD: i64 = 0;
 
 /// Where a request comes from.
@@ -171,7 +172,8 @@ impl Write {
     pub(crate) fn require_fresh<R: Recorded>(&self, noun: &str, record: &R) -> Result<(), ControlError> {
         let Some(expectation) = &self.expectation else { return Ok(()) };
         if !expectation.is_met_by(&RecordTag::of(record)) {
-            return Err(ControlError::Stale { what: format!("{noun} {}", record.id()) });
+            let what = if record.id() == NO_RECORD { noun.to_owned() } else { format!("{noun} {}", record.id()) };
+            return Err(ControlError::Stale { what });
         }
         self.is_expectation_met.store(true, Ordering::Relaxed);
         Ok(())
@@ -271,7 +273,7 @@ impl Write {
             actor_id: self.actor.id,
             action: action.to_owned(),
             record_kind: R::KIND,
-            record_id: Some(record_id),
+            record_id: Some(record_id).filter(|id| *id != NO_RECORD),
             before,
             after,
             request_id: Some(self.actor.origin.request_id.clone()).filter(|id| !id.is_empty()),

@@ -8,11 +8,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
 use ez_contract::health::{HealthKind, HealthState, health_field};
+use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
 use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold};
+use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold, next_models_meta};
 use crate::shared_state::MAX_HEALTH_STATES;
 use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage};
 
@@ -35,6 +36,7 @@ struct Shared {
 struct Tables {
     meta: SnapshotMeta,
     entries: BTreeMap<SnapshotKey, SnapshotEntry>,
+    models_meta: Option<ModelsMeta>,
     events: VecDeque<ConfigEvent>,
     leases: HashMap<String, Grant>,
     counters: HashMap<String, Window>,
@@ -68,6 +70,7 @@ impl Default for InProcessState {
         let tables = Tables {
             meta: SnapshotMeta::default(),
             entries: BTreeMap::new(),
+            models_meta: None,
             events: VecDeque::new(),
             leases: HashMap::new(),
             counters: HashMap::new(),
@@ -88,9 +91,20 @@ impl fmt::Debug for InProcessState {
 }
 
 impl InProcessState {
-    pub(crate) fn publish(&self, publisher: &str, published_at: DateTime<Utc>, publication: Publication) -> u64 {
+    pub(crate) fn publish(
+        &self,
+        publisher: &str,
+        published_at: DateTime<Utc>,
+        publication: Publication,
+        models: Option<ModelsOrigin>,
+    ) -> u64 {
         let mut tables = self.tables();
+        let is_whole = publication.scope == Scope::Everything || tables.meta.version == 0;
         let changed = tables.apply(publication);
+        let touches_models = changed.iter().any(|key| matches!(key, SnapshotKey::Model(_)));
+        if is_whole || touches_models || models.is_some() {
+            tables.account_for_models(models, published_at);
+        }
         let version = match tables.meta.version {
             0 => first_version(published_at),
             last => last + 1,
@@ -113,6 +127,10 @@ impl InProcessState {
 
     pub(crate) fn meta(&self) -> SnapshotMeta {
         self.tables().meta.clone()
+    }
+
+    pub(crate) fn models_meta(&self) -> Option<ModelsMeta> {
+        self.tables().models_meta.clone()
     }
 
     pub(crate) fn read_snapshot(&self) -> SnapshotImage {
@@ -268,6 +286,15 @@ impl Tables {
             };
         }
         changed
+    }
+
+    fn account_for_models(&mut self, origin: Option<ModelsOrigin>, published_at: DateTime<Utc>) {
+        let models = self.entries.values().filter_map(|entry| match entry {
+            SnapshotEntry::Model(model) => Some((&model.name, serde_json::to_string(model).unwrap_or_default())),
+            _ => None,
+        });
+        self.models_meta =
+            Some(next_models_meta(self.models_meta.take(), origin, models_checksum(models), published_at));
     }
 }
 

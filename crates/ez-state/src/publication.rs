@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::snapshot::{ConfigEvent, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 
 /// Events kept for readers that follow by deltas. Redis may keep some more, as it trims by whole nodes.
@@ -71,6 +72,21 @@ pub(crate) fn fold(changes: Vec<SnapshotChange>) -> Desired {
             SnapshotChange::Remove(key) => (key, None),
         })
         .collect()
+}
+
+/// The account of the models that have `checksum` now. Without a new origin the standing one stays, and so does the
+/// time where nothing differs.
+pub(crate) fn next_models_meta(
+    standing: Option<ModelsMeta>,
+    origin: Option<ModelsOrigin>,
+    checksum: String,
+    published_at: DateTime<Utc>,
+) -> ModelsMeta {
+    let origin = origin.or_else(|| standing.as_ref().map(ModelsMeta::origin)).unwrap_or_default();
+    match standing {
+        Some(standing) if standing.checksum == checksum && standing.origin() == origin => standing,
+        _ => ModelsMeta::new(origin, checksum, published_at),
+    }
 }
 
 /// The first version of an empty store. It comes from the clock, so that a store that lost its data cannot hand out a

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::health::{HealthKind, HealthState};
+use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
@@ -59,6 +60,8 @@ impl SharedState {
     /// Publishes at once, for readers: they see all of it or none of it. Returns the snapshot version that it made;
     /// versions of one state only grow. Changes that name nothing are no publication: the present version is returned.
     ///
+    /// Where model entries change, so does the account of them ([`Self::models_meta`]); its origin stays.
+    ///
     /// Publishers take turns; [`StateError::Unsettled`] means that the turn did not come within seconds. After any
     /// error readers keep waiting on what was begun, until some publication is completed: publish again.
     pub async fn publish(
@@ -67,12 +70,46 @@ impl SharedState {
         published_at: DateTime<Utc>,
         publication: Publication,
     ) -> Result<u64, StateError> {
-        if publication.scope == Scope::Changes && publication.changes.is_empty() {
+        if names_nothing(&publication) {
             return Ok(self.meta().await?.version);
         }
+        self.publish_now(publisher, published_at, publication, None).await
+    }
+
+    /// The same by a publisher that knows which model catalogue the model entries are made with. Changes that name
+    /// nothing are a publication where another catalogue is accounted for.
+    pub async fn publish_with_models(
+        &self,
+        publisher: &str,
+        published_at: DateTime<Utc>,
+        publication: Publication,
+        models: ModelsOrigin,
+    ) -> Result<u64, StateError> {
+        if names_nothing(&publication) && self.models_meta().await?.is_some_and(|standing| standing.origin() == models)
+        {
+            return Ok(self.meta().await?.version);
+        }
+        self.publish_now(publisher, published_at, publication, Some(models)).await
+    }
+
+    async fn publish_now(
+        &self,
+        publisher: &str,
+        published_at: DateTime<Utc>,
+        publication: Publication,
+        models: Option<ModelsOrigin>,
+    ) -> Result<u64, StateError> {
         match self {
-            Self::InProcess(state) => Ok(state.publish(publisher, published_at, publication)),
-            Self::Redis(state) => state.publish(publisher, published_at, publication).await,
+            Self::InProcess(state) => Ok(state.publish(publisher, published_at, publication, models)),
+            Self::Redis(state) => state.publish(publisher, published_at, publication, models).await,
+        }
+    }
+
+    /// The account of the published models; none before the first publication, or where it is damaged.
+    pub async fn models_meta(&self) -> Result<Option<ModelsMeta>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.models_meta()),
+            Self::Redis(state) => state.models_meta().await,
         }
     }
 
@@ -217,4 +254,8 @@ impl SharedState {
             Self::Redis(state) => state.list_job_notes().await,
         }
     }
+}
+
+fn names_nothing(publication: &Publication) -> bool {
+    publication.scope == Scope::Changes && publication.changes.is_empty()
 }

@@ -6,7 +6,7 @@ use ez_contract::status::RecordStatus;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
 
 use crate::api_keys::RequestCounts;
-use crate::listing::any_contains;
+use crate::listing::{any_contains, list_holds};
 use crate::record::{count_requests, record};
 use crate::stored::Stored;
 use crate::{Executor, Page, Paged, Sort, StoreError};
@@ -77,6 +77,11 @@ pub async fn list(
         .add_option(filter.provider_type.map(|of_type| entity::Column::ProviderType.eq(of_type.store())))
         .add_option(filter.route_group.as_ref().map(|label| entity::Column::RouteGroup.eq(label.as_str())));
     page_of(db, condition, sort, page).await
+}
+
+/// All provider groups with this upstream model, by id; on SQLite in whatever case of ASCII letters.
+pub async fn list_by_model(db: &impl Executor, model: &str) -> Result<Vec<ProviderGroup>, StoreError> {
+    all(db, entity::Entity::find().filter(list_holds(entity::Column::Models, model))).await
 }
 
 /// The provider group of this name.

@@ -1,8 +1,8 @@
 //! Settings: single values that the installation made or was given, such as the hash of the first admin token.
 
 use sea_orm::ActiveValue::Set;
-use sea_orm::EntityTrait;
 use sea_orm::sea_query::OnConflict;
+use sea_orm::{EntityTrait, QuerySelect};
 
 use crate::error::{Doing, on};
 use crate::stored::Stored;
@@ -13,6 +13,14 @@ const TABLE: &str = "settings";
 /// The value under `key`.
 pub async fn get(db: &impl Executor, key: &str) -> Result<Option<String>, StoreError> {
     let row = entity::Entity::find_by_id(key).one(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
+    Ok(row.map(|row| row.value))
+}
+
+/// The value under `key`, as it stands until the transaction ends: no other transaction changes it meanwhile.
+pub async fn get_for_update(tx: &StoreTx, key: &str) -> Result<Option<String>, StoreError> {
+    // As for records: SQLite's write transactions run one after the other.
+    let query = entity::Entity::find_by_id(key).lock_exclusive();
+    let row = query.one(tx.transaction()).await.map_err(on(TABLE, Doing::Read))?;
     Ok(row.map(|row| row.value))
 }
 

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
+use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_contract::usage::{EndedBy, UsageSource};
+use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -118,7 +120,7 @@ macro_rules! stored_texts {
 }
 
 stored_texts!(RecordStatus, KeyStatus, ApiKeyStatus, ProviderType, Protocol, SelectorType, EndedBy, UsageSource);
-stored_texts!(RecordKind, ActorKind, IssuedBy, QuotaReset, TokenDigest, Uuid);
+stored_texts!(RecordKind, ActorKind, IssuedBy, QuotaReset, TokenDigest, Uuid, ModelKind, Decimal);
 
 impl<T: Stored> Stored for Option<T> {
     type Column = Option<T::Column>;

@@ -32,6 +32,9 @@ enum About {
     ProviderGroup,
     ApiKey,
     Binding,
+    Model,
+    Features,
+    Catalogue,
 }
 
 /// What tries refer to.
@@ -111,11 +114,25 @@ const TRIES: &[Try] = &[
     },
     Try { route: "PUT /admin/bindings/{id}", about: About::Binding, body: |_| json!({"priority": 7}) },
     Try { route: "DELETE /admin/bindings/{id}", about: About::Binding, body: |_| Value::Null },
+    Try { route: "POST /admin/models", about: About::Nothing, body: |world| json!({"name": world.name()}) },
+    Try { route: "PUT /admin/models/{id}", about: About::Model, body: |_| json!({"prices": {"input": 2.5}}) },
+    Try { route: "DELETE /admin/models/{id}", about: About::Model, body: |_| Value::Null },
+    Try { route: "POST /admin/models/catalogue", about: About::Nothing, body: |_| catalogue() },
+    Try { route: "DELETE /admin/models/catalogue", about: About::Catalogue, body: |_| Value::Null },
+    Try {
+        route: "PUT /admin/features",
+        about: About::Features,
+        body: |world| json!({"log_request_body_enabled": world.turn.is_multiple_of(2)}),
+    },
     Try { route: "POST /admin/sync/snapshot", about: About::Nothing, body: |_| Value::Null },
 ];
 
 /// Routes that sign in, call an upstream or let a job run, and those of gateways, are no writes of this kind.
 const OTHERS: [&str; 3] = ["POST /auth/login", "POST /admin/api-keys/{id}/test", "POST /admin/jobs/{name}/run"];
+
+fn catalogue() -> Value {
+    json!({"source": "ours", "version": "1", "models": [{"name": "m"}]})
+}
 
 impl World {
     async fn new(app: &TestApp) -> Self {
@@ -135,6 +152,12 @@ impl World {
         self.turn += 1;
         let (token, collection, body) = match about {
             About::Nothing => return (String::new(), String::new()),
+            About::Features => return (String::new(), "/admin/features".to_owned()),
+            About::Catalogue => {
+                app.post(ADMIN_TOKEN, "/admin/models/catalogue", catalogue()).await.ok();
+                return (String::new(), "/admin/models/catalogue".to_owned());
+            }
+            About::Model => (ADMIN_TOKEN, "/admin/models", json!({"name": self.name()})),
             About::Master => (ADMIN_TOKEN, "/admin/masters", json!({"name": self.name()})),
             About::OwnKey => (&*self.master_key, "/v1/tokens", json!({})),
             About::Key => {

@@ -8,6 +8,7 @@ mod edge;
 mod jobs;
 mod keys;
 mod lists;
+mod models;
 mod ops;
 mod providers;
 mod records;
@@ -74,6 +75,13 @@ on_both_backends! {
     lists {
         pages_search_sort_and_filters_find_what_they_should,
         logs_and_audit_are_read_through_cursors,
+    }
+    models {
+        models_live_from_create_to_delete,
+        prices_are_taken_by_their_text,
+        the_catalogue_is_listed_renewed_and_reset,
+        faults_of_a_catalogue_are_told_at_their_places,
+        features_are_a_flat_object,
     }
     ops {
         process_routes_tell_what_runs,

@@ -1,16 +1,16 @@
 //! From outbox entries to changes of the snapshot: which keys an entry touches, and what stands under them now.
 
-use std::collections::{BTreeSet, HashSet, btree_set};
+use std::collections::{BTreeMap, BTreeSet, HashSet, btree_set};
 
 use ez_contract::snapshot::{SnapshotChange, SnapshotKey};
 use ez_store::bindings::Binding;
 use ez_store::outbox::OutboxEntry;
-use ez_store::{RecordKind, Store, StoreError, api_keys, bindings, child_keys, namespaces};
+use ez_store::{RecordKind, Store, StoreError, api_keys, bindings, child_keys, models, namespaces, provider_groups};
 
 use crate::recorded::Recorded;
 use crate::snapshot::Reader;
 use crate::write::NO_RECORD;
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, features};
 
 /// Snapshot keys that are published at once at most.
 const MAX_CHANGES: usize = 1000;
@@ -65,7 +65,7 @@ impl<'a> Batch<'a> {
         Self {
             entries: entries.iter(),
             touching: Touching::new(control.store()),
-            reader: Reader::new(control.store()),
+            reader: Reader::new(control),
             current: None,
             seen: HashSet::new(),
         }
@@ -156,12 +156,23 @@ impl<'a> Touching<'a> {
             RecordKind::Binding => {
                 touched.keys.extend(bindings::get(store, id).await?.iter().flat_map(Recorded::snapshot_keys));
             }
+            // The catalogue: any model may have been found there.
+            RecordKind::Model if id == NO_RECORD => {
+                touched.add_models(bindings::list_readable(store).await?.records);
+            }
+            RecordKind::Model => {
+                let mut names: BTreeSet<String> = std::mem::take(&mut touched.keys)
+                    .into_iter()
+                    .filter_map(|key| if let SnapshotKey::Model(name) = key { Some(name) } else { None })
+                    .collect();
+                names.extend(models::get(store, id).await?.map(|model| model.name));
+                touched.add_models(self.bindings_that_ask_for(&names).await?);
+            }
+            RecordKind::Feature => touched.keys.extend(features::keys()),
             // The namespace was listed for an entry before, the entry stands for several API keys and names their places,
-            // or such records have no place in the snapshot (yet).
+            // or such records have no place in the snapshot.
             RecordKind::Namespace
             | RecordKind::ApiKey
-            | RecordKind::Model
-            | RecordKind::Feature
             | RecordKind::Setting
             | RecordKind::Alert
             | RecordKind::Webhook
@@ -170,6 +181,22 @@ impl<'a> Touching<'a> {
             | RecordKind::Job => {}
         }
         Ok(touched)
+    }
+
+    /// All candidates of the public models that may look up one of these names: it is theirs, or an upstream's.
+    async fn bindings_that_ask_for(&self, names: &BTreeSet<String>) -> Result<Vec<Binding>, StoreError> {
+        let mut found: BTreeMap<i64, Binding> = BTreeMap::new();
+        let mut groups: BTreeSet<i64> = BTreeSet::new();
+        for name in names {
+            let of_name = bindings::list_by_public_model(self.store, name).await?;
+            found.extend(of_name.into_iter().map(|binding| (binding.id, binding)));
+            groups.extend(provider_groups::list_by_model(self.store, name).await?.iter().map(|group| group.id));
+        }
+        for group in groups {
+            let of_group = bindings::list_of_models_of_group(self.store, group).await?;
+            found.extend(of_group.into_iter().map(|binding| (binding.id, binding)));
+        }
+        Ok(found.into_values().collect())
     }
 
     async fn add_models_of_group(&mut self, group_id: i64, touched: &mut Touched) -> Result<(), StoreError> {
@@ -184,6 +211,13 @@ impl<'a> Touching<'a> {
 impl Touched {
     fn add_bindings(&mut self, bindings: Vec<Binding>) {
         self.keys.extend(bindings.iter().flat_map(Recorded::snapshot_keys));
+        self.bindings = bindings;
+    }
+
+    /// What models can do changes, and nothing of how they are routed.
+    fn add_models(&mut self, bindings: Vec<Binding>) {
+        let keys = bindings.iter().flat_map(Recorded::snapshot_keys);
+        self.keys.extend(keys.filter(|key| matches!(key, SnapshotKey::Model(_))));
         self.bindings = bindings;
     }
 }

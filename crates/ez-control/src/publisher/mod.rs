@@ -15,7 +15,7 @@ use ez_store::outbox::{self, OutboxEntry};
 use crate::error::chain;
 use crate::scheduler::{Ran, backoff};
 use crate::snapshot::{Image, read_image};
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, catalogue};
 
 pub(crate) use reconcile::last_report;
 pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
@@ -117,7 +117,8 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
             put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
         }
         reach(FailPoint::Read);
-        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }).await?;
+        let models = turn.keep(catalogue::standing(turn.control())).await?.origin.clone();
+        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }, models).await?;
         reach(FailPoint::Announced);
         published += forget(turn.control(), &part.done).await?;
     }
@@ -127,8 +128,8 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
 /// Publishes the whole snapshot; the entries that are due are part of it.
 async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
-    let reading = turn.keep(read_image(control.store())).await?;
-    turn.publish(everything(reading.image)).await?;
+    let reading = turn.keep(read_image(control)).await?;
+    turn.publish(everything(reading.image), reading.models).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
 use ez_state::{Publication, Scope, SnapshotImage};
 use ez_store::{Store, StoreError, outbox};
@@ -37,6 +38,9 @@ const NOTE: &str = "full-reconcile.report";
 /// Entries of the outbox that are looked at to tell a repair from a change under way.
 const MAX_PENDING: u64 = 10_000;
 
+/// How a report names the account of models; no entry has such a key, as that of a model holds a dot.
+const MODELS_META: &str = "models_meta";
+
 /// What a full comparison found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReconcileReport {
@@ -63,7 +67,7 @@ pub struct ReconcileReport {
 pub struct Repair {
     /// What kind of entry.
     pub kind: SnapshotKind,
-    /// Its key: an id, a `namespace.public_model`, a token digest.
+    /// Its key: an id, a `namespace.public_model`, a token digest, `models_meta` for the account of all models.
     pub id: String,
     /// How it differed.
     pub drift: Drift,
@@ -181,11 +185,13 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     publish_all_due(turn).await?;
     let mut comparison = compare_in_turn(turn).await?;
     comparison.was_missing = was_missing;
-    let desired = std::mem::take(&mut comparison.desired);
-    let publication =
-        if comparison.is_damaged { everything(desired) } else { differences(desired, &comparison.drifts) };
-    let version = turn.publish(publication).await?;
-    for (_, drift) in comparison.drifts.iter().filter(|(key, _)| !comparison.under_way.contains(*key)) {
+    let (desired, models) = (std::mem::take(&mut comparison.desired), std::mem::take(&mut comparison.models));
+    // Only a publication of everything adds up models that have not changed.
+    let is_anew = comparison.is_damaged || comparison.account_drift.is_some();
+    let publication = if is_anew { everything(desired) } else { differences(desired, &comparison.drifts) };
+    let version = turn.publish(publication, models).await?;
+    let drifted = comparison.drifts.iter().filter(|(key, _)| !comparison.under_way.contains(*key));
+    for drift in drifted.map(|(_, drift)| *drift).chain(comparison.account_drift) {
         metrics::counter!(SNAPSHOT_REPAIRS, "drift" => drift.as_str()).increment(1);
     }
     let report = comparison.report(control, version);
@@ -196,14 +202,18 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
 async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
     let control = turn.control();
     let was_missing = must_publish_everything(control).await?;
-    let reading = turn.keep(read_image(control.store())).await?;
-    let Reading { image: desired, unreadable } = reading;
+    let reading = turn.keep(read_image(control)).await?;
+    let Reading { image: desired, models, unreadable } = reading;
     let under_way = turn.keep(touched_by_pending(control.store())).await?;
     let standing = turn.keep(control.state().read_snapshot()).await?;
+    let models_meta = turn.keep(control.state().models_meta()).await?;
+    let drifts = drifts(&desired, &standing);
     Ok(Comparison {
         entries: desired.len(),
-        drifts: drifts(&desired, &standing),
+        account_drift: account_drift(models_meta, &desired, &drifts),
+        drifts,
         desired,
+        models,
         unreadable,
         under_way,
         was_missing,
@@ -214,8 +224,11 @@ async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
 /// What should be published, and how what is published differs.
 struct Comparison {
     desired: Image,
+    models: ModelsOrigin,
     entries: usize,
     drifts: BTreeMap<SnapshotKey, Drift>,
+    /// How the account of models differs by itself.
+    account_drift: Option<Drift>,
     unreadable: usize,
     under_way: BTreeSet<SnapshotKey>,
     was_missing: bool,
@@ -224,12 +237,11 @@ struct Comparison {
 
 impl Comparison {
     fn report(self, control: &Control, version: u64) -> ReconcileReport {
-        let Self { entries, drifts, unreadable, under_way, was_missing, is_damaged, .. } = self;
-        let repairs: Vec<Repair> = drifts
-            .into_iter()
-            .filter(|(key, _)| !under_way.contains(key))
-            .map(|(key, drift)| repair(key, drift))
-            .collect();
+        let Self { entries, drifts, account_drift, unreadable, under_way, was_missing, is_damaged, .. } = self;
+        let drifted = drifts.into_iter().filter(|(key, _)| !under_way.contains(key));
+        let account =
+            account_drift.map(|drift| Repair { kind: SnapshotKind::Model, id: MODELS_META.to_owned(), drift });
+        let repairs: Vec<Repair> = drifted.map(|(key, drift)| repair(key, drift)).chain(account).collect();
         ReconcileReport {
             finished_at: control.now(),
             node_id: control.config().node_id.clone(),
@@ -269,6 +281,25 @@ fn drifts(desired: &Image, standing: &SnapshotImage) -> BTreeMap<SnapshotKey, Dr
     });
     let surplus = published.keys().filter(|key| !desired.contains_key(key));
     wanted.chain(surplus.map(|key| (key.clone(), Drift::Surplus))).collect()
+}
+
+/// How the account of models differs. Where models themselves do, publishing them renews it.
+fn account_drift(
+    standing: Option<ModelsMeta>,
+    desired: &Image,
+    drifts: &BTreeMap<SnapshotKey, Drift>,
+) -> Option<Drift> {
+    if drifts.keys().any(|key| matches!(key, SnapshotKey::Model(_))) {
+        return None;
+    }
+    let models = desired.values().filter_map(|entry| match entry {
+        SnapshotEntry::Model(model) => Some((&model.name, serde_json::to_vec(model).unwrap_or_default())),
+        _ => None,
+    });
+    match standing {
+        None => Some(Drift::Missing),
+        Some(standing) => (standing.checksum != models_checksum(models)).then_some(Drift::Differs),
+    }
 }
 
 fn differences(mut desired: Image, drifts: &BTreeMap<SnapshotKey, Drift>) -> Publication {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use ez_contract::models::ModelsOrigin;
 use ez_state::{Lease, Publication, Scope, StateError};
 
 use crate::error::chain;
@@ -76,13 +77,13 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Publishes what was read within this turn.
-    pub(crate) async fn publish(&self, publication: Publication) -> Result<u64, ControlError> {
+    /// Publishes what was read within this turn, its models with this catalogue.
+    pub(crate) async fn publish(&self, publication: Publication, models: ModelsOrigin) -> Result<u64, ControlError> {
         let is_small = publication.scope == Scope::Changes && publication.changes.len() <= FEW_CHANGES;
         let length = if is_small { LEASE } else { LONG_LEASE };
         self.renew(length).await?;
-        let node_id = &self.control.config().node_id;
-        let publishing = self.control.state().publish(node_id, self.control.now(), publication);
+        let (state, node_id, now) = (self.control.state(), &self.control.config().node_id, self.control.now());
+        let publishing = state.publish_with_models(node_id, now, publication, models);
         let limit = length - MARGIN;
         let version = tokio::time::timeout(limit, publishing)
             .await
@@ -135,7 +136,9 @@ mod tests {
             state.acquire_lease(NAME, "another", LEASE).await
         };
         assert_eq!(turn.keep(reading).await.unwrap(), None);
-        turn.publish(Publication { changes: Vec::new(), scope: Scope::Changes }).await.unwrap();
+        turn.publish(Publication { changes: Vec::new(), scope: Scope::Changes }, ModelsOrigin::default())
+            .await
+            .unwrap();
 
         tokio::time::sleep(LEASE * 2).await;
         assert!(state.acquire_lease(NAME, "another", LEASE).await.unwrap().is_some());

@@ -3,13 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ez_contract::model_ref::binding_key;
-use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey};
+use ez_contract::models::ModelsOrigin;
+use ez_contract::snapshot::{BindingSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey};
 use ez_store::bindings::Binding;
 use ez_store::namespaces::Namespace;
 use ez_store::{Readable, Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
 
-use super::{Supply, compile_binding, master_snapshot, provider_snapshot, token_digests, token_snapshot};
+use super::known::KnownModels;
+use super::{
+    Supply, compile_binding, master_snapshot, model_snapshot, provider_snapshot, token_digests, token_snapshot,
+};
 use crate::error::chain;
+use crate::{Control, features};
 
 /// The whole snapshot as it should stand, by key.
 pub(crate) type Image = BTreeMap<SnapshotKey, SnapshotEntry>;
@@ -17,22 +22,33 @@ pub(crate) type Image = BTreeMap<SnapshotKey, SnapshotEntry>;
 /// What could be read of the whole snapshot.
 pub(crate) struct Reading {
     pub(crate) image: Image,
+    /// The catalogue that its models are made with.
+    pub(crate) models: ModelsOrigin,
     /// Records that are missing in it because they cannot be read.
     pub(crate) unreadable: usize,
 }
 
 /// Reads what should stand under single keys. What many entries share is read once, so a reader is for one batch.
 pub(crate) struct Reader<'a> {
+    control: &'a Control,
     store: &'a Store,
     supplies: BTreeMap<i64, Supply>,
     namespaces: HashMap<String, Option<Namespace>>,
     /// Bindings by `namespace.public_model` that were read together.
     bindings: HashMap<String, Vec<Binding>>,
+    known: Option<KnownModels>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(store: &'a Store) -> Self {
-        Self { store, supplies: BTreeMap::new(), namespaces: HashMap::new(), bindings: HashMap::new() }
+    pub(crate) fn new(control: &'a Control) -> Self {
+        Self {
+            control,
+            store: control.store(),
+            supplies: BTreeMap::new(),
+            namespaces: HashMap::new(),
+            bindings: HashMap::new(),
+            known: None,
+        }
     }
 
     /// Gives the bindings of whole models, in place of those given before: what changes are asked for next need not be
@@ -49,7 +65,7 @@ impl<'a> Reader<'a> {
     pub(crate) async fn change(&mut self, key: &SnapshotKey) -> Result<SnapshotChange, StoreError> {
         let entry = match key {
             SnapshotKey::Provider(id) => self.provider(*id).await?,
-            SnapshotKey::Binding(name) => self.binding(name).await?,
+            SnapshotKey::Binding(name) => self.binding(name).await?.map(SnapshotEntry::Binding),
             SnapshotKey::Master(id) => {
                 masters::get(self.store, *id).await?.map(|master| SnapshotEntry::Master(master_snapshot(&master)))
             }
@@ -58,8 +74,11 @@ impl<'a> Reader<'a> {
                 let counts = found.filter(|key| token_digests(key).contains(digest));
                 counts.map(|key| SnapshotEntry::Token(*digest, token_snapshot(&key, digest)))
             }
-            // Nothing publishes these yet.
-            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => None,
+            SnapshotKey::Model(name) => self.model(name).await?,
+            SnapshotKey::Feature(flag) => {
+                let features = features::standing(self.store).await?;
+                features.0.get(flag).map(|value| SnapshotEntry::Feature(flag.clone(), *value))
+            }
         };
         Ok(entry.map_or_else(|| SnapshotChange::Remove(key.clone()), SnapshotChange::Put))
     }
@@ -71,13 +90,14 @@ impl<'a> Reader<'a> {
         Ok(supply.map(|supply| SnapshotEntry::Provider(provider_snapshot(&supply.group, &api_key))))
     }
 
-    async fn binding(&mut self, name: &str) -> Result<Option<SnapshotEntry>, StoreError> {
+    async fn binding(&mut self, name: &str) -> Result<Option<BindingSnapshot>, StoreError> {
         // Namespaces hold no dot.
         let Some((namespace, public_model)) = name.split_once('.') else { return Ok(None) };
-        let bindings = match self.bindings.remove(name) {
-            Some(given) => given,
-            None => bindings::list_by_model(self.store, namespace, public_model).await?,
-        };
+        if !self.bindings.contains_key(name) {
+            let read = bindings::list_by_model(self.store, namespace, public_model).await?;
+            self.bindings.insert(name.to_owned(), read);
+        }
+        let bindings = self.bindings.get(name).cloned().unwrap_or_default();
         for binding in &bindings {
             self.read_supply(binding.group_id).await?;
         }
@@ -87,7 +107,18 @@ impl<'a> Reader<'a> {
         }
         let Some(Some(namespace)) = self.namespaces.get(namespace) else { return Ok(None) };
         let compiled = compile_binding(namespace, public_model, &bindings, &self.supplies);
-        Ok(Some(compiled).filter(|_| !bindings.is_empty()).map(SnapshotEntry::Binding))
+        Ok(Some(compiled).filter(|_| !bindings.is_empty()))
+    }
+
+    async fn model(&mut self, name: &str) -> Result<Option<SnapshotEntry>, StoreError> {
+        let Some(binding) = self.binding(name).await? else { return Ok(None) };
+        let known = match &self.known {
+            Some(known) => known,
+            // A model that cannot be read is told of by the full comparison.
+            None => self.known.insert(KnownModels::read(self.control).await?.0),
+        };
+        let compiled = model_snapshot(&binding, |upstream| known.find(upstream, &binding.public_model));
+        Ok(compiled.map(SnapshotEntry::Model))
     }
 
     async fn read_supply(&mut self, group_id: i64) -> Result<(), StoreError> {
@@ -103,7 +134,8 @@ impl<'a> Reader<'a> {
 
 /// Reads everything. What refers is read before what it refers to, so that a record made meanwhile is never half there.
 /// A record that cannot be read is left out: one damaged row must not keep all the others from being served.
-pub(crate) async fn read_image(store: &Store) -> Result<Reading, StoreError> {
+pub(crate) async fn read_image(control: &Control) -> Result<Reading, StoreError> {
+    let store = control.store();
     let mut unreadable = 0;
     let bindings = kept(bindings::list_readable(store).await?, &mut unreadable);
     let api_keys = kept(api_keys::list_readable(store).await?, &mut unreadable);
@@ -111,6 +143,9 @@ pub(crate) async fn read_image(store: &Store) -> Result<Reading, StoreError> {
     let namespaces = kept(namespaces::list_readable(store).await?, &mut unreadable);
     let child_keys = kept(child_keys::list_readable(store).await?, &mut unreadable);
     let masters = kept(masters::list_readable(store).await?, &mut unreadable);
+    let (known, faults) = KnownModels::read(control).await?;
+    kept(Readable { records: Vec::<()>::new(), faults }, &mut unreadable);
+    let features = kept(features::readable(store).await?, &mut unreadable);
 
     let mut supplies: BTreeMap<i64, Supply> =
         groups.into_iter().map(|group| (group.id, Supply { group, api_keys: Vec::new() })).collect();
@@ -132,14 +167,21 @@ pub(crate) async fn read_image(store: &Store) -> Result<Reading, StoreError> {
     let bindings = by_model.values().filter_map(|bindings| {
         let first = bindings.first()?;
         let namespace = namespaces.get(first.namespace.as_str())?;
-        Some(SnapshotEntry::Binding(compile_binding(namespace, &first.public_model, bindings, &supplies)))
+        Some(compile_binding(namespace, &first.public_model, bindings, &supplies))
+    });
+    let bindings = bindings.flat_map(|binding| {
+        let model = model_snapshot(&binding, |upstream| known.find(upstream, &binding.public_model));
+        let model = model.map(SnapshotEntry::Model);
+        model.into_iter().chain([SnapshotEntry::Binding(binding)])
     });
     let tokens = child_keys.iter().flat_map(|key| {
         token_digests(key).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key, &digest)))
     });
     let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master)));
-    let entries = providers.chain(bindings).chain(tokens).chain(masters);
-    Ok(Reading { image: entries.map(|entry| (entry.key(), entry)).collect(), unreadable })
+    let features = features.into_iter().map(|(flag, value)| SnapshotEntry::Feature(flag, value));
+    let entries = providers.chain(bindings).chain(tokens).chain(masters).chain(features);
+    let image = entries.map(|entry| (entry.key(), entry)).collect();
+    Ok(Reading { image, models: known.origin().clone(), unreadable })
 }
 
 /// The records that can be read. Tells of the others, and counts them.

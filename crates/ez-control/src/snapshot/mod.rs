@@ -1,6 +1,8 @@
 //! Snapshot building: what gateways route from, made from records. Pure; reading the records is `current`'s part.
 
 mod current;
+mod known;
+mod models;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +21,7 @@ use ez_store::namespaces::Namespace;
 use ez_store::provider_groups::ProviderGroup;
 
 pub(crate) use current::{Image, Reader, Reading, read_image};
+pub use models::model_snapshot;
 
 /// A provider group with its API keys: what a binding draws on.
 #[derive(Debug, Clone)]

@@ -1,13 +1,16 @@
 //! Tables over the pure part of snapshot building.
 
 use chrono::Utc;
+use ez_contract::models::ModelKind;
 use ez_contract::provider::ProviderType;
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ModelSnapshot;
 use ez_contract::status::KeyStatus;
 use ez_store::{IssuedBy, QuotaReset};
 use uuid::Uuid;
 
 use super::*;
+use crate::catalogue::{ModelFacts, Prices, Supports};
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()
@@ -245,4 +248,124 @@ fn a_token_carries_its_limits_and_its_previous_digest_counts_for_a_while() {
     assert_eq!(token_snapshot(&short, &before).expires_at, Some(at(30).timestamp()));
     let without_end = ChildKey { previous_expires_at: None, ..key };
     assert_eq!(token_digests(&without_end), [now], "a digest without an end never counts");
+}
+
+/// What the model `ns.m` can do with candidates of these priorities, upstream models and facts, after `change`.
+fn compile_models(
+    candidates: &[(i32, &str, Option<ModelFacts>)],
+    change: impl FnOnce(&mut BindingSnapshot),
+) -> Option<ModelSnapshot> {
+    let mut supplies = BTreeMap::new();
+    let mut bindings = Vec::new();
+    for (id, (priority, model, _)) in (1..).zip(candidates) {
+        let group = ProviderGroup { models: vec![(*model).to_owned()], ..group(id) };
+        supplies.insert(id, Supply { group, api_keys: vec![api_key(id * 10, id), api_key(id * 10 + 1, id)] });
+        bindings.push(Binding { priority: *priority, selector_value: (*model).to_owned(), ..binding(id, id) });
+    }
+    let mut compiled = compile_binding(&namespace(), "m", &bindings, &supplies);
+    change(&mut compiled);
+    let known = |upstream: &str| candidates.iter().find(|(_, model, _)| *model == upstream)?.2;
+    model_snapshot(&compiled, known)
+}
+
+fn facts(kind: ModelKind, sizes: [u64; 2], prices: [&str; 4], supports: [bool; 5]) -> Option<ModelFacts> {
+    let [input, output, cache_read, cache_write] = prices.map(|price| price.parse().ok());
+    let [vision, functions, tool_choice, fim, stream] = supports;
+    Some(ModelFacts {
+        kind,
+        context_window: sizes[0],
+        max_output_tokens: sizes[1],
+        prices: Prices { input, output, cache_read, cache_write },
+        supports: Supports { vision, functions, tool_choice, fim, stream },
+    })
+}
+
+/// Kind, sizes, prices and capabilities of `ns.m`.
+type Expected<'a> = (&'a str, [u64; 2], &'a [(&'a str, &'a str)], [bool; 5]);
+
+fn model_of((kind, [context_window, max_output_tokens], prices, supports): Expected<'_>) -> ModelSnapshot {
+    ModelSnapshot {
+        name: "ns.m".to_owned(),
+        kind: kind.to_owned(),
+        context_window,
+        supports_vision: supports[0],
+        supports_functions: supports[1],
+        supports_tool_choice: supports[2],
+        supports_fim: supports[3],
+        supports_stream: supports[4],
+        max_output_tokens,
+        prices: prices.iter().map(|(name, price)| ((*name).to_owned(), (*price).to_owned())).collect(),
+    }
+}
+
+#[test]
+fn a_model_can_do_what_all_that_can_serve_it_can_do() {
+    use ModelKind::{Chat, Embedding, Rerank};
+    type Change = fn(&mut BindingSnapshot);
+    type Candidates<'a> = &'a [(i32, &'a str, Option<ModelFacts>)];
+    type Case<'a> = (&'a str, Candidates<'a>, Change, Option<Expected<'a>>);
+    let large = facts(Chat, [200, 20], ["3", "15", "0.3", "3.75"], [true, true, true, false, true]);
+    let small = facts(Chat, [100, 50], ["10", "9.99", "0.1", ""], [true, false, true, true, true]);
+    let embedding = facts(Embedding, [8, 0], ["0.02", "0", "", ""], [false; 5]);
+    let rerank = facts(Rerank, [4, 4], ["", "", "", ""], [false; 5]);
+    let all_large: Expected<'_> = (
+        "chat",
+        [200, 20],
+        &[("cache_read", "0.3"), ("cache_write", "3.75"), ("input", "3"), ("output", "15")],
+        [true, true, true, false, true],
+    );
+    let both: Expected<'_> = (
+        "chat",
+        [100, 20],
+        &[("cache_read", "0.3"), ("input", "10"), ("output", "15")],
+        [true, false, true, false, true],
+    );
+    let unknown: Expected<'_> = ("chat", [0, 0], &[], [false; 5]);
+    let as_it_is: Change = |_| {};
+    let cases: &[Case<'_>] = &[
+        ("one candidate", &[(0, "a", large)], as_it_is, Some(all_large)),
+        ("the least of two", &[(0, "a", large), (0, "b", small)], as_it_is, Some(both)),
+        ("in either order", &[(0, "a", small), (0, "b", large)], as_it_is, Some(both)),
+        ("of two priorities", &[(0, "a", large), (9, "b", small)], as_it_is, Some(both)),
+        ("nothing is known", &[(0, "a", None)], as_it_is, Some(unknown)),
+        ("one is not known", &[(0, "a", large), (0, "b", None)], as_it_is, Some(unknown)),
+        (
+            "the kind of the first by priority",
+            &[(0, "a", embedding), (1, "b", rerank)],
+            as_it_is,
+            Some(("rerank", [4, 0], &[], [false; 5])),
+        ),
+        (
+            "the kind of the first that is known",
+            &[(0, "a", embedding), (1, "b", None)],
+            as_it_is,
+            Some(("embedding", [0, 0], &[], [false; 5])),
+        ),
+        (
+            "a suspended one does not count",
+            &[(0, "a", large), (0, "b", small)],
+            |binding| binding.candidates[1].status = RecordStatus::Suspended,
+            Some(all_large),
+        ),
+        (
+            "nor one with an error",
+            &[(0, "a", large), (0, "b", small)],
+            |binding| binding.candidates[1].error = Some(CandidateError::ConfigError),
+            Some(all_large),
+        ),
+        (
+            "nor one without upstreams",
+            &[(0, "a", large), (0, "b", small)],
+            |binding| binding.candidates[1].upstreams.clear(),
+            Some(all_large),
+        ),
+        ("none can serve", &[(0, "a", large)], |binding| binding.candidates[0].upstreams.clear(), None),
+        ("no candidates", &[], as_it_is, None),
+        ("a suspended namespace", &[(0, "a", large)], |binding| binding.status = RecordStatus::Suspended, None),
+    ];
+    for (name, candidates, change, expected) in cases {
+        let model = compile_models(candidates, change);
+        let expected = expected.map(model_of);
+        assert_eq!(model, expected, "{name}");
+    }
 }

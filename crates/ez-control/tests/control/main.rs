@@ -6,10 +6,12 @@ mod access;
 mod api_key_batches;
 mod bans;
 mod deletion;
+mod features;
 mod large_changes;
 mod legacy;
 mod limits;
 mod log_records;
+mod models;
 mod outages;
 mod presets;
 mod publishing;
@@ -97,6 +99,15 @@ on_all_backends! {
     test_calls::each_type_is_asked_in_its_own_protocol,
     test_calls::a_refusal_is_told_without_what_it_gives_away,
     test_calls::what_cannot_be_called_is_refused_before,
+    models::a_model_starts_from_what_the_catalogue_knows_and_changes_as_it_is_told,
+    models::every_fault_of_a_model_is_told_at_once,
+    models::an_entry_wins_over_the_catalogue_and_reaches_every_model_that_asks_for_it,
+    models::a_model_follows_what_can_serve_it,
+    models::a_renewed_catalogue_reaches_all_models_and_all_control_planes,
+    models::models_edited_by_hand_are_repaired_with_their_account,
+    features::flags_are_off_until_set_and_reach_the_snapshot,
+    features::unknown_flags_and_other_values_are_refused,
+    features::flags_set_at_once_are_all_kept,
     publishing::what_a_gateway_needs_is_published,
     publishing::the_newest_state_wins_and_deletion_removes,
     publishing::revoking_and_suspending_reach_the_snapshot,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use ez_contract::models::ModelsMeta;
 use ez_contract::snapshot::{SnapshotEntry, SnapshotKey, SnapshotMeta};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,5 +67,29 @@ pub(super) fn meta_from_fields(key: &str, fields: &HashMap<String, String>) -> R
         pending: number("pending")?,
         published_at,
         publisher: text("publisher").to_owned(),
+    })
+}
+
+/// The fields of the account of models.
+pub(super) fn models_meta_fields(meta: &ModelsMeta) -> [(&'static str, String); 6] {
+    [
+        ("version", meta.version.clone()),
+        ("updated_at", timestamp(meta.updated_at)),
+        ("source", meta.source.clone()),
+        ("checksum", meta.checksum.clone()),
+        ("upstream_url", meta.upstream_url.clone()),
+        ("upstream_ref", meta.upstream_ref.clone()),
+    ]
+}
+
+/// Reads the account of models; `None` where it is not there or damaged.
+pub(super) fn models_meta_from_fields(mut fields: HashMap<String, String>) -> Option<ModelsMeta> {
+    Some(ModelsMeta {
+        version: fields.remove("version")?,
+        updated_at: fields.remove("updated_at")?.parse().ok()?,
+        source: fields.remove("source")?,
+        checksum: fields.remove("checksum")?,
+        upstream_url: fields.remove("upstream_url")?,
+        upstream_ref: fields.remove("upstream_ref")?,
     })
 }

@@ -49,6 +49,7 @@ impl fmt::Display for Place {
 const PROVIDERS: &str = "config:providers";
 const BINDINGS: &str = "config:bindings";
 const MODELS: &str = "meta:models";
+const MODELS_META: &str = "meta:models_meta";
 const FEATURES: &str = "meta:features";
 const TOKEN: &str = "auth:token:";
 const MASTER: &str = "auth:master:";
@@ -65,6 +66,16 @@ impl Layout {
     /// Hash: which publication stands.
     pub(super) fn meta(&self) -> String {
         self.key("meta:snapshot", "")
+    }
+
+    /// Hash: the published models.
+    pub(super) fn models(&self) -> String {
+        self.key(MODELS, "")
+    }
+
+    /// Hash: the account of the published models.
+    pub(super) fn models_meta(&self) -> String {
+        self.key(MODELS_META, "")
     }
 
     /// Stream, and name of the channel.

@@ -5,6 +5,7 @@ mod entries;
 mod health;
 mod layout;
 mod link;
+mod models;
 mod publish;
 mod read;
 mod subscription;

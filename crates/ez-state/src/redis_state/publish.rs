@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
+use ez_contract::models::ModelsOrigin;
 use ez_contract::snapshot::SnapshotKey;
 use redis::Script;
 
@@ -99,12 +100,14 @@ static FINISH: LazyLock<Script> = LazyLock::new(|| {
 struct Signature<'publication> {
     publisher: &'publication str,
     published_at: DateTime<Utc>,
+    /// The catalogue of the models, where the publisher knows it.
+    models: Option<ModelsOrigin>,
 }
 
 /// One entry to write or, without a value, to remove.
-struct Write {
-    place: Place,
-    value: Option<String>,
+pub(super) struct Write {
+    pub(super) place: Place,
+    pub(super) value: Option<String>,
 }
 
 /// What became of an attempt.
@@ -120,11 +123,12 @@ impl RedisState {
         publisher: &str,
         published_at: DateTime<Utc>,
         publication: Publication,
+        models: Option<ModelsOrigin>,
     ) -> Result<u64, StateError> {
         let scope = publication.scope;
         let desired = fold(publication.changes);
         let writes = self.writes(&desired)?;
-        let signature = Signature { publisher, published_at };
+        let signature = Signature { publisher, published_at, models };
         let mut patience = Patience::new(PUBLISH_PATIENCE);
         loop {
             if let Attempt::Published(version) = self.try_publish(&signature, scope, &desired, &writes).await? {
@@ -146,16 +150,25 @@ impl RedisState {
             return Ok(Attempt::Overtaken);
         }
         reach(FailPoint::Pending);
+        let is_whole = scope == Scope::Everything || !was_settled;
         let surplus = match scope {
             Scope::Changes => Vec::new(),
             Scope::Everything => self.surplus(writes).await?,
         };
+        let standing = self.standing_models(writes, signature.models.as_ref(), is_whole).await?;
         for chunk in chunks(writes).chain(chunks(&surplus)) {
             if !self.write(version, chunk).await? {
                 return Ok(Attempt::Overtaken);
             }
             if chunk.len() < writes.len() {
                 reach(FailPoint::PartWritten);
+            }
+        }
+        if standing.will_differ {
+            let origin = signature.models.clone();
+            let account = self.account_for_models(standing.meta, origin, signature.published_at).await?;
+            if !self.write(version, &account).await? {
+                return Ok(Attempt::Overtaken);
             }
         }
         reach(FailPoint::AllWritten);

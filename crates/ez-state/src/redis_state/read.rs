@@ -194,7 +194,7 @@ impl RedisState {
         Ok(changed_since(since, version, &events))
     }
 
-    async fn scan_hash(&self, key: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
+    pub(super) async fn scan_hash(&self, key: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StateError> {
         self.scan(|cursor| redis::cmd("HSCAN").arg(key).arg(cursor).arg("COUNT").arg(BATCH).take()).await
     }
 

@@ -37,6 +37,7 @@ on_both_backends![
     publishing_no_changes_changes_nothing,
     the_last_change_of_a_key_stands,
     everything_removes_what_it_does_not_name,
+    models_are_accounted_for_as_they_change,
     deltas_lead_to_the_same_snapshot_as_a_full_read,
     a_large_publication_asks_for_a_full_read,
     many_small_publications_are_followed,

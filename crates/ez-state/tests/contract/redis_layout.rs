@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
 use ez_contract::health::{HealthKind, HealthState};
-use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange};
+use ez_contract::models::ModelsMeta;
+use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::redis_server::SharedRedis;
 use futures_util::StreamExt;
@@ -42,6 +43,32 @@ async fn entries_are_the_golden_files() {
     assert_eq!(bare, sample::TOKEN_BARE.trim_end());
     let master: String = raw.get(backend.key("auth:master:2")).await.unwrap();
     assert_eq!(master, sample::MASTER.trim_end());
+}
+
+#[tokio::test]
+async fn the_account_of_models_is_the_golden_file() {
+    let backend = Backend::redis().await;
+    let golden: ModelsMeta = serde_json::from_str(sample::MODELS_META).unwrap();
+    let publish = async |changes| {
+        let publication = Publication { changes, scope: Scope::Changes };
+        backend.state.publish_with_models("cp-1", golden.updated_at, publication, golden.origin()).await.unwrap()
+    };
+    publish(vec![SnapshotChange::Put(SnapshotEntry::Model(serde_json::from_str(sample::MODEL).unwrap()))]).await;
+    let expected: Fields = serde_json::from_str(sample::MODELS_META).unwrap();
+    let mut raw = backend.raw().await;
+    let fields: Fields = raw.hgetall(backend.key("meta:models_meta")).await.unwrap();
+    assert_eq!(fields, expected);
+
+    // What a hand did to it does not outlast the next change of a model, nor what it did to the models.
+    let _: () = raw.hset(backend.key("meta:models_meta"), "checksum", "0").await.unwrap();
+    let _: () = raw.hset(backend.key("meta:models"), "ns.m", "{}").await.unwrap();
+    publish(vec![SnapshotChange::Put(SnapshotEntry::Model(serde_json::from_str(sample::MODEL).unwrap()))]).await;
+    let fields: Fields = raw.hgetall(backend.key("meta:models_meta")).await.unwrap();
+    assert_eq!(fields, expected);
+    let _: () = raw.hdel(backend.key("meta:models_meta"), "checksum").await.unwrap();
+    assert_eq!(backend.state.models_meta().await.unwrap(), None);
+    publish(Vec::new()).await;
+    assert_eq!(backend.state.models_meta().await.unwrap(), Some(golden));
 }
 
 #[tokio::test]
@@ -119,6 +146,7 @@ async fn every_key_has_the_prefix_and_no_other_is_seen() {
         "limit:login:ada",
         "meta:features",
         "meta:models",
+        "meta:models_meta",
         "meta:snapshot",
     ]
     .map(|key| backend.key(key));

@@ -14,6 +14,7 @@ pub(crate) const PROVIDER: &str = include_str!("../../../ez-contract/goldens/pro
 pub(crate) const PROVIDER_FULL: &str = include_str!("../../../ez-contract/goldens/provider_full.json");
 pub(crate) const BINDING: &str = include_str!("../../../ez-contract/goldens/binding.json");
 pub(crate) const MODEL: &str = include_str!("../../../ez-contract/goldens/model.json");
+pub(crate) const MODELS_META: &str = include_str!("../../../ez-contract/goldens/models_meta.json");
 pub(crate) const TOKEN: &str = include_str!("../../../ez-contract/goldens/token.json");
 pub(crate) const TOKEN_BARE: &str = include_str!("../../../ez-contract/goldens/token_bare.json");
 pub(crate) const MASTER: &str = include_str!("../../../ez-contract/goldens/master.json");

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ez_contract::CONTRACT_VERSION;
 use ez_contract::health::{BreakerState, HealthKind, HealthState};
+use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
+use ez_contract::{CONTRACT_VERSION, TokenDigest};
 use ez_state::{ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -81,6 +82,63 @@ pub(crate) async fn everything_removes_what_it_does_not_name(backend: Backend) {
 
     sample::publish_everything(state, []).await;
     assert!(state.read_snapshot().await.unwrap().entries.is_empty());
+}
+
+pub(crate) async fn models_are_accounted_for_as_they_change(backend: Backend) {
+    let state = &backend.state;
+    let at = |second: i64| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
+    let origin = |version: &str| ModelsOrigin {
+        version: version.to_owned(),
+        source: "a source".to_owned(),
+        upstream_url: "https://models.example".to_owned(),
+        upstream_ref: String::new(),
+    };
+    // What the contract says, on its own.
+    let checksum = |models: &[&SnapshotEntry]| {
+        let lines = models.iter().map(|entry| match entry {
+            SnapshotEntry::Model(model) => format!("{}\n{}\n", model.name, serde_json::to_string(model).unwrap()),
+            other => panic!("no model: {other:?}"),
+        });
+        TokenDigest::of(&lines.collect::<String>()).to_string()
+    };
+    let publish = async |second, changes: Vec<SnapshotChange>, scope, models: Option<ModelsOrigin>| {
+        let publication = Publication { changes, scope };
+        let version = match models {
+            Some(models) => state.publish_with_models("cp-1", at(second), publication, models).await.unwrap(),
+            None => state.publish("cp-1", at(second), publication).await.unwrap(),
+        };
+        (version, backend.another().await.models_meta().await.unwrap())
+    };
+    let meta = |version, checksum, second| Some(ModelsMeta::new(origin(version), checksum, at(second)));
+    let put = |entry: &SnapshotEntry| SnapshotChange::Put(entry.clone());
+    assert_eq!(state.models_meta().await.unwrap(), None);
+
+    let (b, dotted, a) = (sample::model("ns.b", 2), sample::model("ns.a.b", 3), sample::model("ns.a", 1));
+    let models = vec![put(&b), put(&dotted), put(&a)];
+    let (_, found) = publish(1, models.clone(), Scope::Changes, Some(origin("1"))).await;
+    let first = meta("1", checksum(&[&a, &dotted, &b]), 1);
+    assert_eq!(found, first);
+
+    // Nothing of them changes: other entries, the same models, the same catalogue.
+    let (version, found) = publish(2, vec![put(&sample::master(1, 1))], Scope::Changes, Some(origin("1"))).await;
+    assert_eq!(found, first);
+    assert_eq!(publish(3, models, Scope::Changes, None).await, (version + 1, first.clone()));
+    assert_eq!(publish(4, Vec::new(), Scope::Changes, Some(origin("1"))).await, (version + 1, first));
+
+    // A model, its end, the catalogue, everything.
+    let changed = sample::model("ns.b", 9);
+    let (_, found) = publish(5, vec![put(&changed)], Scope::Changes, None).await;
+    assert_eq!(found, meta("1", checksum(&[&a, &dotted, &changed]), 5), "the origin stays");
+    let removal = vec![SnapshotChange::Remove(SnapshotKey::Model("ns.a".to_owned()))];
+    let (version, found) = publish(6, removal.clone(), Scope::Changes, None).await;
+    assert_eq!(found, meta("1", checksum(&[&dotted, &changed]), 6));
+    assert_eq!(publish(7, removal, Scope::Changes, None).await.1, found, "it was gone already");
+    let (renewed, found) = publish(8, Vec::new(), Scope::Changes, Some(origin("2"))).await;
+    assert_eq!((renewed, found), (version + 2, meta("2", checksum(&[&dotted, &changed]), 8)));
+    let (_, found) = publish(9, vec![put(&a)], Scope::Everything, None).await;
+    assert_eq!(found, meta("2", checksum(&[&a]), 9));
+    let (_, found) = publish(10, Vec::new(), Scope::Everything, None).await;
+    assert_eq!(found, meta("2", checksum(&[]), 10));
 }
 
 pub(crate) async fn deltas_lead_to_the_same_snapshot_as_a_full_read(backend: Backend) {

@@ -7,6 +7,7 @@ mod m0001_records;
 mod m0002_journals;
 mod m0003_logs;
 mod m0004_idempotency;
+mod m0005_models;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use sea_orm_migration::prelude::{ColumnDef, ForeignKey, ForeignKeyAction, ForeignKeyCreateStatement, Index};
@@ -32,6 +33,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_journals::Migration),
             Box::new(m0003_logs::Migration),
             Box::new(m0004_idempotency::Migration),
+            Box::new(m0005_models::Migration),
         ]
     }
 }

@@ -1,16 +1,21 @@
 //! Records of configuration: every field comes back, changes stand, what is deleted is gone.
 
 use ez_contract::TokenDigest;
+use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_store::api_keys::{NewApiKey, RequestCounts};
 use ez_store::child_keys::{ChildKey, KeyUsage};
-use ez_store::{Backend, IssuedBy, QuotaReset, StoreError};
-use ez_store::{api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_store::models::{ModelFilter, NewModel};
+use ez_store::provider_groups::NewProviderGroup;
+use ez_store::{Backend, IssuedBy, QuotaReset, Sort, StoreError};
+use ez_store::{api_keys, bindings, child_keys, masters, models, namespaces, provider_groups};
+use rust_decimal::Decimal;
 
 use crate::fixture::{
-    Fixture, at, new_api_key, new_binding, new_child_key, new_master, new_namespace, new_provider_group, texts,
+    FIRST_PAGE, Fixture, at, new_api_key, new_binding, new_child_key, new_master, new_namespace, new_provider_group,
+    texts,
 };
 
 pub(crate) async fn masters_live_and_die(db: Fixture) {
@@ -366,4 +371,73 @@ pub(crate) async fn what_belongs_to_a_group_or_namespace_goes_together(db: Fixtu
     let left: Vec<_> = left.iter().map(|binding| (binding.namespace.as_str(), binding.group_id)).collect();
     assert_eq!(left, [("default", second)]);
     assert_eq!(api_keys::list_by_group(&db.store, second).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn models_live_and_die(db: Fixture) {
+    let price = |text: &str| Some(text.parse::<Decimal>().unwrap());
+    let new = NewModel {
+        name: "gpt-4o".to_owned(),
+        kind: ModelKind::Chat,
+        context_window: 128_000,
+        max_output_tokens: 16_384,
+        input_price: price("2.5"),
+        output_price: price("10"),
+        cache_read_price: price("0.000000000001"),
+        cache_write_price: None,
+        supports_vision: true,
+        supports_functions: false,
+        supports_tool_choice: true,
+        supports_fim: false,
+        supports_stream: true,
+        created_at: at(0),
+    };
+    let mut model = db.commit(async |tx| models::create(tx, &new).await).await;
+    let prices = [model.input_price, model.output_price, model.cache_read_price, model.cache_write_price];
+    assert_eq!(prices, [new.input_price, new.output_price, new.cache_read_price, None]);
+    let supports = [
+        model.supports_vision,
+        model.supports_functions,
+        model.supports_tool_choice,
+        model.supports_fim,
+        model.supports_stream,
+    ];
+    assert_eq!(supports, [true, false, true, false, true]);
+    assert_eq!((model.context_window, model.max_output_tokens, model.kind), (128_000, 16_384, ModelKind::Chat));
+    assert_eq!(models::get_by_name(&db.store, "gpt-4o").await.unwrap().as_ref(), Some(&model));
+    assert_eq!(models::get_by_name(&db.store, "GPT-4o").await.unwrap(), None);
+    let twice = db.refusal(async |tx| models::create(tx, &new).await).await;
+    assert!(matches!(&twice, StoreError::Conflict(conflict) if conflict.fields == ["name"]), "{twice}");
+
+    model.name = "embed_3".to_owned();
+    model.kind = ModelKind::Embedding;
+    model.input_price = None;
+    model.cache_write_price = price("0");
+    model.supports_fim = true;
+    model.updated_at = at(1);
+    assert!(db.commit(async |tx| models::update(tx, &model).await).await);
+    assert_eq!(models::get(&db.store, model.id).await.unwrap().as_ref(), Some(&model));
+    for (search, kind, expected) in [
+        (Some("EMBED_"), None, 1),
+        (Some("embedx"), None, 0),
+        (None, Some(ModelKind::Embedding), 1),
+        (None, Some(ModelKind::Chat), 0),
+    ] {
+        let filter = ModelFilter { search: search.map(str::to_owned), kind };
+        let found = models::list(&db.store, &filter, Sort::default(), FIRST_PAGE).await.unwrap();
+        assert_eq!(found.total, expected, "{filter:?}");
+    }
+    assert!(db.commit(async |tx| models::delete(tx, model.id).await).await);
+    assert_eq!(models::list_all(&db.store).await.unwrap(), []);
+}
+
+pub(crate) async fn groups_are_found_by_an_upstream_model(db: Fixture) {
+    for (name, models) in [("one", &["gpt-4.1", "a\"b"][..]), ("two", &["gpt-4x1", "gpt-4.1-mini"]), ("three", &[])] {
+        let new = NewProviderGroup { models: texts(models), ..new_provider_group(name) };
+        db.commit(async |tx| provider_groups::create(tx, &new).await).await;
+    }
+    for (model, expected) in [("gpt-4.1", &["one"][..]), ("gpt-4.1-mini", &["two"]), ("a\"b", &["one"]), ("gpt-4", &[])]
+    {
+        let found = provider_groups::list_by_model(&db.store, model).await.unwrap();
+        assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), expected, "{model}");
+    }
 }

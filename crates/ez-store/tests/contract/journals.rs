@@ -5,7 +5,7 @@ use ez_store::audit::NewAuditEntry;
 use ez_store::idempotency::{self, Claimed, IdempotencyClaim};
 use ez_store::outbox::NewOutboxEntry;
 use ez_store::{ActorKind, RecordKind};
-use ez_store::{audit, masters, outbox, settings};
+use ez_store::{audit, catalogues, masters, outbox, settings};
 use serde_json::json;
 
 use crate::fixture::{Fixture, at, new_master};
@@ -194,4 +194,38 @@ pub(crate) async fn of_claims_at_once_one_is_new(db: Fixture) {
         }
     }
     assert_eq!(new, 1);
+}
+
+pub(crate) async fn a_setting_is_held_until_the_transaction_ends(db: Fixture) {
+    db.commit(async |tx| settings::put(tx, "count", "0").await).await;
+    let writers = (0..20).map(|_| {
+        let store = db.store.clone();
+        tokio::spawn(async move {
+            let tx = store.begin().await.unwrap();
+            let count: u32 = settings::get_for_update(&tx, "count").await.unwrap().unwrap().parse().unwrap();
+            settings::put(&tx, "count", &(count + 1).to_string()).await.unwrap();
+            tx.commit().await.unwrap();
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    assert_eq!(settings::get(&db.store, "count").await.unwrap().as_deref(), Some("20"));
+    assert_eq!(db.commit(async |tx| settings::get_for_update(tx, "other").await).await, None);
+}
+
+pub(crate) async fn one_catalogue_stands_at_a_time(db: Fixture) {
+    assert_eq!(catalogues::current_id(&db.store).await.unwrap(), None);
+    let first = db.commit(async |tx| catalogues::replace(tx, "{}", at(1)).await).await;
+    let large = "x".repeat(2 << 20);
+    let second = db.commit(async |tx| catalogues::replace(tx, &large, at(2)).await).await;
+    assert!(second > first, "an id is never given twice");
+    assert_eq!(catalogues::current_id(&db.store).await.unwrap(), Some(second));
+    assert_eq!(catalogues::get(&db.store, second).await.unwrap(), Some((large, at(2))));
+    assert_eq!(catalogues::get(&db.store, first).await.unwrap(), None);
+    assert!(db.commit(async |tx| catalogues::clear(tx).await).await);
+    assert!(!db.commit(async |tx| catalogues::clear(tx).await).await);
+    assert_eq!(catalogues::current_id(&db.store).await.unwrap(), None);
+    let third = db.commit(async |tx| catalogues::replace(tx, "{}", at(3)).await).await;
+    assert!(third > second, "not even after all were removed");
 }
