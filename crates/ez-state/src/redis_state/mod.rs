@@ -7,6 +7,7 @@ mod layout;
 mod link;
 mod publish;
 mod read;
+mod server;
 mod subscription;
 
 use std::fmt;

@@ -51,4 +51,5 @@ on_both_backends![
     heartbeats_are_listed_until_they_expire,
     health_states_stand_until_they_pass,
     an_api_key_has_no_endless_health_states,
+    a_server_tells_its_version_and_time,
 ];

@@ -367,3 +367,19 @@ pub(crate) async fn what_belongs_to_a_group_or_namespace_goes_together(db: Fixtu
     assert_eq!(left, [("default", second)]);
     assert_eq!(api_keys::list_by_group(&db.store, second).await.unwrap().len(), 2);
 }
+
+pub(crate) async fn records_are_found_by_what_others_know_them_by(db: Fixture) {
+    let acme = db.master("acme").await.id;
+    let (a, b) = (db.child_key(acme, "a").await, db.child_key(acme, "b").await);
+    let rotated = child_keys::ChildKey { previous_digest: Some(TokenDigest::of("old")), ..b.clone() };
+    db.commit(async |tx| child_keys::update(tx, &rotated).await).await;
+    let digests = ["a", "old", "unknown"].map(TokenDigest::of);
+    let found = child_keys::list_by_digests(&db.store, &digests).await.unwrap();
+    assert_eq!(found.iter().map(|key| key.id).collect::<Vec<_>>(), [a.id, b.id]);
+    assert!(child_keys::list_by_digests(&db.store, &[]).await.unwrap().is_empty());
+
+    let group = db.provider_group("main").await.id;
+    let api_key = db.api_key(group, "one").await;
+    assert_eq!(api_keys::get_by_uuid(&db.store, api_key.uuid).await.unwrap(), Some(api_key));
+    assert_eq!(api_keys::get_by_uuid(&db.store, uuid::Uuid::nil()).await.unwrap(), None);
+}
