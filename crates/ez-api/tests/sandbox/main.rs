@@ -4,11 +4,13 @@
 
 mod bad_input;
 mod crash;
+mod doctor;
 mod life;
 mod logs;
 mod outage;
 mod rotation;
 mod sdk;
+mod transfer;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
 
