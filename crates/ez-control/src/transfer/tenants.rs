@@ -17,16 +17,13 @@ use super::entry::Entry;
 use super::findings::Findings;
 use super::plan::{DocumentEpochs, Plan, PlannedKey, PlannedMaster};
 use super::secrets::{bare_token, shown_prefix};
-use crate::checks;
+use crate::{budget, checks, quotas};
 
 const DEFAULT_GROUP: &str = "default";
 const FIRST_EPOCH: i64 = 1;
 
 /// Characters of the hash of a master key.
 const MAX_HASH_CHARS: usize = 300;
-
-/// Characters of an exact decimal.
-const MAX_DECIMAL_CHARS: usize = 30;
 
 /// Quota of a key.
 struct QuotaOf {
@@ -113,7 +110,7 @@ fn master(reading: &Reading<'_>, entry: &Entry<'_>, findings: &mut Findings) -> 
         rpd: entry.number("rpd", findings),
         tpd: entry.number("tpd", findings),
         max_concurrency: entry.number("max_concurrency", findings),
-        monthly_budget: budget(entry, findings),
+        monthly_budget: monthly_budget(entry, findings),
         created_at: reading.now,
     };
     Some(PlannedMaster { path: entry.path().to_owned(), record }).filter(|master| !master.record.name.is_empty())
@@ -130,15 +127,10 @@ fn key_hash(entry: &Entry<'_>, findings: &mut Findings) -> Option<String> {
 }
 
 /// US dollars as an exact decimal.
-fn budget(entry: &Entry<'_>, findings: &mut Findings) -> Option<String> {
+fn monthly_budget(entry: &Entry<'_>, findings: &mut Findings) -> Option<String> {
     let value = entry.value("monthly_budget")?;
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let (whole, fraction) = text.split_once('.').unwrap_or((&text, "0"));
-    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if text.len() > MAX_DECIMAL_CHARS || !is_number(whole) || !is_number(fraction) {
-        findings.fault(entry.at("monthly_budget"), "must be an amount such as \"250.00\"");
-    }
-    Some(text)
+    budget::normalised(&text).map_err(|rule| findings.fault(entry.at("monthly_budget"), rule)).ok()
 }
 
 fn key(
@@ -168,7 +160,7 @@ fn key(
     }
     let issued_by: Option<IssuedBy> = entry.word("issued_by", findings);
     let issued_at_epoch = entry.number::<u32>("issued_at_epoch", findings).map(i64::from);
-    let quota_reset: Option<QuotaReset> = entry.word("quota_reset", findings);
+    let quota_reset = entry.word("quota_reset", findings).unwrap_or(QuotaReset::None);
     let previous_digest: Option<TokenDigest> = entry.word("previous_digest", findings);
     // Without a token the rest is read all the same, for its faults.
     let has_credential = credential.is_some();
@@ -194,8 +186,8 @@ fn key(
         model_limits_enabled: entry.flag("model_limits_enabled", findings).unwrap_or(false),
         model_limits: entry.labels("model_limits", findings).unwrap_or_default(),
         quota_limit: quota.limit,
-        quota_reset: quota_reset.unwrap_or(QuotaReset::None),
-        quota_reset_at: entry.time("quota_reset_at", findings),
+        quota_reset,
+        quota_reset_at: entry.time("quota_reset_at", findings).or_else(|| quotas::next_reset(quota_reset, reading.now)),
         global_qps: entry.number("global_qps", findings).unwrap_or(0),
         rpm: entry.number("rpm", findings),
         tpm: entry.number("tpm", findings),

@@ -212,7 +212,7 @@ pub(crate) async fn every_fault_is_named_with_its_path_and_nothing_is_written(pl
         "$.data.masters[1].name: another master of the document",
         "$.data.masters[1].global_qps: must not be negative",
         "$.data.masters[2].namespaces: must be a list",
-        "$.data.masters[2].monthly_budget: must be an amount",
+        "$.data.masters[2].monthly_budget: must be an amount of US dollars",
         "$.data.keys[1].master_ref: `nobody` is no master",
         "$.data.keys[1].original_token: must be visible ASCII",
         "$.data.keys[2]: has the token of $.data.keys[0]",
@@ -407,6 +407,21 @@ pub(crate) async fn a_key_may_belong_to_a_suspended_master(plane: Plane) {
     plane.import(&document.to_string(), WITH_BINDINGS).await;
     assert_eq!(plane.imported_key("0123456789abcdef0123").await.status, KeyStatus::Active);
     assert_eq!(plane.imported_master("acme").await.status, RecordStatus::Suspended);
+}
+
+pub(crate) async fn a_key_that_is_over_or_used_up_comes_as_such(plane: Plane) {
+    let document = json!({"version": "2.0.0", "data": {"masters": [{"name": "acme", "monthly_budget": 25.5}], "keys": [
+        {"master_ref": "acme", "original_token": "sk-0123456789abcdef0123", "expires_at": "2020-01-01T00:00:00Z"},
+        {"master_ref": "acme", "original_token": "sk-9876543210abcdef0123", "quota_limit": 5, "quota_used": 5,
+         "quota_reset": "daily"},
+    ]}});
+    plane.import(&document.to_string(), WITH_BINDINGS).await;
+    assert_eq!(plane.imported_key("0123456789abcdef0123").await.status, KeyStatus::Expired);
+    let used_up = plane.imported_key("9876543210abcdef0123").await;
+    assert_eq!(used_up.status, KeyStatus::Exhausted);
+    assert!(used_up.quota_reset_at.is_some_and(|at| at > plane.control.now()), "it will start anew: {used_up:?}");
+    assert_eq!(plane.imported_master("acme").await.monthly_budget.as_deref(), Some("25.50"));
+    assert_eq!(plane.import(&document.to_string(), OVERWRITING).await.counts.keys, skipped(2));
 }
 
 pub(crate) async fn an_api_key_comes_once_and_oauth_types_wait(plane: Plane) {

@@ -155,6 +155,7 @@ on_all_backends! {
     importing::a_master_that_stands_here_gets_what_its_new_keys_need,
     importing::more_keys_than_a_master_may_have_are_kept_and_told,
     importing::a_key_may_belong_to_a_suspended_master,
+    importing::a_key_that_is_over_or_used_up_comes_as_such,
     importing::an_api_key_comes_once_and_oauth_types_wait,
     importing::a_token_of_another_master_stays_where_it_is,
     importing::another_secret_key_is_refused,

@@ -371,7 +371,7 @@ pub(crate) async fn what_belongs_to_a_group_or_namespace_goes_together(db: Fixtu
 pub(crate) async fn records_are_found_by_what_others_know_them_by(db: Fixture) {
     let acme = db.master("acme").await.id;
     let (a, b) = (db.child_key(acme, "a").await, db.child_key(acme, "b").await);
-    let rotated = child_keys::ChildKey { previous_digest: Some(TokenDigest::of("old")), ..b.clone() };
+    let rotated = ChildKey { previous_digest: Some(TokenDigest::of("old")), ..b.clone() };
     db.commit(async |tx| child_keys::update(tx, &rotated).await).await;
     let digests = ["a", "old", "unknown"].map(TokenDigest::of);
     let found = child_keys::list_by_digests(&db.store, &digests).await.unwrap();

@@ -12,7 +12,7 @@ use super::super::plan::PlannedKey;
 use super::super::summary::{Counts, ImportCounts};
 use super::MAX_LOOKED_UP;
 use super::masters::Tenants;
-use crate::{ControlError, Write};
+use crate::{ControlError, Write, quotas};
 
 /// Keys that are recorded at once.
 const RECORDED_AT_ONCE: usize = 500;
@@ -129,17 +129,19 @@ fn settle(
 
 async fn write_all(write: &Write, settled: Vec<Settled>, counts: &mut Counts) -> Result<(), ControlError> {
     let mut created = Vec::new();
-    for Settled { record, before } in settled {
+    for Settled { mut record, before } in settled {
         let Some(before) = before else {
+            record.status = quotas::status_of_new(&record, write.now());
             created.push(stored::create(write.tx(), &record).await?);
             counts.created += 1;
             if created.len() >= RECORDED_AT_ONCE {
-                write.record_created("import", &created).await?;
+                record_created(write, &created).await?;
                 created.clear();
             }
             continue;
         };
         let mut after = overwritten(&before, record);
+        after.status = quotas::status_of(&after, after.status, write.now());
         if after == before {
             counts.skipped += 1;
             continue;
@@ -149,12 +151,18 @@ async fn write_all(write: &Write, settled: Vec<Settled>, counts: &mut Counts) ->
         write.record("import", Some(&before), Some(&after), &[]).await?;
         counts.updated += 1;
     }
-    write.record_created("import", &created).await
+    record_created(write, &created).await
+}
+
+async fn record_created(write: &Write, created: &[ChildKey]) -> Result<(), ControlError> {
+    let changes: Vec<_> = created.iter().map(|key| (None, key)).collect();
+    write.record_all("import", &changes, &[]).await
 }
 
 /// The key with the document's values. Its epoch and its use stay: an import neither kills nor revives a key that is
 /// here, and gives back no quota.
 fn overwritten(before: &ChildKey, record: NewChildKey) -> ChildKey {
+    let is_same_reset = record.quota_reset == before.quota_reset;
     ChildKey {
         name: record.name,
         previous_digest: record.previous_digest,
@@ -171,7 +179,7 @@ fn overwritten(before: &ChildKey, record: NewChildKey) -> ChildKey {
         model_limits: record.model_limits,
         quota_limit: record.quota_limit,
         quota_reset: record.quota_reset,
-        quota_reset_at: record.quota_reset_at,
+        quota_reset_at: if is_same_reset { before.quota_reset_at } else { record.quota_reset_at },
         global_qps: record.global_qps,
         rpm: record.rpm,
         tpm: record.tpm,
