@@ -153,11 +153,6 @@ fn key(
     let namespaces = namespaces_of(reading, entry, master, findings);
     let quota = quota(reading, entry, findings);
     let group = entry.label("group", findings);
-    if let (Some(group), Some(master)) = (&group, master)
-        && *group != master.group
-    {
-        findings.warn(entry.path(), "the child key's group is not its master's; it is kept");
-    }
     let issued_by: Option<IssuedBy> = entry.word("issued_by", findings);
     let issued_at_epoch = entry.number::<u32>("issued_at_epoch", findings).map(i64::from);
     let quota_reset = entry.word("quota_reset", findings).unwrap_or(QuotaReset::None);
