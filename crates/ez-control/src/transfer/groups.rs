@@ -137,6 +137,10 @@ fn api_key(entry: &Entry<'_>, uuids: &mut HashSet<Uuid>, findings: &mut Findings
     let ban_reason = entry
         .raw_text("ban_reason", findings)
         .map(|reason| reason.chars().filter(|character| !character.is_control()).take(MAX_REASON_CHARS).collect());
+    let max_concurrency = entry.number("max_concurrency", findings);
+    if max_concurrency == Some(0) {
+        findings.fault(entry.at("max_concurrency"), "must be 1 or more; leave it out for no limit");
+    }
     PlannedApiKey {
         path: entry.path().to_owned(),
         uuid,
@@ -148,7 +152,7 @@ fn api_key(entry: &Entry<'_>, uuids: &mut HashSet<Uuid>, findings: &mut Findings
         account_id: entry.label("account_id", findings),
         project_id: entry.label("project_id", findings),
         weight: entry.number("weight", findings).unwrap_or(1),
-        max_concurrency: entry.number("max_concurrency", findings),
+        max_concurrency,
         status: entry.status("manual_disabled", findings).unwrap_or(ApiKeyStatus::Active),
         auto_ban: entry.flag("auto_ban", findings).unwrap_or(true),
         ban_reason,

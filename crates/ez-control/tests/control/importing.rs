@@ -239,7 +239,7 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
     let document = json!({"version": "2.0.0", "data": {
         "namespaces": [{"name": "a"}, {"name": "a"}, {"description": "nameless"}],
         "provider_groups": [
-            {"name": "g", "type": "openia", "protocols": ["openai-chat", "smoke"], "api_keys": [{"uuid": uuid}, 5]},
+            {"name": "g", "type": "openia", "protocols": ["openai-chat", "smoke"], "api_keys": [{"uuid": uuid, "max_concurrency": 0}, 5]},
             {"name": "h", "type": "compatible", "api_keys": [{"uuid": uuid, "api_key": "canary two"}]},
             {"name": "i", "type": "openai", "api_keys": "none"},
             {"name": "i", "type": "openai"},
@@ -259,6 +259,7 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
         "$.data.namespaces[2].name: is required",
         "$.data.provider_groups[0].type: `openia` is not one of",
         "$.data.provider_groups[0].protocols[1]: `smoke` is not one of",
+        "$.data.provider_groups[0].api_keys[0].max_concurrency: must be 1 or more",
         "$.data.provider_groups[0].api_keys[1]: must be an object",
         "$.data.provider_groups[1].base_url: is required for `compatible`",
         "$.data.provider_groups[1].api_keys[0].uuid: is the uuid of another",
@@ -276,7 +277,7 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
     ] {
         assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected}: {found:#?}");
     }
-    assert_eq!(found.len(), 18, "{found:#?}");
+    assert_eq!(found.len(), 19, "{found:#?}");
     assert!(!found.iter().any(|fault| fault.contains("canary")), "{found:#?}");
     assert_eq!(plane.journals().await, before);
 }
