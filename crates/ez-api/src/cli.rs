@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use ez_control::transfer::{ConflictPolicy, ImportOptions};
 use ez_telemetry::logging::{self, LogFormat};
 
-use crate::commands;
+use crate::commands::{self, Health, Imported};
 use crate::config::{Layers, Overrides, ResolvedSettings, Role, Settings, resolve};
 use crate::serve;
 
@@ -35,6 +36,12 @@ enum Command {
     Serve(ServeArgs),
     /// Migrate the database and end.
     Migrate(ConfigArgs),
+    /// Import records from a document of another system or from an export.
+    Import(ImportArgs),
+    /// Export every record of configuration as a document that `import` reads.
+    Export(ExportArgs),
+    /// Check the installation and say what to do: exit code 0 or 1.
+    Doctor(DoctorArgs),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the reference of all settings, as Markdown.
@@ -51,6 +58,63 @@ struct ServeArgs {
     /// Print the configuration, secrets masked, with where each value came from, and end.
     #[arg(long)]
     print_config: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// The document; `-` reads standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Do everything, tell what would be done, and undo it.
+    #[arg(long)]
+    dry_run: bool,
+    /// What becomes of records that are there already.
+    #[arg(long, value_enum, default_value = "skip")]
+    conflict: Conflict,
+    /// Import the document's bindings too.
+    #[arg(long)]
+    include_bindings: bool,
+    /// Tell the summary as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// What becomes of records that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Conflict {
+    /// They stay as they are.
+    Skip,
+    /// They take the document's values.
+    Overwrite,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// Where to; `-` writes to standard output.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Export upstream secrets too, in clear.
+    #[arg(long)]
+    with_secrets: bool,
+    /// Tell the summary as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Which planes the installation to check runs in this process.
+    #[arg(long, value_enum, default_value = "all")]
+    role: Role,
+    /// Tell what was found as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     config: ConfigArgs,
 }
@@ -82,6 +146,9 @@ pub(crate) fn run() -> ExitCode {
     let done = match command {
         Command::Serve(args) => serve(args),
         Command::Migrate(args) => load(args, Role::All).and_then(|settings| Ok(commands::migrate(&settings)?)),
+        Command::Import(args) => import(args),
+        Command::Export(args) => export(args),
+        Command::Doctor(args) => doctor(args),
         Command::Openapi => commands::print(&ez_control_api::openapi_json()).map_err(Failure::from),
         Command::ConfigReference => commands::print(&commands::config_reference()).map_err(Failure::from),
         Command::Health(args) => load(args, Role::All).and_then(|settings| Ok(commands::health(&settings)?)),
@@ -92,6 +159,7 @@ pub(crate) fn run() -> ExitCode {
             tell(&faults.iter().map(|fault| format!("error: {fault}")).collect::<Vec<_>>().join("\n"));
             ExitCode::from(USAGE)
         }
+        Err(Failure::Told) => ExitCode::FAILURE,
         Err(Failure::Run(e)) => {
             tell(&format!("error: {e:#}"));
             ExitCode::FAILURE
@@ -103,6 +171,8 @@ enum Failure {
     /// The configuration is wrong: every fault of it.
     Usage(Vec<String>),
     Run(anyhow::Error),
+    /// The command itself told what is wrong.
+    Told,
 }
 
 impl From<anyhow::Error> for Failure {
@@ -118,6 +188,31 @@ fn serve(args: ServeArgs) -> Result<(), Failure> {
     }
     let settings = check(resolved, args.role)?;
     Ok(serve::run(settings, args.role)?)
+}
+
+fn import(args: ImportArgs) -> Result<(), Failure> {
+    let settings = load(args.config, Role::All)?;
+    let conflict = match args.conflict {
+        Conflict::Skip => ConflictPolicy::Skip,
+        Conflict::Overwrite => ConflictPolicy::Overwrite,
+    };
+    let options = ImportOptions { dry_run: args.dry_run, conflict, include_bindings: args.include_bindings };
+    match commands::import(settings, &args.file, options, args.json)? {
+        Imported::Done => Ok(()),
+        Imported::Refused => Err(Failure::Told),
+    }
+}
+
+fn export(args: ExportArgs) -> Result<(), Failure> {
+    let settings = load(args.config, Role::All)?;
+    Ok(commands::export(settings, &args.file, args.with_secrets, args.json)?)
+}
+
+fn doctor(args: DoctorArgs) -> Result<(), Failure> {
+    match commands::doctor(resolve_all(args.config)?, args.role, args.json)? {
+        Health::Well => Ok(()),
+        Health::Ill => Err(Failure::Told),
+    }
 }
 
 fn load(args: ConfigArgs, role: Role) -> Result<Settings, Failure> {

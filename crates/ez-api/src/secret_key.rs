@@ -9,27 +9,37 @@ use anyhow::Context;
 use ez_contract::secret::SecretKey;
 use rand::RngCore;
 
-/// Reads the key file, or makes one with mode 0600 at the first start.
-pub(crate) fn load_or_create(data_dir: &Path) -> anyhow::Result<SecretKey> {
-    let path = data_dir.join("secret.key");
+/// The key file's name in the data directory.
+pub(crate) const FILE: &str = "secret.key";
+
+/// Reads the key file where there is one.
+pub(crate) fn load(data_dir: &Path) -> anyhow::Result<Option<SecretKey>> {
+    let path = data_dir.join(FILE);
     let shown = path.display();
     match fs::read_to_string(&path) {
-        Ok(text) => SecretKey::parse(text.trim()).with_context(|| format!("{shown} holds no secret key")),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            let mut bytes = [0; 32];
-            rand::rng().fill_bytes(&mut bytes);
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).with_context(|| {
-                    format!("{shown} cannot be made: set EZ_SECRET_KEY or make EZ_DATA_DIR writable")
-                })?;
-            writeln!(file, "{}", hex::encode(bytes))?;
-            // Losing this file loses every stored credential, so it must reach the disk before anything is encrypted.
-            file.sync_all()?;
-            fs::File::open(data_dir)?.sync_all()?;
-            SecretKey::from_bytes(&bytes).context("a new secret key is 32 bytes")
-        }
+        Ok(text) => SecretKey::parse(text.trim()).with_context(|| format!("{shown} holds no secret key")).map(Some),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("{shown} cannot be read")),
     }
+}
+
+/// Reads the key file, or makes one with mode 0600 at the first start.
+pub(crate) fn load_or_create(data_dir: &Path) -> anyhow::Result<SecretKey> {
+    if let Some(key) = load(data_dir)? {
+        return Ok(key);
+    }
+    let path = data_dir.join(FILE);
+    let mut bytes = [0; 32];
+    rand::rng().fill_bytes(&mut bytes);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    let mut file = made.with_context(|| {
+        format!("{} cannot be made: set EZ_SECRET_KEY or make EZ_DATA_DIR writable", path.display())
+    })?;
+    writeln!(file, "{}", hex::encode(bytes))?;
+    // Losing this file loses every stored credential, so it must reach the disk before anything is encrypted.
+    file.sync_all()?;
+    fs::File::open(data_dir)?.sync_all()?;
+    SecretKey::from_bytes(&bytes).context("a new secret key is 32 bytes")
 }
 
 #[cfg(test)]

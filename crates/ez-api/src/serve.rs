@@ -188,7 +188,7 @@ pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     Store::connect(url, ConnectOptions::default()).await.context("EZ_DATABASE_URL: the database cannot be opened")
 }
 
-async fn open_state(settings: &Settings) -> anyhow::Result<SharedState> {
+pub(crate) async fn open_state(settings: &Settings) -> anyhow::Result<SharedState> {
     let Some(url) = &settings.redis_url else { return Ok(SharedState::in_process()) };
     let state = SharedState::connect_redis(url.expose_secret(), &settings.redis_prefix).await;
     state.context("EZ_REDIS_URL: Redis cannot be used")
@@ -205,7 +205,7 @@ fn control_link(settings: &Settings, plane: Option<&Plane>) -> anyhow::Result<Ar
 }
 
 /// Only for its owner: it holds digests, sealed secrets and clients' addresses.
-fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -65,7 +65,7 @@ fn required_text_fault(text: &str) -> Option<String> {
     if text.is_empty() { Some("must not be empty".to_owned()) } else { text_fault(text) }
 }
 
-fn text_fault(text: &str) -> Option<String> {
+pub(crate) fn text_fault(text: &str) -> Option<String> {
     if text.chars().count() > MAX_TEXT_CHARS {
         Some(format!("must have at most {MAX_TEXT_CHARS} characters"))
     } else if text.chars().any(char::is_control) {

@@ -24,7 +24,7 @@ use crate::write::{Actor, Write};
 
 /// Settings that the first start makes.
 const ADMIN_TOKEN_DIGEST: &str = "admin_token_digest";
-const JWT_SECRET: &str = "jwt_secret";
+pub(crate) const JWT_SECRET: &str = "jwt_secret";
 
 /// What a control plane is made from.
 pub struct ControlParts {

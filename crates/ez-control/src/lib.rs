@@ -41,8 +41,10 @@ pub mod resolve;
 pub mod scheduler;
 pub mod sign_in;
 pub mod snapshot;
+pub mod stored_secrets;
 pub mod sync;
 pub mod test_call;
+pub mod transfer;
 
 pub use control::{Control, ControlConfig, ControlParts, FirstRun};
 pub use error::{ControlError, FieldFault};

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, Days, Months, NaiveTime, Utc};
 use ez_contract::status::KeyStatus;
 use ez_store::QuotaReset;
-use ez_store::child_keys::ChildKey;
+use ez_store::child_keys::{ChildKey, NewChildKey};
 
 /// When a quota starts anew next: the first boundary after `now`, in UTC. A week begins on Monday.
 pub(crate) fn next_reset(reset: QuotaReset, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -20,10 +20,19 @@ pub(crate) fn next_reset(reset: QuotaReset, now: DateTime<Utc>) -> Option<DateTi
 /// The state of a key that is otherwise in the state `own`: an active key whose end of life has come is expired, and
 /// one whose quota is used up is exhausted.
 pub(crate) fn status_of(key: &ChildKey, own: KeyStatus, now: DateTime<Utc>) -> KeyStatus {
-    let is_over = key.expires_at.is_some_and(|end| end <= now);
+    settled(own, key.expires_at, is_used_up(key.quota_limit, key.quota_used), now)
+}
+
+/// The same for a key that is not there yet.
+pub(crate) fn status_of_new(key: &NewChildKey, now: DateTime<Utc>) -> KeyStatus {
+    settled(key.status, key.expires_at, is_used_up(key.quota_limit, key.quota_used), now)
+}
+
+fn settled(own: KeyStatus, expires_at: Option<DateTime<Utc>>, is_used_up: bool, now: DateTime<Utc>) -> KeyStatus {
+    let is_over = expires_at.is_some_and(|end| end <= now);
     match own {
         KeyStatus::Active | KeyStatus::Exhausted if is_over => KeyStatus::Expired,
-        KeyStatus::Active if is_used_up(key.quota_limit, key.quota_used) => KeyStatus::Exhausted,
+        KeyStatus::Active if is_used_up => KeyStatus::Exhausted,
         other => other,
     }
 }

@@ -10,6 +10,7 @@ mod in_process;
 mod lease;
 mod publication;
 mod redis_state;
+mod server;
 mod shared_state;
 mod watch;
 
@@ -20,5 +21,6 @@ pub use in_process::InProcessState;
 pub use lease::Lease;
 pub use publication::{Publication, Scope, SnapshotDelta, SnapshotImage};
 pub use redis_state::RedisState;
+pub use server::ServerFacts;
 pub use shared_state::SharedState;
 pub use watch::ConfigWatch;

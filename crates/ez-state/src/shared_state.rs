@@ -9,7 +9,9 @@ use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
-use crate::{ConfigWatch, InProcessState, Lease, Publication, RedisState, SnapshotDelta, SnapshotImage, StateError};
+use crate::{
+    ConfigWatch, InProcessState, Lease, Publication, RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
+};
 
 /// Health states that an API key has at most.
 pub(crate) const MAX_HEALTH_STATES: usize = 64;
@@ -54,6 +56,14 @@ impl SharedState {
         match self {
             Self::InProcess(_) => Ok(()),
             Self::Redis(state) => state.ping().await,
+        }
+    }
+
+    /// What the server behind this state tells of itself; none within the process.
+    pub async fn server_facts(&self) -> Result<Option<ServerFacts>, StateError> {
+        match self {
+            Self::InProcess(_) => Ok(None),
+            Self::Redis(state) => state.server_facts().await.map(Some),
         }
     }
 

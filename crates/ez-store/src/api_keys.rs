@@ -97,6 +97,11 @@ pub async fn list(
     page_of(db, condition, sort, page).await
 }
 
+/// The API key with this uuid.
+pub async fn get_by_uuid(db: &impl Executor, uuid: Uuid) -> Result<Option<ApiKey>, StoreError> {
+    one(db, entity::Entity::find().filter(entity::Column::Uuid.eq(uuid.store()))).await
+}
+
 /// All API keys of a provider group, by id.
 pub async fn list_by_group(db: &impl Executor, group_id: i64) -> Result<Vec<ApiKey>, StoreError> {
     all(db, entity::Entity::find().filter(entity::Column::GroupId.eq(group_id))).await

@@ -141,6 +141,16 @@ pub async fn get_by_digest(db: &impl Executor, digest: &TokenDigest) -> Result<O
     one(db, entity::Entity::find().filter(either)).await
 }
 
+/// The child keys that have one of these digests, be it the current one or the previous one, by id. For up to a few
+/// thousand digests.
+pub async fn list_by_digests(db: &impl Executor, digests: &[TokenDigest]) -> Result<Vec<ChildKey>, StoreError> {
+    let texts = || digests.iter().map(Stored::store);
+    let either = Condition::any()
+        .add(entity::Column::TokenDigest.is_in(texts()))
+        .add(entity::Column::PreviousDigest.is_in(texts()));
+    all(db, entity::Entity::find().filter(either)).await
+}
+
 /// All child keys of a master, by id.
 pub async fn list_by_master(db: &impl Executor, master_id: i64) -> Result<Vec<ChildKey>, StoreError> {
     all(db, entity::Entity::find().filter(entity::Column::MasterId.eq(master_id))).await

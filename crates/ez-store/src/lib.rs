@@ -2,6 +2,7 @@
 //! knows SQL. No business rules and no clock: what a write means, and when it happens, is the caller's.
 
 mod connection;
+mod diagnosis;
 mod error;
 mod executor;
 mod listing;
@@ -25,6 +26,7 @@ pub mod provider_groups;
 pub mod settings;
 
 pub use connection::{Backend, ConnectOptions, Store, StoreTx};
+pub use diagnosis::DatabaseFacts;
 pub use error::{Conflict, ConflictKind, StoreError};
 pub use executor::Executor;
 pub use listing::{Page, Paged, Readable, Sort, SortField};

@@ -26,7 +26,7 @@ pub(crate) fn health(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// A listener on every address is asked on loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         ip if !ip.is_unspecified() => ip,
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),

@@ -4,12 +4,14 @@
 
 mod bad_input;
 mod crash;
+mod doctor;
 mod fail_points;
 mod life;
 mod logs;
 mod outage;
 mod rotation;
 mod sdk;
+mod transfer;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
 

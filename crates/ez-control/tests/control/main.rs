@@ -6,7 +6,9 @@ mod access;
 mod api_key_batches;
 mod bans;
 mod deletion;
+mod exporting;
 mod features;
+mod importing;
 mod large_changes;
 mod legacy;
 mod limits;
@@ -154,4 +156,28 @@ on_all_backends! {
     legacy::a_look_up_tries_a_hundred_rows_and_the_next_one_goes_on,
     legacy::looking_for_hashes_is_limited_by_address_and_in_all,
     legacy::where_every_master_has_a_digest_no_hash_is_tried,
+    importing::channels_become_provider_groups_and_api_keys,
+    importing::tenants_keep_their_access,
+    importing::new_masters_get_a_key_that_works,
+    importing::a_binding_reaches_every_group_of_its_label,
+    importing::bindings_are_left_out_unless_asked_for,
+    importing::every_fault_is_named_with_its_path_and_nothing_is_written,
+    importing::faults_of_an_export_are_named_too,
+    importing::a_fault_that_the_database_shows_undoes_all,
+    importing::what_is_no_document_is_refused,
+    importing::importing_twice_changes_nothing,
+    importing::what_is_there_stays_unless_it_is_to_be_overwritten,
+    importing::a_dry_run_tells_the_same_and_changes_nothing,
+    importing::a_master_that_stands_here_gets_what_its_new_keys_need,
+    importing::more_keys_than_a_master_may_have_are_kept_and_told,
+    importing::a_key_may_belong_to_a_suspended_master,
+    importing::a_key_that_is_over_or_used_up_comes_as_such,
+    importing::an_api_key_comes_once_and_oauth_types_wait,
+    importing::a_token_of_another_master_stays_where_it_is,
+    importing::another_secret_key_is_refused,
+    importing::ten_thousand_keys_come_in_one_go,
+    exporting::an_export_makes_the_same_system_elsewhere,
+    exporting::an_export_without_secrets_waits_for_them,
+    exporting::a_revoked_key_stays_dead_beside_a_master_that_stands_here,
+    exporting::a_secret_that_cannot_be_opened_is_not_left_out_silently,
 }

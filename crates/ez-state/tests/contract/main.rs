@@ -53,4 +53,5 @@ on_both_backends![
     health_states_stand_until_they_pass,
     an_api_key_has_no_endless_health_states,
     the_newest_note_of_a_job_stands_for_everyone,
+    a_server_tells_its_version_and_time,
 ];

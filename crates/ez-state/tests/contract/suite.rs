@@ -446,3 +446,12 @@ fn random_change(random: &mut StdRng) -> SnapshotChange {
 async fn quieten(watch: &mut ConfigWatch) {
     while timeout(Duration::from_millis(300), watch.changed()).await.is_ok() {}
 }
+
+pub(crate) async fn a_server_tells_its_version_and_time(backend: Backend) {
+    let facts = backend.state.server_facts().await.unwrap();
+    assert_eq!(facts.is_some(), backend.state.backend_name() == "redis");
+    if let Some(facts) = facts {
+        assert!(facts.version.starts_with(|first: char| first.is_ascii_digit()), "{facts:?}");
+        assert!((facts.now - Utc::now()).num_seconds().abs() < 30, "both are on this machine: {facts:?}");
+    }
+}

@@ -47,6 +47,11 @@ pub(crate) async fn run(transaction: &DatabaseTransaction) -> Result<(), DbErr> 
     Migrator::up(transaction, None).await
 }
 
+/// How many migrations are still to be applied. Writes its own table where that is missing: undo the transaction.
+pub(crate) async fn pending(transaction: &DatabaseTransaction) -> Result<usize, DbErr> {
+    Ok(Migrator::get_pending_migrations(transaction).await?.len())
+}
+
 /// The columns of `table` that refer to others.
 pub(crate) fn references_of(table: &str) -> Vec<String> {
     REFERENCES.iter().filter(|(from, ..)| *from == table).map(|(_, column, ..)| (*column).to_owned()).collect()

@@ -441,3 +441,19 @@ pub(crate) async fn groups_are_found_by_an_upstream_model(db: Fixture) {
         assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), expected, "{model}");
     }
 }
+
+pub(crate) async fn records_are_found_by_what_others_know_them_by(db: Fixture) {
+    let acme = db.master("acme").await.id;
+    let (a, b) = (db.child_key(acme, "a").await, db.child_key(acme, "b").await);
+    let rotated = ChildKey { previous_digest: Some(TokenDigest::of("old")), ..b.clone() };
+    db.commit(async |tx| child_keys::update(tx, &rotated).await).await;
+    let digests = ["a", "old", "unknown"].map(TokenDigest::of);
+    let found = child_keys::list_by_digests(&db.store, &digests).await.unwrap();
+    assert_eq!(found.iter().map(|key| key.id).collect::<Vec<_>>(), [a.id, b.id]);
+    assert!(child_keys::list_by_digests(&db.store, &[]).await.unwrap().is_empty());
+
+    let group = db.provider_group("main").await.id;
+    let api_key = db.api_key(group, "one").await;
+    assert_eq!(api_keys::get_by_uuid(&db.store, api_key.uuid).await.unwrap(), Some(api_key));
+    assert_eq!(api_keys::get_by_uuid(&db.store, uuid::Uuid::nil()).await.unwrap(), None);
+}

@@ -135,3 +135,18 @@ pub(crate) async fn a_closed_store_is_unavailable(db: Fixture) {
     assert!(matches!(Store::connect(nobody, options.clone()).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(Store::connect("mysql://somewhere", options).await, Err(StoreError::Backend(_))));
 }
+
+pub(crate) async fn a_database_tells_of_itself(db: Fixture) {
+    let before = chrono::Utc::now();
+    let facts = db.store.facts().await.unwrap();
+    assert!(facts.version.starts_with(|first: char| first.is_ascii_digit()), "{facts:?}");
+    let skew = (facts.now - before).num_seconds().abs();
+    assert!(skew < 30, "both are on this machine: {facts:?}");
+    assert_eq!(db.store.pending_migrations().await.unwrap(), 0);
+    db.store.probe_write().await.unwrap();
+    assert_eq!(settings::get(&db.store, "doctor").await.unwrap(), None, "the probe is taken back");
+
+    let empty = Fixture::empty_beside(&db).await;
+    assert!(empty.store.pending_migrations().await.unwrap() >= 3, "nothing was applied yet");
+    assert!(settings::get(&empty.store, "doctor").await.is_err(), "and asking applied nothing");
+}

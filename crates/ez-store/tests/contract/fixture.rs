@@ -40,6 +40,15 @@ impl Fixture {
         Self { store, database }
     }
 
+    /// A database of the same kind to which nothing was applied.
+    pub(crate) async fn empty_beside(other: &Self) -> Self {
+        let database = match other.store.backend() {
+            Backend::Sqlite => TestDatabase::sqlite(),
+            Backend::Postgres => TestDatabase::postgres().await,
+        };
+        Self { store: connect(&database).await, database }
+    }
+
     /// Does in a transaction of its own what `work` does.
     pub(crate) async fn commit<T>(&self, work: impl AsyncFnOnce(&StoreTx) -> Result<T, ez_store::StoreError>) -> T {
         let tx = self.store.begin().await.unwrap();

@@ -51,6 +51,7 @@ on_both_databases! {
         models_of_a_group_come_with_all_their_candidates,
         keys_of_a_master_go_together,
         what_belongs_to_a_group_or_namespace_goes_together,
+        records_are_found_by_what_others_know_them_by,
     }
     conflicts {
         duplicates_name_the_fields_of_the_rule,
@@ -95,5 +96,6 @@ on_both_databases! {
         migrating_at_once_is_safe,
         commits_survive_reopening,
         a_closed_store_is_unavailable,
+        a_database_tells_of_itself,
     }
 }

@@ -1,7 +1,7 @@
 //! The processes: started, watched until they are ready, killed or asked to stop, and started again on the same data.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -280,13 +280,28 @@ impl Sandbox {
         .await
     }
 
+    /// Runs another command of the binary beside the processes, with their settings and further ones, and waits for it.
+    pub async fn run(&self, args: &[&str], further: &[(&str, &str)]) -> anyhow::Result<Output> {
+        let role = self.nodes.first().context("there is a process")?.role;
+        let mut command = self.bare_command(role);
+        command.args(args).args(["--data-dir".as_ref(), self.data_dir.path().join(role).as_os_str()]);
+        command.envs(further.iter().copied()).stderr(Stdio::piped());
+        Ok(command.output().await?)
+    }
+
     fn command(&self, role: &str) -> Command {
-        let mut command = Command::new(&self.options.binary);
-        // Settings of the shell that runs the tests must not leak in.
-        command.env_clear().env("PATH", "/usr/bin:/bin");
+        let mut command = self.bare_command(role);
         command.args(["serve", "--role", role]);
         command.args(["--data-dir".as_ref(), self.data_dir.path().join(role).as_os_str()]);
         command.args(["--gateway-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"]);
+        command
+    }
+
+    /// The binary with the settings of a role and no arguments.
+    fn bare_command(&self, role: &str) -> Command {
+        let mut command = Command::new(&self.options.binary);
+        // Settings of the shell that runs the tests must not leak in.
+        command.env_clear().env("PATH", "/usr/bin:/bin");
         if let (Some(database), Some(redis)) = (&self.database, &self.redis) {
             command.env("EZ_REDIS_URL", &redis.url).env("EZ_REDIS_PREFIX", &redis.prefix);
             if role == "gateway" {
