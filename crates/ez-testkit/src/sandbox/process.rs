@@ -145,6 +145,11 @@ impl Sandbox {
         self.nodes.last()?.child.as_ref()?.id()
     }
 
+    /// The id of the process that runs the control plane.
+    pub fn control_pid(&self) -> Option<u32> {
+        self.nodes.first()?.child.as_ref()?.id()
+    }
+
     /// Its Redis and prefix, where it has the one that all tests share.
     pub fn redis(&self) -> Option<&SharedRedis> {
         self.redis.as_ref()

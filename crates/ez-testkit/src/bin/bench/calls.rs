@@ -1,44 +1,19 @@
-//! The first figures: the gateway beside nginx as a plain reverse proxy, in one run, against the same simulated
+//! Calls: the gateway beside nginx as a plain reverse proxy, in one run, against the same simulated
 //! upstream. Absolute numbers belong to the machine; the ratios are what is compared over time.
-
-#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::collections::HashSet;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use clap::Parser;
 use ez_testkit::load::{self, LoadOptions, LoadReport};
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions, Tenant, TenantPlan};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
 use tokio::process::{Child, Command};
 
-/// Measures the gateway beside nginx.
-#[derive(Debug, Parser)]
-struct Args {
-    /// The release build of ez-api.
-    #[arg(long, value_name = "PATH")]
-    ez_api: PathBuf,
-    /// nginx.
-    #[arg(long, default_value = "nginx")]
-    nginx: PathBuf,
-    /// Seconds per measurement.
-    #[arg(long, default_value_t = 5)]
-    seconds: u64,
-    /// Times that each measurement is repeated; the median is told.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// A minute per measurement: millions of calls and of rows.
-    #[arg(long)]
-    large: bool,
-    /// Connections.
-    #[arg(long, default_value_t = 32)]
-    connections: usize,
-}
+use crate::{Args, cores, median};
 
 const PLAIN: &str = r#"{"model":"sim-large","messages":[{"role":"user","content":"A question of ordinary length, so that the body is about as large as a short chat call's usually is, some three hundred bytes with its JSON around it. The answer is simulated, and comes at once."}],"temperature":0.7,"max_tokens":256}"#;
 const STREAM: &str = r#"{"model":"sim-large","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Stream."}]}"#;
@@ -66,16 +41,12 @@ impl Route {
     }
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let mut args = Args::parse();
-    if args.large {
-        args.seconds = 60;
-    }
+/// Measures calls and streams, and counts that each left its record.
+pub(crate) async fn measure_calls(args: &Args) -> anyhow::Result<()> {
     let upstream = SimUpstream::start(Behaviour::default()).await?;
     upstream.set_recording(false);
     let dir = tempfile::tempdir()?;
-    let (nginx, nginx_url) = start_nginx(&args, dir.path(), upstream.address().port()).await?;
+    let (nginx, nginx_url) = start_nginx(args, dir.path(), upstream.address().port()).await?;
     // The gateway in a process of its own, so that its cost is not mixed with the control plane's ingestion.
     let sandbox = Sandbox::start(SandboxOptions::new(&args.ez_api, Backends::Apart)).await?;
     let plan = TenantPlan {
@@ -104,16 +75,16 @@ async fn main() -> anyhow::Result<()> {
     println!("ez-api: authentication, routing and the durable usage log on; nginx: plain reverse proxy, keep-alive\n");
 
     upstream.set(Behaviour { tokens: 64, ..Behaviour::default() });
-    let mut calls = throughput(&args, &routes, "plain, 0.3 kB request", PLAIN, None).await?;
+    let mut calls = throughput(args, &routes, "plain, 0.3 kB request", PLAIN, None).await?;
     upstream.set(Behaviour { tokens: STREAM_TOKENS, ..Behaviour::default() });
-    calls += throughput(&args, &routes, "stream, 50 chunks at once", STREAM, Some("data: [DONE]")).await?;
+    calls += throughput(args, &routes, "stream, 50 chunks at once", STREAM, Some("data: [DONE]")).await?;
     upstream.set(Behaviour {
         tokens: STREAM_TOKENS,
         tokens_per_second: Some(PACED_TOKENS_PER_SECOND),
         timestamps: true,
         ..Behaviour::default()
     });
-    calls += chunk_delay(&args, &routes).await?;
+    calls += chunk_delay(args, &routes).await?;
     account(&sandbox, calls).await?;
 
     drop(sandbox);
@@ -287,14 +258,4 @@ async fn stop(mut nginx: Child) -> anyhow::Result<()> {
     Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
     nginx.wait().await?;
     Ok(())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
