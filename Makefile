@@ -10,6 +10,9 @@ TARGET_DIR = $(shell cargo metadata --locked --no-deps --format-version 1 | sed 
 FAIL_POINTS = $(if $(filter dev,$(PROFILE)),--features ez-state/fail-points)
 PROGRAMS = $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 CARGO_DENY_VERSION := 0.20.2
+# Where the SDKs and the property-based tester are; installs what is missing.
+PYTHONS = sdk=$$(scripts/python-env) && fuzz=$$(scripts/python-env tests/fuzz/requirements.txt) && \
+	EZ_TEST_PYTHON=$$sdk EZ_TEST_FUZZ_PYTHON=$$fuzz
 LINT = python=$$(scripts/python-env tests/lint/requirements.txt) && bin=$${python%/*}
 
 .PHONY: help
@@ -36,8 +39,7 @@ demo: build ## Show the main job with a simulated vendor: set-up, two calls, the
 .PHONY: test
 test: ## Run every test in its short form, on both backends
 	cargo test --locked --workspace --no-run
-	python=$$(scripts/python-env) && EZ_TEST_PYTHON=$$python \
-		scripts/with-servers cargo test --locked --workspace --no-fail-fast $(ARGS)
+	$(PYTHONS) scripts/with-servers cargo test --locked --workspace --no-fail-fast $(ARGS)
 
 # A filter that matches nothing would be a success to cargo.
 .PHONY: soak
@@ -45,8 +47,13 @@ soak: ## Run the long tests (named soak_*), one after another: hours
 	cargo test --locked --workspace --no-run
 	@cargo test --locked --workspace --quiet --tests -- --ignored --list soak_ | grep ': test$$' || \
 		{ echo 'make soak: there is no test named soak_*' >&2; exit 1; }
-	python=$$(scripts/python-env) && EZ_TEST_PYTHON=$$python scripts/with-servers \
+	$(PYTHONS) scripts/with-servers \
 		cargo test --locked --workspace --tests --no-fail-fast -- --ignored --nocapture --test-threads 1 soak_
+
+.PHONY: fuzz
+fuzz: ## Call the control plane in ways that a tool makes up from its OpenAPI document, in the short form
+	cargo test --locked --workspace --no-run
+	$(PYTHONS) scripts/with-servers cargo test --locked --workspace --test sandbox -- --nocapture made_up_calls $(ARGS)
 
 .PHONY: bench
 bench: ## Measure what the gateway adds to a call and to a chunk, beside nginx

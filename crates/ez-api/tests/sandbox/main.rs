@@ -6,6 +6,7 @@ mod bad_input;
 mod crash;
 mod doctor;
 mod fail_points;
+mod fuzz;
 mod life;
 mod logs;
 mod outage;
