@@ -25,6 +25,9 @@ pub(crate) const IDEMPOTENCY_REPLAYED: &str = "Idempotency-Replayed";
 /// Operations that change nothing which a rollback could undo, by id: they take no dry run.
 const CHANGE_NOTHING: &[&str] = &["login", "test_api_key", "run_job"];
 
+/// One tag and more, or `*`. Tags hold no white space.
+const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#;
+
 /// Tag of the routes of gateways, which have conventions of their own.
 const INTERNAL: &str = "internal";
 
@@ -155,7 +158,8 @@ fn dry_run() -> Parameter {
 
 fn if_match() -> Parameter {
     let about = "Tags (`ETag`) of the states of the record that the change is meant for, or `*`. Any other is 412.";
-    parameter(IF_MATCH, ParameterIn::Header, about, ObjectBuilder::new().schema_type(Type::String))
+    let schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(TAGS));
+    parameter(IF_MATCH, ParameterIn::Header, about, schema)
 }
 
 fn idempotency_key() -> Parameter {

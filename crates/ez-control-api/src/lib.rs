@@ -6,6 +6,7 @@
 
 mod conventions;
 mod edge;
+mod examples;
 mod extract;
 mod listing;
 mod number;

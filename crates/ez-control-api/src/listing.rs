@@ -7,6 +7,8 @@ use ez_store::logs::LogCursor;
 use ez_store::{Page, Paged, Sort, SortField};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
 
 use crate::problem::{ApiError, FaultResponse};
 
@@ -33,7 +35,7 @@ macro_rules! list_query {
             /// Only records with this in their name (or another text that they are known by), in any case of letters.
             search: Option<String>,
             /// `id` (the default), `name`, `created_at` or `updated_at`; with a leading `-` highest first.
-            #[param(value_type = Option<String>)]
+            #[param(value_type = Option<$crate::listing::SortParameter>)]
             sort: Option<$crate::listing::SortParameter>,
             $($(#[$field_doc])* $field: Option<$ty>,)*
         }
@@ -115,6 +117,21 @@ impl Listing {
             limit: self.limit,
             total: found.total,
         }
+    }
+}
+
+/// What `sort` may be, as the document lists it.
+const ORDERS: [&str; 8] = ["id", "-id", "name", "-name", "created_at", "-created_at", "updated_at", "-updated_at"];
+
+impl utoipa::PartialSchema for SortParameter {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(ORDERS)).into()
+    }
+}
+
+impl ToSchema for SortParameter {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Sort".into()
     }
 }
 

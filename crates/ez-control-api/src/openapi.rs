@@ -14,6 +14,8 @@ use utoipa::openapi::{
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::conventions::{Taken, document_conventions};
+use crate::examples::add_examples;
+use crate::listing::SortParameter;
 use crate::problem::{FaultResponse, PROBLEM_JSON, ProblemKind, ProblemResponse};
 use crate::router;
 
@@ -74,7 +76,7 @@ const TAGS: &[(&str, &str)] = &[
     ("internal", "For gateways only."),
 ];
 
-static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(document);
+static DOCUMENT: LazyLock<OpenApi> = LazyLock::new(|| document().0);
 
 static TEXT: LazyLock<String> = LazyLock::new(|| {
     let text = DOCUMENT.to_pretty_json().unwrap_or_default();
@@ -119,7 +121,8 @@ pub(crate) fn base() -> OpenApi {
     OpenApiBuilder::new().openapi(OpenApiVersion::Version31).info(info).servers(Some([server])).tags(Some(tags)).build()
 }
 
-fn document() -> OpenApi {
+/// The document, and the fields that have no example.
+pub(crate) fn document() -> (OpenApi, Vec<String>) {
     let mut document = router::table().split_for_parts().1;
     let components = document.components.get_or_insert_default();
     complete_components(components);
@@ -133,7 +136,8 @@ fn document() -> OpenApi {
             operation.security.get_or_insert_default();
         }
     }
-    document
+    let without_example = add_examples(&mut document);
+    (document, without_example)
 }
 
 fn complete_components(components: &mut Components) {
@@ -146,6 +150,8 @@ fn complete_components(components: &mut Components) {
     }
     components.schemas.insert(FaultResponse::name().into_owned(), FaultResponse::schema());
     components.schemas.insert(ProblemResponse::name().into_owned(), ProblemResponse::schema());
+    // Parameters alone bring no schema along.
+    components.schemas.insert(SortParameter::name().into_owned(), SortParameter::schema());
     for (name, schema) in &mut components.schemas {
         // A problem has its lists where they have something in them; every other answer has all of its fields always.
         if !name.ends_with("Request") && *name != ProblemResponse::name() {

@@ -3,15 +3,16 @@
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware;
+use axum::routing::get;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    access, api_key_batches, api_keys, audit, auth, bindings, catalogue, credential_reports, features, internal, jobs,
-    keys, logs, masters, models, namespaces, provider_groups, providers, public, resolve, rotation, sync, test_call,
-    tokens,
+    access, api_key_batches, api_keys, audit, auth, bindings, catalogue, credential_reports, docs, features, internal,
+    jobs, keys, logs, masters, models, namespaces, provider_groups, providers, public, resolve, rotation, sync,
+    test_call, tokens,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
 
@@ -97,6 +98,9 @@ where
         .routes(routes!(public::healthz))
         .routes(routes!(public::readyz))
         .routes(routes!(public::openapi_json))
+        .routes(routes!(docs::page))
+        .route("/docs/", get(docs::page))
+        .route(docs::FILE_ROUTE, get(docs::file))
         .routes(routes!(public::metrics))
 }
 

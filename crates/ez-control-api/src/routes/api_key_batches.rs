@@ -60,7 +60,7 @@ pub(crate) struct SkippedLineResponse {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetStatusRequest {
     /// Their ids, 1 to 1,000.
-    #[schema(example = json!([41, 42]), min_items = 1, max_items = 1000)]
+    #[schema(example = json!([1]), min_items = 1, max_items = 1000)]
     ids: Vec<i64>,
     /// Activating ends a ban. Only ez-api itself sets `auto_disabled`.
     #[schema(value_type = words::ApiKeyStatus)]

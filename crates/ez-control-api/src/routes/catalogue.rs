@@ -182,7 +182,11 @@ impl From<CatalogueModel> for CatalogueModelResponse {
 impl utoipa::PartialSchema for RenewCatalogueRequest {
     fn schema() -> RefOr<Schema> {
         let text = |about: &str| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
-        let models = ArrayBuilder::new().items(row()).min_items(Some(1)).max_items(Some(20_000));
+        let models = ArrayBuilder::new()
+            .items(row())
+            .min_items(Some(1))
+            .max_items(Some(20_000))
+            .description(Some("The models themselves, where no `url` says where they are."));
         ObjectBuilder::new()
             .schema_type(Type::Object)
             .description(Some("Either `url` alone, or a catalogue: `source`, `version` and `models` at least."))

@@ -8,6 +8,7 @@ pub(crate) mod auth;
 pub(crate) mod bindings;
 pub(crate) mod catalogue;
 pub(crate) mod credential_reports;
+pub(crate) mod docs;
 pub(crate) mod features;
 pub(crate) mod internal;
 pub(crate) mod jobs;

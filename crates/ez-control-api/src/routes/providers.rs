@@ -30,7 +30,7 @@ pub(crate) struct CreatePresetRequest {
     /// Whose API it is.
     r#type: PresetType,
     /// Name of the provider group; unique.
-    #[schema(example = "openai-main")]
+    #[schema(example = "openai-second")]
     name: String,
     /// The vendor's secret. Never shown again.
     #[schema(value_type = String, format = Password, write_only)]

@@ -28,6 +28,7 @@ const ROUTES: &[(Who, &str)] = &[
     (Anyone, "GET /healthz"),
     (Anyone, "GET /readyz"),
     (Anyone, "GET /openapi.json"),
+    (Anyone, "GET /docs"),
     (Operator, "GET /metrics"),
     (Anyone, "POST /auth/login"),
     (Master, "GET /v1/self"),

@@ -4,6 +4,7 @@
 
 mod access;
 mod conditional;
+mod documentation;
 mod edge;
 mod jobs;
 mod keys;
@@ -54,6 +55,11 @@ on_both_backends! {
         names_of_requests_are_their_callers_own,
         names_of_requests_end_after_a_day,
         creations_at_once_under_one_name_make_one_record,
+    }
+    documentation {
+        examples_of_requests_are_taken_as_they_stand,
+        every_operation_and_property_is_described,
+        the_page_comes_whole_from_this_process,
     }
     edge {
         request_ids_come_back,
