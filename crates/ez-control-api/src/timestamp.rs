@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, Utc};
+use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-/// A time in a request: an RFC 3339 text, or whole seconds since 1970-01-01T00:00:00Z.
+/// A time in a request: an RFC 3339 text, or whole seconds since 1970-01-01T00:00:00Z. It has the microseconds that the
+/// database keeps and nothing finer, so that what is answered at once and what is read later are the same, with one tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timestamp(pub(crate) DateTime<Utc>);
 
@@ -74,7 +75,7 @@ impl Visitor<'_> for TimestampVisitor {
 
 /// A time that can be answered with again: RFC 3339 has four digits for the year.
 fn writable(time: DateTime<Utc>) -> Option<Timestamp> {
-    (0..=9999).contains(&time.year()).then_some(Timestamp(time))
+    (0..=9999).contains(&time.year()).then_some(Timestamp(time.trunc_subsecs(6)))
 }
 
 #[cfg(test)]
@@ -88,6 +89,8 @@ mod tests {
             assert_eq!(read(form).unwrap(), 1_767_139_200, "{form}");
         }
         assert_eq!(read("253402300799").unwrap(), 253_402_300_799);
+        let fine = serde_json::from_str::<Timestamp>("\"2025-12-31T00:00:00.123456789Z\"").unwrap();
+        assert_eq!(fine.0.timestamp_subsec_nanos(), 123_456_000, "no finer than it is kept");
         let year_10000 = ["253402300800", "\"9999-12-31T23:30:00-01:00\"", "-99999999999"];
         for bad in ["\"soon\"", "true", "1.5", "99999999999999999"].into_iter().chain(year_10000) {
             assert!(read(bad).is_err(), "{bad}");

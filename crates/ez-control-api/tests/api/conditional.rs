@@ -419,6 +419,12 @@ pub(crate) async fn tags_change_with_the_record_and_not_with_its_use(app: TestAp
     assert_eq!(tag_now().await, tag);
     app.put(&master_key, &path, json!({"model_limits": ["m"]})).await.ok();
     assert_ne!(tag_now().await, tag);
+    // A time finer than it is kept does not make the tag of the answer one that nobody finds again.
+    let fine = json!({"expires_at": "2030-01-01T00:00:00.123456789Z"});
+    let changed = app.put(&master_key, &path, fine).await;
+    let answered = changed.header("etag").to_owned();
+    assert_eq!(changed.ok()["expires_at"], "2030-01-01T00:00:00.123456Z");
+    assert_eq!(tag_now().await, answered);
 
     let own = app.get(&master_key, "/v1/self").await.expect(StatusCode::OK);
     let master = app.get(ADMIN_TOKEN, &format!("/admin/masters/{id}")).await.expect(StatusCode::OK);
