@@ -9,9 +9,8 @@ use secrecy::SecretString;
 
 use crate::access::{Access, AskedAccess};
 use crate::credentials::MasterKey;
-use crate::error::Faults;
+use crate::error::{Faults, MAX_REFERENCES};
 use crate::limits::{LimitChange, StandingLimits};
-use crate::write::Gone;
 use crate::{Control, ControlError, Write, budget, checks, key_access};
 
 const WHAT: &str = "master";
@@ -152,7 +151,9 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
     };
     check(&after.name, &after.group, &mut faults);
     faults.into_result()?;
-    if wanted.is_some() && !change.propagate_to_keys {
+    // A change that takes nothing away leaves no key outside; most add, and need not look at every key.
+    let takes_away = before.namespaces.iter().any(|name| !after.namespaces.contains(name));
+    if takes_away && !change.propagate_to_keys {
         key_access::refuse_orphaned(write, &after).await?;
     }
 
@@ -168,14 +169,16 @@ pub async fn update(write: &Write, id: i64, change: ChangeMaster) -> Result<Mast
 /// `Conflict` with its child keys.
 pub async fn delete(write: &Write, id: i64, cascade: bool) -> Result<(), ControlError> {
     let master = require_target(write, id).await?;
-    let keys = child_keys::list_by_master(write.tx(), id).await?;
-    if !keys.is_empty() && !cascade {
-        let message = format!("the master has {} child keys; delete them first, or use cascade=true", keys.len());
-        return Err(ControlError::conflict_with(message, keys.iter().map(crate::child_keys::reference)));
+    let count = child_keys::count_by_master(write.tx(), id).await?;
+    if count > 0 && !cascade {
+        let first = child_keys::list_by_master(write.tx(), id, MAX_REFERENCES as u64).await?;
+        let message = format!("the master has {count} child keys; delete them first, or use cascade=true");
+        return Err(ControlError::conflict_with(message, first.iter().map(crate::child_keys::reference)));
     }
+    let keys = key_access::all_of(write, id).await?;
     child_keys::delete_by_master(write.tx(), id).await?;
     stored::delete(write.tx(), id).await?;
-    write.record_deletion(&master, &[Gone::of(&keys)]).await
+    write.record_deletion(&master, &[keys]).await
 }
 
 /// Kills every child key and every session of a master issued so far, by raising its epoch. Errors: `NotFound`, `Stale`.

@@ -5,7 +5,7 @@ use ez_contract::status::RecordStatus;
 use ez_store::namespaces::{self as stored, DEFAULT_NAMESPACE, Namespace, NamespaceFilter, NewNamespace};
 use ez_store::{Page, Paged, Sort, bindings, child_keys, masters};
 
-use crate::error::Faults;
+use crate::error::{Faults, MAX_REFERENCES};
 use crate::write::Gone;
 use crate::{Control, ControlError, Write, checks};
 
@@ -109,8 +109,9 @@ async fn require_for_update(write: &Write, id: i64) -> Result<Namespace, Control
 }
 
 async fn refuse_users(write: &Write, namespace: &Namespace) -> Result<(), ControlError> {
-    let masters = masters::list_by_namespace(write.tx(), &namespace.name).await?;
-    let keys = child_keys::list_by_namespace(write.tx(), &namespace.name).await?;
+    let most = MAX_REFERENCES as u64;
+    let masters = masters::list_by_namespace(write.tx(), &namespace.name, most).await?;
+    let keys = child_keys::list_by_namespace(write.tx(), &namespace.name, most).await?;
     if masters.is_empty() && keys.is_empty() {
         return Ok(());
     }

@@ -80,6 +80,13 @@ impl Gone {
         let keys = records.iter().flat_map(Recorded::snapshot_keys).collect();
         Self { kind: R::KIND, count: records.len(), keys }
     }
+
+    /// Those and these.
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.count += others.count;
+        self.keys.extend(others.keys);
+        self
+    }
 }
 
 impl Actor {

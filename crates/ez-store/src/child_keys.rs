@@ -151,14 +151,14 @@ pub async fn list_by_digests(db: &impl Executor, digests: &[TokenDigest]) -> Res
     all(db, entity::Entity::find().filter(either)).await
 }
 
-/// All child keys of a master, by id.
-pub async fn list_by_master(db: &impl Executor, master_id: i64) -> Result<Vec<ChildKey>, StoreError> {
-    all(db, entity::Entity::find().filter(entity::Column::MasterId.eq(master_id))).await
+/// Up to `limit` child keys of a master, by id.
+pub async fn list_by_master(db: &impl Executor, master_id: i64, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
+    all(db, entity::Entity::find().filter(entity::Column::MasterId.eq(master_id)).limit(limit)).await
 }
 
-/// The child keys that may use a namespace, by id.
-pub async fn list_by_namespace(db: &impl Executor, namespace: &str) -> Result<Vec<ChildKey>, StoreError> {
-    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace))).await
+/// Up to `limit` child keys that may use a namespace, by id.
+pub async fn list_by_namespace(db: &impl Executor, namespace: &str, limit: u64) -> Result<Vec<ChildKey>, StoreError> {
+    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace)).limit(limit)).await
 }
 
 /// Ids of up to `limit` active or exhausted keys above `after_id` whose end of life has come, in order.

@@ -120,9 +120,9 @@ pub async fn list_without_digest(
         .map_err(on(TABLE, Doing::Read))
 }
 
-/// The masters that may use a namespace, by id.
-pub async fn list_by_namespace(db: &impl Executor, namespace: &str) -> Result<Vec<Master>, StoreError> {
-    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace))).await
+/// Up to `limit` masters that may use a namespace, by id.
+pub async fn list_by_namespace(db: &impl Executor, namespace: &str, limit: u64) -> Result<Vec<Master>, StoreError> {
+    all(db, entity::Entity::find().filter(list_holds(entity::Column::Namespaces, namespace)).limit(limit)).await
 }
 
 /// How many masters there are, of one state or of all.

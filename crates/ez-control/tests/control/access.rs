@@ -129,7 +129,7 @@ pub(crate) async fn ten_thousand_keys_follow_in_one_change(plane: Plane) {
     let took = started.elapsed();
     assert!(took < Duration::from_secs(30), "{took:?}");
     assert_eq!(plane.outbox_depth().await, 1 + 20, "an entry names up to 500 keys");
-    let keys = child_keys::list_by_master(plane.control.store(), master.id).await.unwrap();
+    let keys = child_keys::list_by_master(plane.control.store(), master.id, 20_000).await.unwrap();
     assert!(keys.iter().all(|key| key.default_namespace == "b" && key.namespaces == ["b"]));
     let audited = audit::list(plane.control.store(), None, 20_000).await.unwrap();
     assert_eq!(audited.iter().filter(|entry| entry.entry.action == "propagate_access").count(), 10_000);

@@ -107,6 +107,36 @@ pub(crate) async fn a_master_goes_at_once_with_all_its_keys(plane: Plane) {
     assert_eq!(image.entries.iter().find(is_left), None, "nothing is left of it");
 }
 
+pub(crate) async fn a_refusal_reads_no_more_keys_than_it_names(plane: Plane) {
+    const KEYS: usize = 120;
+    let (team, other) = (plane.namespace("team").await, plane.namespace("other").await);
+    let asked = masters::CreateMaster {
+        name: "acme".to_owned(),
+        namespaces: Some(vec![team.name.clone()]),
+        default_namespace: Some(team.name.clone()),
+        ..Default::default()
+    };
+    let master = plane.try_master(asked).await.unwrap().master;
+    let write = plane.write().await;
+    for _ in 0..KEYS {
+        child_keys::create(&write, master.id, CreateChildKey::default()).await.unwrap();
+    }
+    write.commit().await.unwrap();
+    // Whoever reads this one fails.
+    plane.sql("UPDATE child_keys SET status = 'damaged' WHERE id = (SELECT max(id) FROM child_keys)").await;
+
+    let write = plane.write().await;
+    let (message, references) = conflict(masters::delete(&write, master.id, false).await);
+    assert!(message.contains("120 child keys"), "{message}");
+    assert_eq!(references.len(), 100);
+    let (_, references) = conflict(namespaces::delete(&write, team.id, true).await);
+    assert_eq!(references.len(), 100);
+    // And a master that is given another namespace needs none of its keys to be read.
+    let wider =
+        masters::ChangeMaster { namespaces: Some(vec![team.name, other.name]), ..masters::ChangeMaster::default() };
+    assert_eq!(masters::update(&write, master.id, wider).await.unwrap().namespaces.len(), 2);
+}
+
 pub(crate) async fn a_group_or_namespace_goes_at_once_with_all_that_is_bound(plane: Plane) {
     const BINDINGS: usize = 2000;
     let (group, other) = (plane.group("openai").await, plane.group("other").await);

@@ -179,7 +179,7 @@ pub(crate) async fn a_revoked_key_stays_dead_beside_a_master_that_stands_here(pl
     let other = plane.elsewhere().await;
     let standing = other.master("acme").await.master;
     other.import(&document, WITH_BINDINGS).await;
-    let keys = ez_store::child_keys::list_by_master(other.control.store(), standing.id).await.unwrap();
+    let keys = ez_store::child_keys::list_by_master(other.control.store(), standing.id, 10).await.unwrap();
     let alive: Vec<bool> = keys.iter().map(|key| key.issued_at_epoch >= standing.epoch).collect();
     assert_eq!(alive.iter().filter(|alive| **alive).count(), 1, "{keys:?}");
     assert_eq!(keys.len(), 2);

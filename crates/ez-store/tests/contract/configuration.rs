@@ -79,7 +79,7 @@ pub(crate) async fn child_keys_live_and_die(db: Fixture) {
     }
     assert_eq!(child_keys::get_of_master(&db.store, master.id, key.id).await.unwrap().as_ref(), Some(&key));
     assert_eq!(child_keys::get_of_master(&db.store, master.id + 1, key.id).await.unwrap(), None);
-    assert_eq!(child_keys::list_by_master(&db.store, master.id).await.unwrap(), [key.clone()]);
+    assert_eq!(child_keys::list_by_master(&db.store, master.id, 10).await.unwrap(), [key.clone()]);
     assert_eq!(child_keys::count_by_master(&db.store, master.id).await.unwrap(), 1);
     assert_eq!(child_keys::count(&db.store, Some(KeyStatus::Active)).await.unwrap(), 0);
 

@@ -121,12 +121,12 @@ pub(crate) async fn a_namespace_is_found_among_others_by_its_whole_name(db: Fixt
         new.namespaces = texts(listed);
         db.commit(async |tx| masters::create(tx, &new).await).await;
     }
-    let using = masters::list_by_namespace(&db.store, "team_a").await.unwrap();
+    let using = masters::list_by_namespace(&db.store, "team_a", 10).await.unwrap();
     assert_eq!(using.iter().map(|master| master.name.as_str()).collect::<Vec<_>>(), ["one"]);
     let master_id = using[0].id;
     let key = db.child_key(master_id, "sk-1").await;
-    assert_eq!(child_keys::list_by_namespace(&db.store, "default").await.unwrap(), [key]);
-    assert_eq!(child_keys::list_by_namespace(&db.store, "defaul").await.unwrap(), []);
+    assert_eq!(child_keys::list_by_namespace(&db.store, "default", 10).await.unwrap(), [key]);
+    assert_eq!(child_keys::list_by_namespace(&db.store, "defaul", 10).await.unwrap(), []);
 }
 
 pub(crate) async fn a_whole_table_can_be_walked(db: Fixture) {

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ez_store::child_keys;
 use ez_store::masters::{self as stored, Master, NewMaster};
 
 use super::super::ConflictPolicy;
@@ -11,7 +10,7 @@ use super::super::plan::PlannedMaster;
 use super::super::summary::{Counts, CreatedCredential};
 use crate::checks;
 use crate::credentials::MasterKey;
-use crate::{ControlError, Write};
+use crate::{ControlError, Write, key_access};
 
 /// The masters of an import as they stand by now, and what is needed to write them.
 pub(super) struct Tenants {
@@ -143,9 +142,8 @@ impl Tenants {
 async fn overwritten(write: &Write, before: &Master, record: NewMaster) -> Result<Master, ControlError> {
     let mut namespaces = record.namespaces;
     if before.namespaces.iter().any(|name| !namespaces.contains(name)) {
-        let keys = child_keys::list_by_master(write.tx(), before.id).await?;
-        let used: Vec<String> = keys.into_iter().flat_map(|key| key.namespaces).collect();
-        let standing = before.namespaces.iter().filter(|name| used.contains(name)).cloned();
+        let used = key_access::namespaces_in_use(write, before.id).await?;
+        let standing = before.namespaces.iter().filter(|name| used.contains(*name)).cloned();
         namespaces = checks::deduplicated(namespaces.into_iter().chain(standing).collect());
     }
     let mut after = Master {
