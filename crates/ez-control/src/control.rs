@@ -133,7 +133,7 @@ impl Control {
             wake: Notify::new(),
             last_reconcile: Mutex::new(None),
         };
-        let sessions = Sessions::new(&jwt_secret);
+        let sessions = Sessions::new(jwt_secret);
         let attempts = Attempts::new();
         let legacy = Legacy::default();
         let catalogue = Kept::default();

@@ -22,7 +22,7 @@ pub(crate) use attempts::Attempts;
 pub(crate) use legacy::Legacy;
 pub(crate) use sessions::Sessions;
 
-use sessions::{Claims, SESSION_LENGTH, Subject, credential_mark};
+use sessions::{Claims, SESSION_LENGTH, Subject};
 
 /// The doors: failures at one do not count at the other.
 const SIGN_IN: &str = "sign-in";
@@ -79,8 +79,11 @@ pub async fn login(control: &Control, token: &str, origin: &Origin) -> Result<Lo
     let principal = sign_in(control, token, origin).await?;
     let now = control.now();
     let (claims, role) = match &principal {
-        Principal::Admin => (Claims::admin(control.admin_digest(), now), Role::Admin),
-        Principal::Master(master) => (Claims::master(master, now), Role::Master),
+        Principal::Admin => (Claims::admin(control.sessions().mark(control.admin_digest()), now), Role::Admin),
+        Principal::Master(master) => {
+            let mark = mark_of(control, master).ok_or_else(|| ControlError::internal("signed in without a digest"))?;
+            (Claims::master(master, mark, now), Role::Master)
+        }
     };
     let access_token = control.sessions().issue(&claims)?;
     let actor = match &principal {
@@ -103,11 +106,13 @@ pub async fn authenticate(control: &Control, bearer: &str, origin: &Origin) -> R
     let ended = || ControlError::unauthenticated("the session has ended or is not valid; sign in again");
     let claims = control.sessions().verify(bearer, control.now()).ok_or_else(ended)?;
     match claims.subject() {
-        Subject::Admin { credential } if *credential == credential_mark(control.admin_digest()) => Ok(Principal::Admin),
+        Subject::Admin { credential } if *credential == control.sessions().mark(control.admin_digest()) => {
+            Ok(Principal::Admin)
+        }
         Subject::Admin { .. } => Err(ended()),
         Subject::Master { master_id, epoch, credential } => {
             let stands = |master: &Master| {
-                master.epoch == *epoch && master.key_digest.as_ref().map(credential_mark).as_ref() == Some(credential)
+                master.epoch == *epoch && mark_of(control, master).as_ref() == Some(credential)
             };
             active(masters::get(control.store(), *master_id).await?.filter(stands).ok_or_else(ended)?)
         }
@@ -147,6 +152,11 @@ async fn sign_in(control: &Control, token: &str, origin: &Origin) -> Result<Prin
         Some(master) => active(master),
         None => Err(fail(control, SIGN_IN, LOGIN_HINT, origin).await),
     }
+}
+
+/// What ties a master's sessions to its key; none before its digest is known.
+fn mark_of(control: &Control, master: &Master) -> Option<String> {
+    master.key_digest.as_ref().map(|digest| control.sessions().mark(digest))
 }
 
 fn active(master: Master) -> Result<Principal, ControlError> {

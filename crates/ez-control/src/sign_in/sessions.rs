@@ -18,6 +18,7 @@ const ISSUER: &str = "ez-api";
 
 /// Issues and verifies sessions.
 pub(crate) struct Sessions {
+    secret: SecretString,
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
@@ -39,7 +40,7 @@ pub(crate) struct Claims {
 pub(crate) enum Subject {
     /// Dies with the admin token that bought it.
     Admin {
-        /// See [`credential_mark`].
+        /// See [`Sessions::mark`].
         credential: String,
     },
     /// Dies with the master key that bought it, and when the master's epoch moves on.
@@ -48,18 +49,17 @@ pub(crate) enum Subject {
         master_id: i64,
         /// Its epoch at sign-in.
         epoch: i64,
-        /// See [`credential_mark`].
+        /// See [`Sessions::mark`].
         credential: String,
     },
 }
 
 impl Claims {
-    pub(crate) fn admin(token: &TokenDigest, now: DateTime<Utc>) -> Self {
-        Self::new(Subject::Admin { credential: credential_mark(token) }, now)
+    pub(crate) fn admin(credential: String, now: DateTime<Utc>) -> Self {
+        Self::new(Subject::Admin { credential }, now)
     }
 
-    pub(crate) fn master(master: &Master, now: DateTime<Utc>) -> Self {
-        let credential = master.key_digest.as_ref().map(credential_mark).unwrap_or_default();
+    pub(crate) fn master(master: &Master, credential: String, now: DateTime<Utc>) -> Self {
         Self::new(Subject::Master { master_id: master.id, epoch: master.epoch, credential }, now)
     }
 
@@ -72,20 +72,23 @@ impl Claims {
     }
 }
 
-/// What ties a session to the credential that bought it: the beginning of its digest, which tells nothing of it.
-pub(crate) fn credential_mark(digest: &TokenDigest) -> String {
-    format!("{:.16}", digest.to_string())
-}
-
 impl Sessions {
-    pub(crate) fn new(secret: &SecretString) -> Self {
-        let secret = secret.expose_secret().as_bytes();
+    pub(crate) fn new(secret: SecretString) -> Self {
+        let key = secret.expose_secret().as_bytes();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss"]);
         // The library asks the system's clock; this is checked against ours.
         validation.validate_exp = false;
-        Self { encoding: EncodingKey::from_secret(secret), decoding: DecodingKey::from_secret(secret), validation }
+        let (encoding, decoding) = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
+        Self { secret, encoding, decoding, validation }
+    }
+
+    /// What ties a session to the credential that bought it. The secret is part of it: who comes upon a session, long after
+    /// its end perhaps, must have nothing to try guesses at the credential on.
+    pub(crate) fn mark(&self, digest: &TokenDigest) -> String {
+        let mark = TokenDigest::of(&format!("{}\n{digest}", self.secret.expose_secret()));
+        format!("{:.16}", mark.to_string())
     }
 
     /// Whether a bearer token has the form of a session; no other credential has it.
@@ -110,26 +113,36 @@ mod tests {
     use super::*;
 
     fn sessions(secret: &str) -> Sessions {
-        Sessions::new(&SecretString::from(secret))
+        Sessions::new(SecretString::from(secret))
     }
 
     #[test]
     fn a_session_is_good_for_an_hour_under_its_secret() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let token = sessions("one").issue(&Claims::admin(&TokenDigest::of("t"), now)).unwrap();
+        let token = sessions("one").issue(&Claims::admin("mark".to_owned(), now)).unwrap();
         let token = token.expose_secret();
         assert!(Sessions::looks_like_one(token));
         let verify = |secret: &str, after: u64| sessions(secret).verify(token, now + Duration::from_secs(after));
-        assert!(matches!(verify("one", 0).unwrap().subject(), Subject::Admin { credential } if credential.len() == 16));
+        assert!(matches!(verify("one", 0).unwrap().subject(), Subject::Admin { credential } if credential == "mark"));
         assert!(verify("one", 3599).is_some());
         assert!(verify("one", 3600).is_none());
         assert!(verify("two", 0).is_none());
     }
 
     #[test]
+    fn a_mark_is_of_its_credential_and_tells_nothing_of_it() {
+        let (first, second) = (TokenDigest::of("first"), TokenDigest::of("second"));
+        let mark = sessions("one").mark(&first);
+        assert_eq!((mark.len(), &mark), (16, &sessions("one").mark(&first)));
+        assert_ne!(mark, sessions("one").mark(&second));
+        assert_ne!(mark, sessions("two").mark(&first), "without the secret no guess can be tried on it");
+        assert!(!first.to_string().contains(&mark));
+    }
+
+    #[test]
     fn another_algorithm_is_refused_whatever_the_token_says() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let claims = Claims::admin(&TokenDigest::of("t"), now);
+        let claims = Claims::admin("mark".to_owned(), now);
         let key = EncodingKey::from_secret(b"one");
         let hs512 = encode(&Header::new(Algorithm::HS512), &claims, &key).unwrap();
         assert!(sessions("one").verify(&hs512, now).is_none());
