@@ -43,7 +43,8 @@ impl Attempts {
     pub(crate) fn refuse_blocked(&self, door: &str, origin: &Origin, now: DateTime<Utc>) -> Result<(), ControlError> {
         let until = self.blocked().get(&place(door, origin)).copied();
         match until.and_then(|until| (until - now).to_std().ok()) {
-            Some(rest) if !rest.is_zero() => Err(ControlError::TooMany { retry_after: rest }),
+            // More than a window can only be left where the clock was set back.
+            Some(rest) if !rest.is_zero() && rest <= WINDOW => Err(ControlError::TooMany { retry_after: rest }),
             _ => Ok(()),
         }
     }

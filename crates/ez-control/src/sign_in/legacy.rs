@@ -88,7 +88,8 @@ impl Legacy {
     /// Whether any row lacks a digest; that none does is remembered for a while.
     async fn may_exist(&self, control: &Control) -> Result<bool, ControlError> {
         let now = control.now();
-        if self.memory().none_until.is_some_and(|until| now < until) {
+        // An end that is further away than it ever was set comes of a clock that was set back.
+        if self.memory().none_until.is_some_and(|until| now < until && until <= now + NONE_LASTS) {
             return Ok(false);
         }
         let exists = !stored::list_without_digest(control.store(), 0, 1).await?.is_empty();

@@ -169,4 +169,10 @@ pub(crate) async fn where_every_master_has_a_digest_no_hash_is_tried(plane: Plan
     assert_eq!(plane.signed_in("key of old", "198.51.100.1").await, None);
     plane.clock.advance(Duration::from_secs(60));
     assert_eq!(plane.signed_in("key of old", "198.51.100.1").await, Some(old.id));
+
+    // Nor is it remembered for longer where the clock is set back.
+    assert_eq!(plane.signed_in("guess", "198.51.100.2").await, None);
+    let older = plane.older_master("older", bcrypt_of("key of older")).await;
+    plane.clock.set(plane.control.now() - Duration::from_secs(3600));
+    assert_eq!(plane.signed_in("key of older", "198.51.100.2").await, Some(older.id));
 }

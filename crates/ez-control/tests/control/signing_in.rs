@@ -127,6 +127,15 @@ pub(crate) async fn ten_failures_shut_an_address_out_for_a_minute(plane: Plane) 
     authenticate(&plane.control, ADMIN_TOKEN, &from("198.51.100.1")).await.unwrap();
 }
 
+pub(crate) async fn a_clock_that_is_set_back_shuts_nobody_out_for_longer(plane: Plane) {
+    for _ in 0..10 {
+        assert_unauthenticated(login(&plane.control, "guess", &from("198.51.100.1")).await);
+    }
+    assert_too_many(login(&plane.control, "guess", &from("198.51.100.1")).await);
+    plane.clock.set(plane.control.now() - Duration::from_secs(3600));
+    authenticate(&plane.control, ADMIN_TOKEN, &from("198.51.100.1")).await.unwrap();
+}
+
 pub(crate) async fn gateways_need_the_internal_token(plane: Plane) {
     authenticate_internal(&plane.control, INTERNAL_TOKEN, &origin()).await.unwrap();
     for wrong in ["", "nonsense", ADMIN_TOKEN] {
