@@ -79,11 +79,8 @@ impl Access {
         // What is no name is not looked up: not every database takes every text.
         let names: Vec<String> = self.namespaces.iter().filter(|name| is_namespace_name(name)).cloned().collect();
         let existing = namespaces::list_by_names(write.tx(), &names).await?;
-        let mut standing = Vec::with_capacity(existing.len());
-        // By id, like everybody else, so that two of these wait for each other and never deadlock.
-        for namespace in existing {
-            standing.extend(namespaces::get_for_update(write.tx(), namespace.id).await?);
-        }
+        let ids: Vec<i64> = existing.iter().map(|namespace| namespace.id).collect();
+        let standing = namespaces::list_for_update(write.tx(), &ids).await?;
         for (place, name) in self.namespaces.iter().enumerate() {
             if !standing.iter().any(|namespace| namespace.name == *name) {
                 let listed = format!("/namespaces/{place}");

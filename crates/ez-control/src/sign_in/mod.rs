@@ -111,9 +111,8 @@ pub async fn authenticate(control: &Control, bearer: &str, origin: &Origin) -> R
         }
         Subject::Admin { .. } => Err(ended()),
         Subject::Master { master_id, epoch, credential } => {
-            let stands = |master: &Master| {
-                master.epoch == *epoch && mark_of(control, master).as_ref() == Some(credential)
-            };
+            let stands =
+                |master: &Master| master.epoch == *epoch && mark_of(control, master).as_ref() == Some(credential);
             active(masters::get(control.store(), *master_id).await?.filter(stands).ok_or_else(ended)?)
         }
     }
