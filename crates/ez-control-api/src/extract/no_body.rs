@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, Request};
 use super::json::read;
 use crate::problem::ApiError;
 
-/// The empty body (or `{}` or `null`, which some clients cannot help sending) of a POST that takes none. What a caller
+/// The empty body (or `{}` or `null`, which some clients cannot help sending) of a POST or DELETE that takes none. What a caller
 /// asks for in the wrong place is refused with 422, never silently ignored.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoBody;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::rate;
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
@@ -221,7 +221,7 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/admin/api-keys/{id}", tag = "api-keys", operation_id = "delete_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     api_keys::delete(&write, id).await?;
     write.delete().await

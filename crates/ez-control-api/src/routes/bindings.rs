@@ -8,7 +8,7 @@ use ez_store::bindings::{Binding, BindingFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
@@ -188,7 +188,7 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/admin/bindings/{id}", tag = "bindings", operation_id = "delete_binding",
     params(("id" = i64, Path, description = "Id of the binding.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     bindings::delete(&write, id).await?;
     write.delete().await

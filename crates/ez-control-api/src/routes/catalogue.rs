@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, Type};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
 
-use crate::extract::{AdminCtx, Json, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Query};
 use crate::listing::{Listing, PageResponse};
 use crate::price::PricesResponse;
 use crate::problem::ApiError;
@@ -123,7 +123,7 @@ pub(crate) async fn renew(
 /// Go back to the bundled catalogue.
 #[utoipa::path(delete, path = "/admin/models/catalogue", tag = "models", operation_id = "reset_catalogue",
     security(("admin" = [])), responses((status = 204, description = "The bundled catalogue counts.")))]
-pub(crate) async fn reset(ctx: AdminCtx) -> Result<Deleted, ApiError> {
+pub(crate) async fn reset(ctx: AdminCtx, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     catalogue::reset(&write).await?;
     write.delete().await

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::number::Count;
 use crate::patch::{Patch, present};
@@ -354,7 +354,7 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/admin/keys/{id}", tag = "keys", operation_id = "delete_key",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     child_keys::delete(&write, Tenant::Any, id).await?;
     write.delete().await

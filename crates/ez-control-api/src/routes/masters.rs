@@ -271,6 +271,7 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
+    NoBody: NoBody,
 ) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     masters::delete(&write, id, query.cascade).await?;

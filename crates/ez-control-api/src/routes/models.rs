@@ -8,7 +8,7 @@ use ez_store::models::{Model, ModelFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::number::Amount;
 use crate::patch::{Patch, present};
@@ -225,7 +225,7 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/admin/models/{id}", tag = "models", operation_id = "delete_model",
     params(("id" = i64, Path, description = "Id of the model.")), security(("admin" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(ctx: AdminCtx, Path(id): Path<i64>, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     models::delete(&write, id).await?;
     write.delete().await

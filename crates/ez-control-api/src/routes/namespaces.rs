@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::DeleteQuery;
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
@@ -137,6 +137,7 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
+    NoBody: NoBody,
 ) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     namespaces::delete(&write, id, query.cascade).await?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{DeleteQuery, rate};
-use crate::extract::{AdminCtx, Json, Path, Query};
+use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::patch::{Patch, present};
 use crate::problem::ApiError;
@@ -225,6 +225,7 @@ pub(crate) async fn delete(
     ctx: AdminCtx,
     Path(id): Path<i64>,
     Query(query): Query<DeleteQuery>,
+    NoBody: NoBody,
 ) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     provider_groups::delete(&write, id, query.cascade).await?;

@@ -4,7 +4,7 @@ use ez_control::child_keys;
 
 use super::keys::{CreateKeyRequest, KeyResponse, KeyWithTokenResponse, OwnKeyListQuery, UpdateKeyRequest};
 use super::masters::MasterResponse;
-use crate::extract::{Json, MasterCtx, Path, Query};
+use crate::extract::{Json, MasterCtx, NoBody, Path, Query};
 use crate::listing::PageResponse;
 use crate::problem::ApiError;
 use crate::writing::{Created, Deleted, Record};
@@ -75,7 +75,7 @@ pub(crate) async fn update(
 #[utoipa::path(delete, path = "/v1/tokens/{id}", tag = "tokens", operation_id = "delete_token",
     params(("id" = i64, Path, description = "Id of the child key.")), security(("master" = [])),
     responses((status = 204, description = "Deleted.")))]
-pub(crate) async fn delete(ctx: MasterCtx, Path(id): Path<i64>) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(ctx: MasterCtx, Path(id): Path<i64>, NoBody: NoBody) -> Result<Deleted, ApiError> {
     let write = ctx.write().await?;
     child_keys::delete(&write, ctx.tenant(), id).await?;
     write.delete().await

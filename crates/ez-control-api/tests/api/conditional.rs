@@ -385,6 +385,23 @@ pub(crate) async fn what_a_route_does_not_take_is_refused(app: TestApp) {
     assert_eq!(app.get(ADMIN_TOKEN, &path).await.ok()["name"], "acme");
 }
 
+pub(crate) async fn a_deletion_takes_no_body(app: TestApp) {
+    let (_, master_key) = app.master("acme").await;
+    let document = app.call(Method::GET, "/openapi.json").send().await.ok();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let deletions: Vec<_> = paths.filter(|(_, item)| item.get("delete").is_some()).map(|(path, _)| path).collect();
+    assert!(deletions.len() >= 8, "{deletions:?}");
+    let before = app.dump().await;
+    for path in deletions {
+        let token = if path.starts_with("/v1/") { &*master_key } else { ADMIN_TOKEN };
+        // Who writes it here means it, and must not find the record gone.
+        let call = app.call(Method::DELETE, &path.replace("{id}", "1")).token(token).json(&json!({"dry_run": true}));
+        let problem = call.send().await.problem(StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(problem["detail"].as_str().unwrap().contains("takes no body"), "{path}: {problem}");
+    }
+    assert_eq!(app.dump().await, before);
+}
+
 pub(crate) async fn of_changes_at_once_from_one_reading_one_is_made(app: TestApp) {
     let created = app.post(ADMIN_TOKEN, "/admin/namespaces", json!({"name": "team-a"})).await;
     let (path, tag) = (created.header("location").to_owned(), created.header("etag").to_owned());

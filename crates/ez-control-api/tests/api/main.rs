@@ -47,6 +47,7 @@ on_both_backends! {
     conditional {
         every_write_route_keeps_the_conventions,
         what_a_route_does_not_take_is_refused,
+        a_deletion_takes_no_body,
         of_changes_at_once_from_one_reading_one_is_made,
         tags_change_with_the_record_and_not_with_its_use,
         a_dry_run_of_the_rebuild_tells_the_drift_and_leaves_it,
