@@ -239,8 +239,12 @@ pub(crate) fn secret_fault(secret: &SecretString) -> Option<String> {
         Some("must not be empty; write the upstream's secret".to_owned())
     } else if clear.len() > MAX_SECRET_BYTES {
         Some(format!("must have at most {MAX_SECRET_BYTES} bytes"))
-    } else if !clear.starts_with('{') && clear.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        // It goes into a header. Service-account files are JSON and do not.
+    } else if clear.starts_with('{') {
+        // One line of a service-account file is no secret.
+        let is_whole = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(clear).is_ok();
+        (!is_whole).then(|| "must be all of the service account's JSON; check what was pasted".to_owned())
+    } else if clear.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        // It goes into a header. Service-account files do not.
         Some("must be visible ASCII without spaces; check what was pasted".to_owned())
     } else {
         None

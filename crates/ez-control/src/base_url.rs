@@ -2,6 +2,9 @@
 
 use crate::outbound::{Forbidden, Reach};
 
+/// Bytes of a base URL. Every API key is published with its own copy.
+const MAX_BYTES: usize = 1000;
+
 /// Why a base URL is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidBaseUrl {
@@ -9,6 +12,8 @@ pub(crate) enum InvalidBaseUrl {
     Credentials,
     #[error("must not hold a query or a fragment")]
     QueryOrFragment,
+    #[error("must have at most {MAX_BYTES} bytes")]
+    TooLong,
     #[error(transparent)]
     Forbidden(Forbidden),
 }
@@ -24,7 +29,8 @@ pub(crate) fn parse(text: &str) -> Result<String, InvalidBaseUrl> {
     }
     let path = collapsed(url.path());
     url.set_path(&path);
-    Ok(url.as_str().trim_end_matches('/').to_owned())
+    let kept = url.as_str().trim_end_matches('/');
+    if kept.len() > MAX_BYTES { Err(InvalidBaseUrl::TooLong) } else { Ok(kept.to_owned()) }
 }
 
 /// `/v1/v1` -> `/v1`: what becomes of a base URL with a version under a client that adds one.
@@ -89,6 +95,7 @@ mod tests {
             ("http://[fd00:ec2::254]/", metadata),
             ("http://100.100.100.200/", metadata),
             ("http://metadata.google.internal./v1", metadata),
+            (&format!("https://h/{}", "a".repeat(1000)), InvalidBaseUrl::TooLong),
         ];
         for (text, expected) in cases {
             assert_eq!(parse(text), Err(expected), "{text}");

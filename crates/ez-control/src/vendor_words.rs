@@ -11,7 +11,7 @@ const MAX_READ_BYTES: usize = 64 << 10;
 
 const REMOVED: &str = "[removed]";
 
-/// How words begin that name a vendor's customer.
+/// How words, or what stands behind a sign such as `=` in them, begin that name a vendor's customer.
 const MARKS: &[&str] = &["sk-", "org-", "org_", "proj_", "proj-", "acct_", "user-", "AIza", "ya29.", "www."];
 
 /// Letters, digits and signs in a row that no word of a language has.
@@ -71,7 +71,8 @@ fn tells(part: &str) -> bool {
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
     let is_number = |text: &str| text.len() >= LONG_NUMBER && digits(text) == text.len();
     let is_address = part.split('.').count() == 4 && part.split('.').all(|byte| byte.parse::<u8>().is_ok());
-    MARKS.iter().any(|mark| part.starts_with(mark))
+    let mut pieces = part.split(|c: char| "/:?=&%~+#".contains(c));
+    pieces.any(|piece| MARKS.iter().any(|mark| piece.starts_with(mark)))
         || part.contains("://")
         || part.contains('@')
         || part.contains("**")
@@ -94,6 +95,7 @@ mod tests {
             (r#"{"message":"projects/123456789 in org-AbC is off"}"#, "[removed] in [removed] is off"),
             ("key 0123456789abcdef0123456789abcdef\n\nof 10.0.0.7 (x***)", "key [removed] of [removed] ([removed])"),
             ("told-by-nobody is the secret", "[removed] is the secret"),
+            ("api_key=sk-live url:org-AbC in account/acct_9", "[removed] [removed] in [removed]"),
             ("{}", "{}"),
         ];
         for (body, expected) in cases {

@@ -15,8 +15,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use url::Url;
@@ -87,6 +87,16 @@ async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundE
     let mut request = Request::builder().method(method).uri(url.as_str()).body(Full::new(body)).map_err(unreachable)?;
     *request.headers_mut() = headers;
 
+    let answer = client(reach)?.request(request).await.map_err(failure)?;
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_answer_bytes) } else { unreachable(error) }
+    })?;
+    Ok(OutboundAnswer { status: head.status, body: body.to_bytes() })
+}
+
+/// A client per request: none of these is frequent, and no connection outlives the check of its address.
+fn client(reach: Reach) -> Result<Client<impl Connect + Clone + Send + Sync + 'static, Full<Bytes>>, OutboundError> {
     let resolver = tower::service_fn(move |name: Name| resolve(name, reach));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.set_nodelay(true);
@@ -95,15 +105,7 @@ async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundE
     let tls = TLS.as_ref().map_err(unreachable)?.clone();
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
-    // A client per request: none of these is frequent, and no connection outlives the check of its address.
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-
-    let answer = client.request(request).await.map_err(failure)?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_answer_bytes) } else { unreachable(error) }
-    })?;
-    Ok(OutboundAnswer { status: head.status, body: body.to_bytes() })
+    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
 /// The addresses of a name. One of them out of reach and none is good: such a name is set up to deceive, or by mistake.
@@ -197,6 +199,11 @@ mod tests {
         let name: Name = "localhost".parse().unwrap();
         let error = resolve(name, Reach::Public).await.unwrap_err();
         assert_eq!(forbidden_in(&error), Some(Forbidden::NotPublic));
+
+        // By the client, too, which alone knows the address that it connects to.
+        let there = Request::get("http://localhost:9/").body(Full::default()).unwrap();
+        let refused = client(Reach::Public).unwrap().request(there).await.map(|_| ()).map_err(failure);
+        assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))), "{refused:?}");
 
         let refused = send(request("http://127.0.0.1:9/", Reach::Public)).await;
         assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))));

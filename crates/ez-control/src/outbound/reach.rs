@@ -1,6 +1,6 @@
 //! Which addresses a request may go to: what an operator set reaches private networks, what others can choose does not.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -31,14 +31,21 @@ pub(crate) enum Forbidden {
 /// Metadata services that answer under a name.
 const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata", "metadata.goog", "instance-data"];
 
-/// Metadata services outside of the link-local ranges: AWS over IPv6, Alibaba Cloud, Oracle Cloud.
-const METADATA_ADDRESSES: &[IpAddr] = &[
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+/// Link-local addresses, where most metadata services are, and those that are elsewhere: Alibaba Cloud, Azure, Oracle
+/// Cloud, and over IPv6 AWS, Google Cloud and Scaleway.
+const METADATA: &[&str] = &[
+    "169.254.0.0/16",
+    "fe80::/10",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "192.0.0.192/32",
+    "fd00:ec2::/32",
+    "fd20:ce::254/128",
+    "fd00:42::42/128",
 ];
 
-/// Networks that are nobody's on the public internet (the registries of special-purpose addresses, RFC 6890).
+/// Networks that are nobody's on the public internet (the registries of special-purpose addresses, RFC 6890). Of IPv6 only
+/// `2000::/3` has been given out.
 const NOT_PUBLIC: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -54,16 +61,12 @@ const NOT_PUBLIC: &[&str] = &[
     "198.51.100.0/24",
     "203.0.113.0/24",
     "224.0.0.0/3",
-    "::/96",
-    "64:ff9b:1::/48",
-    "100::/64",
+    "::/3",
     "2001::/23",
     "2001:db8::/32",
     "3fff::/20",
-    "5f00::/16",
-    "fc00::/7",
-    "fe80::/9",
-    "ff00::/8",
+    "4000::/2",
+    "8000::/1",
 ];
 
 impl Reach {
@@ -94,13 +97,12 @@ impl Reach {
     /// Refuses an address that is out of reach.
     pub(crate) fn check_address(self, address: IpAddr) -> Result<(), Forbidden> {
         let address = embedded_v4(address).map_or(address, IpAddr::V4);
-        if is_link_local(address) || METADATA_ADDRESSES.contains(&address) {
-            return Err(Forbidden::Metadata);
-        }
-        match self {
-            Self::Operator => Ok(()),
-            Self::Public if is_public(address) => Ok(()),
-            Self::Public => Err(Forbidden::NotPublic),
+        if is_within(METADATA, address) {
+            Err(Forbidden::Metadata)
+        } else if self == Self::Public && is_within(NOT_PUBLIC, address) {
+            Err(Forbidden::NotPublic)
+        } else {
+            Ok(())
         }
     }
 
@@ -114,31 +116,25 @@ impl Reach {
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
+fn is_within(networks: &[&str], address: IpAddr) -> bool {
+    networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).any(|network| network.contains(&address))
 }
 
-fn is_public(address: IpAddr) -> bool {
-    let networks = NOT_PUBLIC.iter().filter_map(|network| network.parse::<IpNet>().ok());
-    !networks.into_iter().any(|network| network.contains(&address))
-}
-
-/// The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), behind NAT64 (`64:ff9b::/96`) or 6to4
-/// (`2002::/16`).
+/// The IPv4 address that an IPv6 address stands for: compatible (`::/96`), mapped (`::ffff:0:0/96`), translated
+/// (`::ffff:0:0:0/96`), behind NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`) or 6to4 (`2002::/16`).
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
-    let halves = match address.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some((high, low)),
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
         _ => None,
-    };
-    let embedded = halves.map(|(high, low)| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
-    });
-    embedded.or_else(|| address.to_ipv4_mapped())
+    }
 }
 
 #[cfg(test)]
@@ -146,8 +142,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_network_of_the_table_parses() {
-        assert!(NOT_PUBLIC.iter().all(|network| network.parse::<IpNet>().is_ok()));
+    fn every_network_of_the_tables_parses() {
+        assert!(METADATA.iter().chain(NOT_PUBLIC).all(|network| network.parse::<IpNet>().is_ok()));
     }
 
     #[test]
@@ -180,6 +176,15 @@ mod tests {
             ("http://[2001:0:4136:e378::1]/", Err(NotPublic)),
             ("http://[fd12::1]/", Err(NotPublic)),
             ("http://[ff02::1]/", Err(NotPublic)),
+            ("http://[::ffff:0:127.0.0.1]/", Err(NotPublic)),
+            ("http://[::10.0.0.1]/", Err(NotPublic)),
+            ("http://[64:ff9b:1::10.0.0.1]/", Err(NotPublic)),
+            ("http://[100::1]/", Err(NotPublic)),
+            ("http://[1234::1]/", Err(NotPublic)),
+            ("http://[4000::1]/", Err(NotPublic)),
+            ("http://[5f00::1]/", Err(NotPublic)),
+            ("http://[fec0::1]/", Err(NotPublic)),
+            ("http://[64:ff9b::808:808]/", Ok(())),
             ("http://169.254.169.254/latest", Err(Metadata)),
             ("http://[::ffff:169.254.169.254]/", Err(Metadata)),
             ("http://[fe80::1]/", Err(Metadata)),
@@ -197,7 +202,21 @@ mod tests {
         for text in ["http://127.0.0.1:8000", "http://10.1.2.3/v1", "http://localhost:11434", "http://[fd00::1]/"] {
             assert!(Reach::Operator.parse(text).is_ok(), "{text}");
         }
-        for text in ["http://169.254.169.254/", "http://[64:ff9b::a9fe:a9fe]/", "http://metadata/"] {
+        let metadata = [
+            "http://169.254.169.254/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::a9fe:a9fe]/",
+            "http://[::169.254.169.254]/",
+            "http://[::ffff:0:169.254.169.254]/",
+            "http://[2002:a9fe:a9fe::1]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd20:ce::254]/",
+            "http://[fd00:42::42]/",
+            "http://168.63.129.16/metadata",
+            "http://192.0.0.192/",
+            "http://METADATA/",
+        ];
+        for text in metadata {
             assert_eq!(Reach::Operator.parse(text), Err(Forbidden::Metadata), "{text}");
         }
     }

@@ -85,6 +85,8 @@ pub(crate) async fn a_faulty_batch_creates_nothing(plane: Plane) {
     assert!(told[2].starts_with("/secrets: line 2 ") && told[3].starts_with("/secrets: line 4 "), "{told:?}");
     assert!(!told.join("").contains("bad"), "{told:?}");
     assert_eq!(pointers(plane.try_batch(batch(group.id, " \n\n")).await), ["/secrets"]);
+    let told = faults(plane.try_batch(batch(group.id, "{\n}\n{\"type\":\"service_account\"}")).await);
+    assert_eq!(told, ["/secrets: line 1 must be all of the service account's JSON; check what was pasted"]);
     assert_eq!(pointers(plane.try_batch(batch(999, "sk-1")).await), ["/group_id"]);
     let many: String = (0..1001).map(|number| format!("sk-{number}\n")).collect();
     let told = faults(plane.try_batch(batch(group.id, &many)).await);
