@@ -1,9 +1,9 @@
 //! Outbox: what was changed and is still to be published, written in the transaction of the change itself.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::error::{Doing, on};
 use crate::stored::{Stored, load};
@@ -14,6 +14,9 @@ const TABLE: &str = "outbox";
 
 /// Ids in one statement: SQLite takes 32,766 values.
 const MAX_BINDS: usize = 10_000;
+
+/// No entry waits longer than this for its next attempt: a time further ahead comes from a clock that was wrong.
+const MAX_WAIT: TimeDelta = TimeDelta::minutes(1);
 
 /// A change to publish. It names the record and carries no content: whoever publishes reads what stands by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +68,15 @@ pub async fn append(tx: &StoreTx, new: &NewOutboxEntry) -> Result<(), StoreError
     Ok(())
 }
 
-/// Up to `limit` entries that may be tried at `now`, oldest first.
+/// Up to `limit` entries that may be tried at `now`, oldest first. Those that are not due for more than a minute are
+/// among them: they were written by a clock ahead of the present one.
 pub async fn list_due(db: &impl Executor, now: DateTime<Utc>, limit: u64) -> Result<Vec<OutboxEntry>, StoreError> {
+    let far = now.checked_add_signed(MAX_WAIT).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let is_due = Condition::any()
+        .add(entity::Column::NextAttemptAt.lte(now.store()))
+        .add(entity::Column::NextAttemptAt.gt(far.store()));
     let rows = entity::Entity::find()
-        .filter(entity::Column::NextAttemptAt.lte(now.store()))
+        .filter(is_due)
         .order_by_asc(entity::Column::Id)
         .limit(limit)
         .all(&db.executor())

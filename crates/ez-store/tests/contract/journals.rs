@@ -1,5 +1,6 @@
 //! Outbox, audit, settings and idempotency keys.
 
+use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
 use ez_store::audit::NewAuditEntry;
 use ez_store::idempotency::{self, Claimed, IdempotencyClaim};
@@ -59,6 +60,14 @@ pub(crate) async fn outbox_entries_wait_fail_and_go(db: Fixture) {
     assert_eq!(db.commit(async |tx| outbox::delete(tx, &ids).await).await, 0);
     assert_eq!(db.commit(async |tx| outbox::delete(tx, &[]).await).await, 0);
     assert_eq!(outbox::depth(&db.store).await.unwrap(), 1);
+}
+
+pub(crate) async fn an_outbox_entry_of_a_clock_ahead_does_not_wait_for_that_time(db: Fixture) {
+    db.commit(async |tx| outbox::append(tx, &change(1, 3600)).await).await;
+    db.commit(async |tx| outbox::append(tx, &change(2, 30)).await).await;
+    let due = outbox::list_due(&db.store, at(0), 10).await.unwrap();
+    assert_eq!(due.iter().map(|entry| entry.record_id).collect::<Vec<_>>(), [1]);
+    assert_eq!(outbox::list_due(&db.store, DateTime::<Utc>::MAX_UTC, 10).await.unwrap().len(), 2);
 }
 
 pub(crate) async fn any_number_of_outbox_entries_goes_at_once(db: Fixture) {

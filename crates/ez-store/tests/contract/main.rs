@@ -68,6 +68,7 @@ on_both_databases! {
     }
     journals {
         outbox_entries_wait_fail_and_go,
+        an_outbox_entry_of_a_clock_ahead_does_not_wait_for_that_time,
         any_number_of_outbox_entries_goes_at_once,
         audit_is_read_newest_first,
         many_audit_entries_are_appended_in_order,
