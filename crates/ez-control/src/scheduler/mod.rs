@@ -158,11 +158,11 @@ impl Scheduler {
             let asker = slot.begin();
             let run = run::run(&self.0.control, &slot.job, stop).await;
             failures = report(slot.job.name, &run, failures);
-            self.keep_note(slot, &run).await;
+            let is_told = self.keep_note(slot, &run).await;
             wait = self.wait_after(slot, run.outcome, failures).saturating_sub(begun.elapsed());
             // Whoever asked is told when it comes next, too.
             slot.set_next(self.0.control.now() + wait);
-            slot.end(run, asker);
+            slot.end(run, is_told, asker);
         }
     }
 
@@ -215,15 +215,17 @@ impl Scheduler {
         }
     }
 
-    /// Tells all processes of a run. One that did nothing is no news.
-    async fn keep_note(&self, slot: &Slot, run: &JobRun) {
+    /// Tells all processes of a run; whether it could. One that did nothing is no news, and any note better.
+    async fn keep_note(&self, slot: &Slot, run: &JobRun) -> bool {
         if run.outcome == JobOutcome::Skipped {
-            return;
+            return true;
         }
-        let Ok(note) = serde_json::to_string(run) else { return };
-        if let Err(error) = self.0.control.state().put_job_note(slot.job.name, &note).await {
-            tracing::debug!(job = slot.job.name, error = %chain(&error), "other processes cannot be told of a run");
+        let Ok(note) = serde_json::to_string(run) else { return false };
+        let told = self.0.control.state().put_job_note(slot.job.name, &note).await;
+        if let Err(error) = &told {
+            tracing::debug!(job = slot.job.name, error = %chain(error), "other processes cannot be told of a run");
         }
+        told.is_ok()
     }
 
     async fn audit(&self, name: &str, actor: &Actor) -> Result<(), ControlError> {

@@ -132,13 +132,17 @@ async fn in_turn(control: &Control, job: &Job) -> Ended {
         }
     };
     let ended = keep(control, job, &lease, work).await;
-    if let Err(error) = control.state().release_lease(&lease).await {
-        tracing::debug!(job = job.name, error = %chain(&error), "the lease of a job could not be given back");
-    }
+    give_back(control, job, &lease).await;
     ended
 }
 
-/// Runs the work with its lease renewed, or gives it up where another process was granted the lease meanwhile.
+async fn give_back(control: &Control, job: &Job, lease: &Lease) {
+    if let Err(error) = control.state().release_lease(lease).await {
+        tracing::debug!(job = job.name, error = %chain(&error), "the lease of a job could not be given back");
+    }
+}
+
+/// Runs the work with its lease renewed, or gives it up where the lease was lost.
 async fn keep(
     control: &Control,
     job: &Job,
@@ -152,7 +156,12 @@ async fn keep(
         }
         match acquire(control, job).await {
             Ok(Some(held)) if held.fence == lease.fence => {}
-            Ok(_) => return Ended::Failed("another control plane took over".to_owned()),
+            Ok(None) => return Ended::Failed("another control plane took over".to_owned()),
+            // Granted anew: meanwhile it was nobody's, or another's.
+            Ok(Some(held)) => {
+                give_back(control, job, &held).await;
+                return Ended::Failed("its lease was lost meanwhile".to_owned());
+            }
             Err(error) => tracing::debug!(job = job.name, error = %chain(&error), "a lease could not be renewed"),
         }
     }

@@ -26,6 +26,8 @@ struct State {
     /// Who waits for a run that has not begun.
     asker: Option<Asker>,
     last: Option<JobRun>,
+    /// Whether the other processes were told of it. Then the shared note is as new or newer, whatever the clocks say.
+    is_told: bool,
     next_at: Option<DateTime<Utc>>,
 }
 
@@ -75,12 +77,13 @@ impl Slot {
         state.asker.take()
     }
 
-    /// The run ended.
-    pub(super) fn end(&self, run: JobRun, asker: Option<Asker>) {
+    /// The run ended; `is_told` says whether the other processes know of it.
+    pub(super) fn end(&self, run: JobRun, is_told: bool, asker: Option<Asker>) {
         let mut state = self.state();
         state.is_running = false;
         if run.outcome != JobOutcome::Skipped || state.last.is_none() {
             state.last = Some(run.clone());
+            state.is_told = is_told;
         }
         drop(state);
         if let Some(asker) = asker {
@@ -93,7 +96,10 @@ impl Slot {
     pub(super) fn status(&self, note: Option<&String>) -> JobStatus {
         let shared = note.and_then(|note| read_note(note));
         let state = self.state();
-        let newest = shared.into_iter().chain(state.last.clone()).max_by_key(|run| run.started_at);
+        let newest = match shared {
+            Some(shared) if state.is_told => Some(shared),
+            shared => shared.into_iter().chain(state.last.clone()).max_by_key(|run| run.started_at),
+        };
         JobStatus {
             name: self.job.name,
             interval: self.interval,
@@ -119,7 +125,7 @@ impl State {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        *state = State { last: state.last.take(), ..State::default() };
+        *state = State { last: state.last.take(), is_told: state.is_told, ..State::default() };
     }
 }
 

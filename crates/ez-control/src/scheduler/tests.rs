@@ -182,6 +182,54 @@ async fn a_run_that_lost_its_lease_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_run_whose_lease_is_gone_ends_and_leaves_none_behind() {
+    let planes = Planes::new().await;
+    let runs: Arc<AtomicU32> = Arc::default();
+    let begun = runs.clone();
+    let job = Job::leased("hang", EVERY, move |_| {
+        begun.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<Ran, ControlError>>()
+    });
+    let control = planes.control().await;
+    tokio::time::pause();
+    let stop = CancellationToken::new();
+    let lose = async {
+        while runs.load(Ordering::SeqCst) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // As where the shared state lost its data.
+        let (state, holder) = (control.state(), &control.publishing().holder);
+        let held = state.acquire_lease("job:hang", holder, LEASE).await.unwrap().unwrap();
+        assert!(state.release_lease(&held).await.unwrap());
+    };
+    let (run, ()) = tokio::join!(run::run(&control, &job, &stop), lose);
+    assert_eq!((run.outcome, run.error.as_deref()), (JobOutcome::Failed, Some("its lease was lost meanwhile")));
+    assert!(control.state().acquire_lease("job:hang", "another", LEASE).await.unwrap().is_some(), "it is free");
+}
+
+#[tokio::test]
+async fn a_clock_ahead_does_not_hide_what_others_did_since() {
+    let planes = Planes::new().await;
+    let runs = Arc::default();
+    let job = counting(&runs, Duration::ZERO);
+    let ahead = Scheduler::with_jobs(planes.control().await, vec![job.clone()]);
+    let mut parts = (planes.parts)();
+    let behind = FakeClock::now();
+    planes.clock.advance(Duration::from_secs(3600));
+    parts.clock = Arc::new(behind);
+    parts.config.node_id = "behind".to_owned();
+    let right = Scheduler::with_jobs(Control::prepare(parts).await.unwrap().0, vec![job]);
+    tokio::time::pause();
+    let (_running, _stop) = start(&[&ahead]);
+    planes.pass(SPREAD + Duration::from_secs(1)).await;
+    assert_eq!(ahead.list().await[0].last_run.as_ref().unwrap().node_id, "control");
+    let (_running_too, _stop_too) = start(&[&right]);
+    planes.pass(SPREAD + Duration::from_secs(1)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(ahead.list().await[0].last_run.as_ref().unwrap().node_id, "behind");
+}
+
+#[tokio::test]
 async fn a_stop_waits_for_a_run_but_not_for_ever() {
     let planes = Planes::new().await;
     let runs: Arc<AtomicU32> = Arc::default();
