@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::ControlError;
 use crate::catalogue::Kept;
 use crate::credentials::{ClearToken, random_text};
 use crate::error::Faults;
-use crate::publisher::ReconcileReport;
+use crate::publisher::KeptReport;
 use crate::sign_in::{Attempts, Legacy, Sessions};
 use crate::write::{Actor, Write};
 
@@ -97,7 +98,9 @@ pub(crate) struct Publishing {
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// Rung by every commit.
     pub(crate) wake: Notify,
-    last_reconcile: Mutex<Option<ReconcileReport>>,
+    /// The newest version of the snapshot that this process knows of.
+    newest: AtomicU64,
+    last_reconcile: Mutex<Option<KeptReport>>,
 }
 
 impl Default for ControlConfig {
@@ -131,6 +134,7 @@ impl Control {
             holder: format!("{}:{}", config.node_id, Uuid::new_v4().simple()),
             turn: tokio::sync::Mutex::new(()),
             wake: Notify::new(),
+            newest: AtomicU64::new(0),
             last_reconcile: Mutex::new(None),
         };
         let sessions = Sessions::new(jwt_secret);
@@ -211,12 +215,17 @@ impl Control {
 }
 
 impl Publishing {
+    /// Takes note of a version, and tells the newest one known.
+    pub(crate) fn newest_with(&self, version: u64) -> u64 {
+        self.newest.fetch_max(version, Ordering::Relaxed).max(version)
+    }
+
     /// What the last full comparison of this process found.
-    pub(crate) fn last_reconcile(&self) -> Option<ReconcileReport> {
+    pub(crate) fn last_reconcile(&self) -> Option<KeptReport> {
         self.last_reconcile.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn keep_report(&self, report: ReconcileReport) {
+    pub(crate) fn keep_report(&self, report: KeptReport) {
         *self.last_reconcile.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }

@@ -143,7 +143,9 @@ impl From<StoreError> for ControlError {
 impl From<StateError> for ControlError {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Unavailable(_) | StateError::Unsettled => Self::Unavailable(error.into()),
+            StateError::Unavailable(_) | StateError::Unsettled | StateError::Overtaken => {
+                Self::Unavailable(error.into())
+            }
             StateError::Corrupt(_) | StateError::Backend(_) => Self::Internal(error.into()),
         }
     }

@@ -10,6 +10,10 @@ pub enum StateError {
     /// A publication stayed under way for as long as the caller can be made to wait.
     #[error("a snapshot publication is still under way; try again, and if this lasts, publish once more")]
     Unsettled,
+    /// The snapshot is not the one any more that a publication was made for: another was published meanwhile, one was
+    /// left half-way, or the data is lost. Nothing was published; read anew what is to be.
+    #[error("the published snapshot changed meanwhile")]
+    Overtaken,
     /// What is stored does not have the contract's shape.
     #[error("shared state is damaged: {0}; remove the key, and the next full publication writes it anew")]
     Corrupt(String),

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold, next_models_meta};
 use crate::shared_state::MAX_HEALTH_STATES;
-use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage};
+use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage, StateError};
 
 /// Counters are swept of expired ones when they pass this number, and then twice what was left.
 const SWEEP_COUNTERS_AT: usize = 1024;
@@ -97,18 +97,25 @@ impl InProcessState {
         published_at: DateTime<Utc>,
         publication: Publication,
         models: Option<ModelsOrigin>,
-    ) -> u64 {
+    ) -> Result<u64, StateError> {
         let mut tables = self.tables();
-        let is_whole = publication.scope == Scope::Everything || tables.meta.version == 0;
+        let standing = tables.meta.version;
+        let is_half = standing == 0 && publication.scope == Scope::Changes;
+        if publication.base.is_some_and(|base| base.version != standing || is_half) {
+            return Err(StateError::Overtaken);
+        }
+        let newest = publication.base.map_or(0, |base| base.newest);
+        let is_whole = publication.scope == Scope::Everything || standing == 0;
         let changed = tables.apply(publication);
         let touches_models = changed.iter().any(|key| matches!(key, SnapshotKey::Model(_)));
         if is_whole || touches_models || models.is_some() {
             tables.account_for_models(models, published_at);
         }
-        let version = match tables.meta.version {
+        let version = match standing {
             0 => first_version(published_at),
             last => last + 1,
         };
+        let version = version.max(newest + 1);
         tables.meta = SnapshotMeta {
             contract_version: CONTRACT_VERSION.to_owned(),
             version,
@@ -122,7 +129,7 @@ impl InProcessState {
         }
         // Within the lock, so that watchers see versions in their order.
         self.0.version.send_replace(version);
-        version
+        Ok(version)
     }
 
     pub(crate) fn meta(&self) -> SnapshotMeta {

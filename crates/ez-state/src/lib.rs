@@ -19,7 +19,7 @@ pub mod fail_point;
 pub use error::StateError;
 pub use in_process::InProcessState;
 pub use lease::Lease;
-pub use publication::{Publication, Scope, SnapshotDelta, SnapshotImage};
+pub use publication::{Base, MAX_NAMED, Publication, Scope, SnapshotDelta, SnapshotImage};
 pub use redis_state::RedisState;
 pub use server::ServerFacts;
 pub use shared_state::SharedState;

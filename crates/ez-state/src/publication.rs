@@ -9,8 +9,8 @@ use ez_contract::snapshot::{ConfigEvent, SnapshotChange, SnapshotEntry, Snapshot
 /// Events kept for readers that follow by deltas. Redis may keep some more, as it trims by whole nodes.
 pub(crate) const MAX_EVENTS: usize = 10_000;
 
-/// Entries that one event names; above it, reading everything is as cheap. Covers an outbox batch (500).
-const MAX_NAMED: usize = 512;
+/// Changes of one publication that readers follow one by one; after a larger one they read everything.
+pub const MAX_NAMED: usize = 512;
 
 /// What to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,19 @@ pub struct Publication {
     pub changes: Vec<SnapshotChange>,
     /// Whether entries that `changes` does not name stay.
     pub scope: Scope,
+    /// What it was made for; none to publish onto whatever stands.
+    pub base: Option<Base>,
+}
+
+/// The snapshot that a publication was made for. Where another stands by then, nothing is published. Nor are single
+/// changes onto a snapshot that is not whole: they would pass for all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// The version that stood before the changes were read.
+    pub version: u64,
+    /// The newest version that the publisher knows of. A store that came back with old data has fallen behind it; what is
+    /// published gets a version above it all the same.
+    pub newest: u64,
 }
 
 /// How far a publication reaches.

@@ -69,6 +69,7 @@ impl SharedState {
 
     /// Publishes at once, for readers: they see all of it or none of it. Returns the snapshot version that it made;
     /// versions of one state only grow. Changes that name nothing are no publication: the present version is returned.
+    /// [`StateError::Overtaken`] where the publication's base does not stand any more.
     ///
     /// Where model entries change, so does the account of them ([`Self::models_meta`]); its origin stays.
     ///
@@ -81,7 +82,7 @@ impl SharedState {
         publication: Publication,
     ) -> Result<u64, StateError> {
         if names_nothing(&publication) {
-            return Ok(self.meta().await?.version);
+            return self.stay(&publication).await;
         }
         self.publish_now(publisher, published_at, publication, None).await
     }
@@ -97,7 +98,7 @@ impl SharedState {
     ) -> Result<u64, StateError> {
         if names_nothing(&publication) && self.models_meta().await?.is_some_and(|standing| standing.origin() == models)
         {
-            return Ok(self.meta().await?.version);
+            return self.stay(&publication).await;
         }
         self.publish_now(publisher, published_at, publication, Some(models)).await
     }
@@ -110,8 +111,17 @@ impl SharedState {
         models: Option<ModelsOrigin>,
     ) -> Result<u64, StateError> {
         match self {
-            Self::InProcess(state) => Ok(state.publish(publisher, published_at, publication, models)),
+            Self::InProcess(state) => state.publish(publisher, published_at, publication, models),
             Self::Redis(state) => state.publish(publisher, published_at, publication, models).await,
+        }
+    }
+
+    /// The version that stands, where that is what a publication of nothing was made for.
+    async fn stay(&self, publication: &Publication) -> Result<u64, StateError> {
+        let version = self.meta().await?.version;
+        match publication.base {
+            Some(base) if base.version != version => Err(StateError::Overtaken),
+            _ => Ok(version),
         }
     }
 

@@ -455,7 +455,11 @@ pub(crate) async fn tags_change_with_the_record_and_not_with_its_use(app: TestAp
 pub(crate) async fn a_dry_run_of_the_rebuild_tells_the_drift_and_leaves_it(app: TestApp) {
     let (id, _) = app.master("acme").await;
     publisher::reconcile(&app.control).await.unwrap();
-    let loss = Publication { changes: vec![SnapshotChange::Remove(SnapshotKey::Master(id))], scope: Scope::Changes };
+    let loss = Publication {
+        changes: vec![SnapshotChange::Remove(SnapshotKey::Master(id))],
+        scope: Scope::Changes,
+        base: None,
+    };
     let version = app.control.state().publish("somebody", app.control.now(), loss).await.unwrap();
     let known = app.get(ADMIN_TOKEN, "/admin/sync/status").await.ok()["last_reconcile"].clone();
     for _ in 0..2 {

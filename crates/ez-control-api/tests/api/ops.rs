@@ -75,6 +75,7 @@ pub(crate) async fn publication_is_told_and_can_be_repeated(app: TestApp) {
     let loss = ez_state::Publication {
         changes: vec![ez_contract::snapshot::SnapshotChange::Remove(entry)],
         scope: ez_state::Scope::Changes,
+        base: None,
     };
     app.control.state().publish("somebody", app.control.now(), loss).await.unwrap();
     let report = app.post(ADMIN_TOKEN, "/admin/sync/snapshot", Value::Null).await.ok();

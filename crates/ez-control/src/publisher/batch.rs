@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, btree_set};
 
 use ez_contract::snapshot::{SnapshotChange, SnapshotKey};
+use ez_state::MAX_NAMED;
 use ez_store::bindings::Binding;
 use ez_store::outbox::OutboxEntry;
 use ez_store::{RecordKind, Store, StoreError, api_keys, bindings, child_keys, models, namespaces, provider_groups};
@@ -12,8 +13,8 @@ use crate::snapshot::Reader;
 use crate::write::NO_RECORD;
 use crate::{Control, ControlError, features};
 
-/// Snapshot keys that are published at once at most.
-const MAX_CHANGES: usize = 1000;
+/// Snapshot keys that are published at once at most: as many as readers follow without reading everything again.
+const MAX_CHANGES: usize = MAX_NAMED;
 
 /// Outbox entries on their way to changes. One entry may touch more than can be published at once, and many may touch
 /// the same: each key is read once, and what was read comes in parts, in the order of the entries.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ez_contract::snapshot::SnapshotChange;
 use ez_state::fail_point::{FailPoint, reach};
-use ez_state::{Publication, Scope, StateError};
+use ez_state::{Base, Publication, Scope, StateError};
 use ez_store::outbox::{self, OutboxEntry};
 
 use crate::error::chain;
@@ -17,8 +17,8 @@ use crate::scheduler::{Ran, backoff};
 use crate::snapshot::{Image, read_image};
 use crate::{Control, ControlError, catalogue};
 
-pub(crate) use reconcile::last_report;
 pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
+pub(crate) use reconcile::{KeptReport, last_report};
 
 use batch::Batch;
 use turn::Turn;
@@ -83,7 +83,7 @@ async fn publish_round(control: &Control) -> Result<Round, ControlError> {
 
 async fn round_in_turn(control: &Control) -> Result<Round, ControlError> {
     let is_idle = outbox::list_due(control.store(), control.now(), 1).await?.is_empty();
-    if is_idle && !must_publish_everything(control).await? {
+    if is_idle && standing(control).await?.is_whole {
         return Ok(Round::Done(0));
     }
     reach(FailPoint::TurnWanted);
@@ -98,16 +98,19 @@ async fn publish_all_due(turn: &Turn<'_>) -> Result<usize, ControlError> {
     let control = turn.control();
     let mut published = 0;
     loop {
+        let standing = standing(control).await?;
         let due = outbox::list_due(control.store(), control.now(), control.config().outbox_batch_size).await?;
-        let everything = must_publish_everything(control).await?;
-        if due.is_empty() && !everything {
+        if due.is_empty() && standing.is_whole {
             return Ok(published);
         }
-        published += if everything { publish_everything(turn, &due).await? } else { publish_batch(turn, &due).await? };
+        published += match standing.is_whole {
+            true => publish_batch(turn, standing.base, &due).await?,
+            false => publish_everything(turn, standing.base, &due).await?,
+        };
     }
 }
 
-async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
+async fn publish_batch(turn: &Turn<'_>, mut base: Option<Base>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let mut batch = Batch::new(turn.control(), due);
     let mut published = 0;
     while let Some(part) = turn.keep(batch.next_part()).await? {
@@ -118,7 +121,9 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
         }
         reach(FailPoint::Read);
         let models = turn.keep(catalogue::standing(turn.control())).await?.origin.clone();
-        turn.publish(Publication { changes: part.changes, scope: Scope::Changes }, models).await?;
+        let publication = Publication { changes: part.changes, scope: Scope::Changes, base };
+        let version = turn.publish(publication, models).await?;
+        base = base.map(|_| Base { version, newest: version });
         reach(FailPoint::Announced);
         published += forget(turn.control(), &part.done).await?;
     }
@@ -126,22 +131,40 @@ async fn publish_batch(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, Co
 }
 
 /// Publishes the whole snapshot; the entries that are due are part of it.
-async fn publish_everything(turn: &Turn<'_>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
+async fn publish_everything(turn: &Turn<'_>, base: Option<Base>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
     let reading = turn.keep(read_image(control)).await?;
-    turn.publish(everything(reading.image), reading.models).await?;
+    turn.publish(everything(reading.image, base), reading.models).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }
 
-fn everything(image: Image) -> Publication {
+fn everything(image: Image, base: Option<Base>) -> Publication {
     let changes = image.into_values().map(SnapshotChange::Put).collect();
-    Publication { changes, scope: Scope::Everything }
+    Publication { changes, scope: Scope::Everything, base }
 }
 
-/// Whether the shared state has no snapshot (it is new, or lost its data), or one that a publisher left half-written.
-async fn must_publish_everything(control: &Control) -> Result<bool, StateError> {
-    let meta = control.state().meta().await?;
-    Ok(meta.version == 0 || !meta.is_settled())
+/// What the shared state has, before anything is read to be published onto it.
+struct Standing {
+    /// None where it does not say which version it has: anything is better than that.
+    base: Option<Base>,
+    /// Not so where it has no snapshot (it is new, or lost its data), an older one than was there before (it came back
+    /// with old data), or one that a publisher left half-written.
+    is_whole: bool,
+}
+
+async fn standing(control: &Control) -> Result<Standing, StateError> {
+    match control.state().meta().await {
+        Ok(meta) => {
+            let newest = control.publishing().newest_with(meta.version);
+            let is_whole = meta.version != 0 && meta.is_settled() && meta.version == newest;
+            Ok(Standing { base: Some(Base { version: meta.version, newest }), is_whole })
+        }
+        Err(error @ StateError::Corrupt(_)) => {
+            tracing::error!(error = %chain(&error), "what is published cannot be told, and is published anew");
+            Ok(Standing { base: None, is_whole: false })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn forget(control: &Control, ids: &[i64]) -> Result<usize, ControlError> {

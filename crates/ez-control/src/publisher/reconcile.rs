@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
-use ez_state::{Publication, Scope, SnapshotImage};
+use ez_state::{Base, Publication, Scope, SnapshotImage};
 use ez_store::{Store, StoreError, outbox};
 use ez_telemetry::metrics::SNAPSHOT_REPAIRS;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::batch::Touching;
 use super::turn::Turn;
-use super::{everything, must_publish_everything, publish_all_due};
+use super::{Standing, everything, publish_all_due, standing};
 use crate::error::chain;
 use crate::snapshot::{Image, Reading, read_image};
 use crate::{Control, ControlError};
@@ -85,6 +85,15 @@ pub enum Drift {
     Surplus,
 }
 
+/// What this process remembers of its last full comparison.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptReport {
+    /// What it found.
+    report: ReconcileReport,
+    /// Whether the other processes were told of it.
+    is_told: bool,
+}
+
 impl Drift {
     /// `missing`, `differs` or `surplus`.
     pub const fn as_str(self) -> &'static str {
@@ -142,16 +151,25 @@ pub(crate) async fn last_report(control: &Control) -> Option<ReconcileReport> {
     let note = control.state().job_note(NOTE).await.ok().flatten();
     // One that does not parse was noted by another version, and is as good as none.
     let shared = note.and_then(|note| serde_json::from_str(&note).ok());
-    [own, shared].into_iter().flatten().max_by_key(|report: &ReconcileReport| report.finished_at)
+    match (own, shared) {
+        // The shared one is as new or newer then, whatever the clocks say.
+        (Some(KeptReport { is_told: true, .. }), Some(shared)) => Some(shared),
+        (own, shared) => own
+            .map(|own| own.report)
+            .into_iter()
+            .chain(shared)
+            .max_by_key(|report: &ReconcileReport| report.finished_at),
+    }
 }
 
 /// Keeps a report where each process finds it.
 async fn keep(control: &Control, report: &ReconcileReport) {
-    control.publishing().keep_report(report.clone());
     let Ok(note) = serde_json::to_string(report) else { return };
-    if let Err(error) = control.state().put_job_note(NOTE, &note).await {
-        tracing::debug!(error = %chain(&error), "other processes cannot be told of a full comparison");
+    let told = control.state().put_job_note(NOTE, &note).await;
+    if let Err(error) = &told {
+        tracing::debug!(error = %chain(error), "other processes cannot be told of a full comparison");
     }
+    control.publishing().keep_report(KeptReport { report: report.clone(), is_told: told.is_ok() });
 }
 
 /// Drift is nobody's intention: it is told once, and counted.
@@ -181,14 +199,14 @@ async fn wait_for_turn(control: &Control) -> Result<Turn<'_>, ControlError> {
 
 async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlError> {
     let control = turn.control();
-    let was_missing = must_publish_everything(control).await?;
+    let was_missing = !standing(control).await?.is_whole;
     publish_all_due(turn).await?;
     let mut comparison = compare_in_turn(turn).await?;
     comparison.was_missing = was_missing;
     let (desired, models) = (std::mem::take(&mut comparison.desired), std::mem::take(&mut comparison.models));
     // Only a publication of everything adds up models that have not changed.
     let is_anew = comparison.is_damaged || comparison.account_drift.is_some();
-    let publication = if is_anew { everything(desired) } else { differences(desired, &comparison.drifts) };
+    let publication = if is_anew { everything(desired, comparison.base) } else { differences(desired, &comparison) };
     let version = turn.publish(publication, models).await?;
     let drifted = comparison.drifts.iter().filter(|(key, _)| !comparison.under_way.contains(*key));
     for drift in drifted.map(|(_, drift)| *drift).chain(comparison.account_drift) {
@@ -201,7 +219,7 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
 
 async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
     let control = turn.control();
-    let was_missing = must_publish_everything(control).await?;
+    let Standing { base, is_whole } = standing(control).await?;
     let reading = turn.keep(read_image(control)).await?;
     let Reading { image: desired, models, unreadable } = reading;
     let under_way = turn.keep(touched_by_pending(control.store())).await?;
@@ -216,7 +234,8 @@ async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
         models,
         unreadable,
         under_way,
-        was_missing,
+        base,
+        was_missing: !is_whole,
         is_damaged: !standing.damaged.is_empty(),
     })
 }
@@ -231,6 +250,8 @@ struct Comparison {
     account_drift: Option<Drift>,
     unreadable: usize,
     under_way: BTreeSet<SnapshotKey>,
+    /// What stood before the comparison.
+    base: Option<Base>,
     was_missing: bool,
     is_damaged: bool,
 }
@@ -302,12 +323,12 @@ fn account_drift(
     }
 }
 
-fn differences(mut desired: Image, drifts: &BTreeMap<SnapshotKey, Drift>) -> Publication {
-    let changes = drifts.keys().map(|key| match desired.remove(key) {
+fn differences(mut desired: Image, comparison: &Comparison) -> Publication {
+    let changes = comparison.drifts.keys().map(|key| match desired.remove(key) {
         Some(entry) => SnapshotChange::Put(entry),
         None => SnapshotChange::Remove(key.clone()),
     });
-    Publication { changes: changes.collect(), scope: Scope::Changes }
+    Publication { changes: changes.collect(), scope: Scope::Changes, base: comparison.base }
 }
 
 fn repair(key: SnapshotKey, drift: Drift) -> Repair {

@@ -58,7 +58,12 @@ impl<'a> Turn<'a> {
         let held = self.control.state().acquire_lease(NAME, &self.control.publishing().holder, length).await?;
         match held {
             Some(held) if held.fence == self.lease.fence => Ok(()),
-            _ => Err(ControlError::Unavailable(Overtaken.into())),
+            // Granted anew: meanwhile it was nobody's, or another's.
+            Some(held) => {
+                Self { control: self.control, lease: held }.end().await;
+                Err(ControlError::Unavailable(Overtaken.into()))
+            }
+            None => Err(ControlError::Unavailable(Overtaken.into())),
         }
     }
 
@@ -88,6 +93,7 @@ impl<'a> Turn<'a> {
         let version = tokio::time::timeout(limit, publishing)
             .await
             .map_err(|_| ControlError::Unavailable(TooSlow(limit).into()))??;
+        self.control.publishing().newest_with(version);
         tracing::debug!(version, "published");
         Ok(version)
     }
@@ -136,11 +142,11 @@ mod tests {
             state.acquire_lease(NAME, "another", LEASE).await
         };
         assert_eq!(turn.keep(reading).await.unwrap(), None);
-        turn.publish(Publication { changes: Vec::new(), scope: Scope::Changes }, ModelsOrigin::default())
-            .await
-            .unwrap();
+        let nothing = Publication { changes: Vec::new(), scope: Scope::Changes, base: None };
+        turn.publish(nothing, ModelsOrigin::default()).await.unwrap();
 
         tokio::time::sleep(LEASE * 2).await;
+        assert!(turn.renew(LONG_LEASE).await.is_err(), "it was nobody's for a while");
         assert!(state.acquire_lease(NAME, "another", LEASE).await.unwrap().is_some());
         let overtaken = turn.keep(std::future::pending::<Result<(), ControlError>>()).await;
         assert!(matches!(overtaken, Err(ControlError::Unavailable(_))), "{overtaken:?}");

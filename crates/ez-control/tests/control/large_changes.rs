@@ -8,6 +8,7 @@ use ez_control::bindings::CreateBinding;
 use ez_control::namespaces;
 use ez_control::namespaces::ChangeNamespace;
 use ez_control::publisher::reconcile;
+use ez_state::SnapshotDelta;
 use ez_store::bindings::NewBinding;
 
 use crate::support::{Plane, model_of};
@@ -47,7 +48,12 @@ pub(crate) async fn a_change_too_large_for_one_publication_is_published_in_parts
     plane.change_api_key(api_key.id, suspend).await;
     assert_eq!(plane.publish().await, 2);
     assert_eq!(plane.outbox_depth().await, 0);
-    assert_eq!(plane.version().await, version + 6, "1,000 keys at once, a binding and a model each");
+    assert_eq!(plane.version().await, version + 10, "512 keys at once, a binding and a model each");
+    let followed = plane.control.state().read_changes(version).await.unwrap();
+    let SnapshotDelta::Changes { changes, .. } = followed else {
+        panic!("readers need not read everything: {followed:?}")
+    };
+    assert_eq!(changes.len(), 2 * MODELS + 1);
     let image = plane.control.state().read_snapshot().await.unwrap();
     let bindings: Vec<_> = image
         .entries

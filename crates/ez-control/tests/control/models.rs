@@ -285,7 +285,7 @@ pub(crate) async fn models_edited_by_hand_are_repaired_with_their_account(plane:
 
     let edited = ModelSnapshot { context_window: 7, ..model.clone() };
     let changes = vec![SnapshotChange::Put(SnapshotEntry::Model(edited))];
-    let by_hand = Publication { changes, scope: Scope::Changes };
+    let by_hand = Publication { changes, scope: Scope::Changes, base: None };
     state.publish("hand", plane.control.now(), by_hand).await.unwrap();
     let report = reconcile(&plane.control).await.unwrap();
     let repaired: Vec<_> = report.repaired.iter().map(|one| (one.kind, one.id.as_str(), one.drift)).collect();

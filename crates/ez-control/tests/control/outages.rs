@@ -164,6 +164,41 @@ async fn a_damaged_entry_is_published_anew() {
 }
 
 #[tokio::test]
+async fn a_store_that_came_back_with_old_data_is_written_anew_above_what_was_there() {
+    let (plane, redis) = over(TestDatabase::sqlite()).await;
+    let first = plane.master("first").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let old = plane.version().await.to_string();
+    let second = plane.master("second").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let newest = plane.version().await;
+
+    // As a Redis does that saved itself a while before it died.
+    redis.run(&["HSET", "meta:snapshot", "version", &old, "pending", &old]);
+    redis.run(&["DEL", &format!("auth:master:{}", second.id)]);
+    assert_eq!(publish_due(&plane.control).await.unwrap(), 0);
+    assert!(plane.version().await > newest, "no gateway takes it for what it has");
+    for id in [first.id, second.id] {
+        assert!(plane.published(&SnapshotKey::Master(id)).await.is_some());
+    }
+    let version = plane.version().await;
+    publish_due(&plane.control).await.unwrap();
+    assert_eq!(plane.version().await, version, "once");
+}
+
+#[tokio::test]
+async fn a_version_that_makes_no_sense_is_written_anew() {
+    let (plane, redis) = over(TestDatabase::sqlite()).await;
+    let master = plane.master("acme").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let version = plane.version().await;
+    redis.run(&["HSET", "meta:snapshot", "version", "many"]);
+    publish_due(&plane.control).await.unwrap();
+    assert!(plane.version().await > version);
+    assert!(plane.published(&SnapshotKey::Master(master.id)).await.is_some());
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_read_holds_up_no_other() {
     let plane = Plane::scaled_out().await;
     let (broken, whole) = (plane.master("broken").await.master, plane.master("whole").await.master);

@@ -1,15 +1,17 @@
 //! The full comparison.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ez_contract::TokenDigest;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
 use ez_control::publisher::{Drift, publish_due, reconcile};
-use ez_control::{masters, sync};
+use ez_control::{Control, masters, sync};
 use ez_state::{Publication, Scope};
 use ez_store::outbox;
+use ez_testkit::clock::FakeClock;
 
-use crate::support::{Plane, token_of};
+use crate::support::{Plane, config, token_of};
 
 pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
     let master = plane.master("acme").await.master;
@@ -33,7 +35,7 @@ pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
         SnapshotChange::Remove(SnapshotKey::Binding("default.m".to_owned())),
         SnapshotChange::Put(SnapshotEntry::Token(forged, token)),
     ];
-    let by_hand = Publication { changes, scope: Scope::Changes };
+    let by_hand = Publication { changes, scope: Scope::Changes, base: None };
     let version = plane.control.state().publish("hand", plane.control.now(), by_hand).await.unwrap();
 
     let report = reconcile(&plane.control).await.unwrap();
@@ -53,6 +55,15 @@ pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
     assert_eq!(sync::status(&plane.control).await.unwrap().last_reconcile.as_ref(), Some(&report));
     let other = plane.another().await;
     assert_eq!(sync::status(&other).await.unwrap().last_reconcile, Some(report), "each control plane knows of it");
+
+    // A clock that is behind does not keep the others from seeing what it found.
+    let mut parts = plane.parts_of_another(config()).await;
+    parts.clock = Arc::new(FakeClock::now());
+    parts.config.node_id = "behind".to_owned();
+    plane.clock.advance(Duration::from_secs(3600));
+    reconcile(&plane.control).await.unwrap();
+    let behind = reconcile(&Control::prepare(parts).await.unwrap().0).await.unwrap();
+    assert_eq!(sync::status(&plane.control).await.unwrap().last_reconcile, Some(behind));
 
     let again = reconcile(&plane.control).await.unwrap();
     assert_eq!((again.repairs, again.version), (0, version + 1), "nothing to repair, nothing published");

@@ -238,7 +238,7 @@ impl TestGateway {
 
 pub(crate) async fn publish(state: &SharedState, changes: Vec<SnapshotChange>) {
     let at = DateTime::from_timestamp(1_767_139_200, 0).unwrap();
-    state.publish("test", at, Publication { changes, scope: Scope::Changes }).await.unwrap();
+    state.publish("test", at, Publication { changes, scope: Scope::Changes, base: None }).await.unwrap();
 }
 
 pub(crate) fn token() -> TokenSnapshot {

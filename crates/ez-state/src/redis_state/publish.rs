@@ -18,7 +18,7 @@ use super::layout::Place;
 use super::read::Patience;
 use super::{RedisState, entries};
 use crate::fail_point::{FailPoint, reach};
-use crate::publication::{Desired, MAX_EVENTS, Scope, event, first_version, fold};
+use crate::publication::{Base, Desired, MAX_EVENTS, Scope, event, first_version, fold};
 use crate::{Publication, StateError};
 
 /// A turn, renewed by each write. Longer than any single step can take.
@@ -34,20 +34,25 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(12);
 const WRITE_ENTRIES: usize = 256;
 const WRITE_BYTES: usize = 512 * 1024;
 
-/// KEYS: meta, turn. ARGV: turn in ms, first version. Returns the pending version, which names the turn (0 where it is
-/// another's turn), and whether the snapshot was settled at a version before.
+/// KEYS: meta, turn. ARGV: turn in ms, first version, `whole` or `changes`, the newest version known, base (empty for any).
+/// Returns the pending version, which names the turn (0 where it is another's turn, -1 where the base does not stand), and whether the
+/// snapshot was settled at a version before.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         if redis.call('EXISTS', KEYS[2]) == 1 then return {0, 0} end
         local meta = redis.call('HMGET', KEYS[1], 'version', 'pending')
         local version, pending = tonumber(meta[1]) or 0, tonumber(meta[2]) or 0
+        local settled = version ~= 0 and version == pending
+        if ARGV[5] ~= '' and (version ~= tonumber(ARGV[5]) or (ARGV[3] == 'changes' and not settled)) then
+            return {-1, 0}
+        end
         local last = math.max(version, pending)
-        local next = last == 0 and tonumber(ARGV[2]) or last + 1
+        local next = math.max(last == 0 and tonumber(ARGV[2]) or last + 1, tonumber(ARGV[4]) + 1)
         local text = string.format('%.0f', next)
         redis.call('HSET', KEYS[1], 'pending', text)
         redis.call('SET', KEYS[2], text, 'PX', ARGV[1])
-        return {next, (version ~= 0 and version == pending) and 1 or 0}
+        return {next, settled and 1 or 0}
         ",
     )
 });
@@ -110,10 +115,18 @@ pub(super) struct Write {
     pub(super) value: Option<String>,
 }
 
+/// The right to write one publication.
+struct BeganTurn {
+    /// Which it makes.
+    version: u64,
+    /// Whether there was a whole snapshot before.
+    was_settled: bool,
+}
+
 /// What became of an attempt.
 enum Attempt {
     Published(u64),
-    /// It was another's turn, or became it.
+    /// It became another's turn.
     Overtaken,
 }
 
@@ -125,30 +138,32 @@ impl RedisState {
         publication: Publication,
         models: Option<ModelsOrigin>,
     ) -> Result<u64, StateError> {
-        let scope = publication.scope;
-        let desired = fold(publication.changes);
+        let Publication { changes, scope, base } = publication;
+        let desired = fold(changes);
         let writes = self.writes(&desired)?;
         let signature = Signature { publisher, published_at, models };
         let mut patience = Patience::new(PUBLISH_PATIENCE);
         loop {
-            if let Attempt::Published(version) = self.try_publish(&signature, scope, &desired, &writes).await? {
+            // The turn may be lost to one that published, or with all data: each attempt asks for the base.
+            if let Some(turn) = self.begin(scope, base, published_at).await?
+                && let Attempt::Published(version) =
+                    self.publish_in_turn(turn, &signature, scope, &desired, &writes).await?
+            {
                 return Ok(version);
             }
             patience.pause().await?;
         }
     }
 
-    async fn try_publish(
+    async fn publish_in_turn(
         &self,
+        turn: BeganTurn,
         signature: &Signature<'_>,
         scope: Scope,
         desired: &Desired,
         writes: &[Write],
     ) -> Result<Attempt, StateError> {
-        let (version, was_settled) = self.begin(scope, signature.published_at).await?;
-        if version == 0 {
-            return Ok(Attempt::Overtaken);
-        }
+        let BeganTurn { version, was_settled } = turn;
         reach(FailPoint::Pending);
         let is_whole = scope == Scope::Everything || !was_settled;
         let surplus = match scope {
@@ -178,15 +193,29 @@ impl RedisState {
         self.finish(version, signature, changed).await
     }
 
-    async fn begin(&self, scope: Scope, published_at: DateTime<Utc>) -> Result<(u64, bool), StateError> {
-        let length = match scope {
-            Scope::Changes => TURN,
-            Scope::Everything => LONG_TURN,
+    /// Takes the turn; none while it is another's.
+    async fn begin(
+        &self,
+        scope: Scope,
+        base: Option<Base>,
+        published_at: DateTime<Utc>,
+    ) -> Result<Option<BeganTurn>, StateError> {
+        let (length, what) = match scope {
+            Scope::Changes => (TURN, "changes"),
+            Scope::Everything => (LONG_TURN, "whole"),
         };
         let mut call = BEGIN.prepare_invoke();
         call.key(self.layout().meta()).key(self.layout().turn());
         call.arg(length.as_millis().to_string()).arg(first_version(published_at));
-        self.link().call(&call).await
+        call.arg(what).arg(base.map_or(0, |base| base.newest));
+        call.arg(base.map(|base| base.version.to_string()).unwrap_or_default());
+        match self.link().call::<(i64, bool)>(&call).await? {
+            (0, _) => Ok(None),
+            (version, was_settled) => match u64::try_from(version) {
+                Ok(version) => Ok(Some(BeganTurn { version, was_settled })),
+                Err(_) => Err(StateError::Overtaken),
+            },
+        }
     }
 
     async fn write(&self, version: u64, writes: &[Write]) -> Result<bool, StateError> {

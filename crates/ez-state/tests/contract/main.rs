@@ -41,6 +41,7 @@ on_both_backends![
     deltas_lead_to_the_same_snapshot_as_a_full_read,
     a_large_publication_asks_for_a_full_read,
     many_small_publications_are_followed,
+    a_publication_for_another_snapshot_is_refused,
     a_version_that_is_gone_or_unknown_is_too_old,
     readers_never_see_half_of_a_publication,
     concurrent_publishers_leave_it_settled_with_versions_in_a_row,

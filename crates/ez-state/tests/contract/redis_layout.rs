@@ -50,7 +50,7 @@ async fn the_account_of_models_is_the_golden_file() {
     let backend = Backend::redis().await;
     let golden: ModelsMeta = serde_json::from_str(sample::MODELS_META).unwrap();
     let publish = async |changes| {
-        let publication = Publication { changes, scope: Scope::Changes };
+        let publication = Publication { changes, scope: Scope::Changes, base: None };
         backend.state.publish_with_models("cp-1", golden.updated_at, publication, golden.origin()).await.unwrap()
     };
     publish(vec![SnapshotChange::Put(SnapshotEntry::Model(serde_json::from_str(sample::MODEL).unwrap()))]).await;
@@ -88,7 +88,7 @@ async fn meta_and_event_name_the_publication() {
     let client = redis::Client::open(std::env::var("EZ_TEST_REDIS_URL").unwrap()).unwrap();
     let mut pubsub = client.get_async_pubsub().await.unwrap();
     pubsub.subscribe(backend.key("events:config")).await.unwrap();
-    let publication = Publication { changes, scope: Scope::Changes };
+    let publication = Publication { changes, scope: Scope::Changes, base: None };
     assert_eq!(backend.state.publish("cp-1", published_at, publication).await.unwrap(), 12);
 
     let meta: Fields = raw.hgetall(backend.key("meta:snapshot")).await.unwrap();

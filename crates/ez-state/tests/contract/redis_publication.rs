@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use ez_contract::snapshot::{SnapshotChange, SnapshotKey};
-use ez_state::{SnapshotDelta, StateError};
+use ez_state::{Base, Publication, Scope, SnapshotDelta, StateError};
 use redis::AsyncCommands;
 use tokio::task::JoinSet;
 
@@ -121,6 +122,41 @@ async fn a_store_that_lost_its_data_does_not_repeat_versions() {
     let anew = sample::publish_everything(state, [sample::master(2, 1)]).await;
     assert!(anew > lost);
     assert_eq!(state.read_changes(lost).await.unwrap(), SnapshotDelta::TooOld);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_changes_do_not_end_as_the_whole_of_a_store_that_lost_its_data_meanwhile() {
+    let backend = Backend::redis().await;
+    let version = sample::publish_everything(&backend.state, [sample::master(1, 1)]).await;
+    let entries = (0..3000).map(|id| sample::token(&format!("token {id}"), id));
+    let changes = entries.map(SnapshotChange::Put).collect();
+    let base = Some(Base { version, newest: version });
+    let publication = Publication { changes, scope: Scope::Changes, base };
+    let (state, mut publishing) = (backend.another().await, JoinSet::new());
+    publishing.spawn(async move { state.publish("cp-1", Utc::now(), publication).await });
+
+    let mut raw = backend.raw().await;
+    while !raw.exists::<_, bool>(backend.key("meta:publisher")).await.unwrap() {}
+    let lost = [backend.key("meta:snapshot"), backend.key("meta:publisher"), backend.key("auth:master:1")];
+    assert_eq!(raw.del::<_, u64>(&lost).await.unwrap(), 3, "the publication was not yet finished");
+    assert_eq!(publishing.join_next().await.unwrap().unwrap(), Err(StateError::Overtaken));
+    assert_eq!(backend.state.meta().await.unwrap().version, 0, "there is no snapshot until all is published");
+}
+
+#[tokio::test]
+async fn single_changes_do_not_complete_what_another_left_half_way() {
+    let backend = Backend::redis().await;
+    let version = sample::publish(&backend.state, [sample::master(1, 1)]).await;
+    let mut raw = backend.raw().await;
+    let _: () = raw.hset(backend.key("meta:snapshot"), "pending", version + 1).await.unwrap();
+    let publish = async |scope| {
+        let changes = vec![SnapshotChange::Put(sample::master(2, 1))];
+        let publication = Publication { changes, scope, base: Some(Base { version, newest: version }) };
+        backend.state.publish("cp-1", Utc::now(), publication).await
+    };
+    assert_eq!(publish(Scope::Changes).await, Err(StateError::Overtaken));
+    assert!(!backend.state.meta().await.unwrap().is_settled());
+    assert_eq!(publish(Scope::Everything).await, Ok(version + 2));
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ pub(crate) async fn publish_everything(state: &SharedState, entries: impl IntoIt
 }
 
 pub(crate) async fn publish_scoped(state: &SharedState, scope: Scope, changes: Vec<SnapshotChange>) -> u64 {
-    state.publish("cp-1", Utc::now(), Publication { changes, scope }).await.unwrap()
+    state.publish("cp-1", Utc::now(), Publication { changes, scope, base: None }).await.unwrap()
 }
 
 /// Entries by key, as a reader would keep them.

@@ -8,7 +8,7 @@ use ez_contract::health::{BreakerState, HealthKind, HealthState};
 use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use ez_contract::{CONTRACT_VERSION, TokenDigest};
-use ez_state::{ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
+use ez_state::{Base, ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ pub(crate) async fn an_empty_store_has_version_zero(backend: Backend) {
 pub(crate) async fn every_kind_of_entry_comes_back_as_published(backend: Backend) {
     let published_at: DateTime<Utc> = "2026-11-23T07:00:00.123456Z".parse().unwrap();
     let changes = sample::goldens().into_iter().map(SnapshotChange::Put).collect();
-    let publication = Publication { changes, scope: Scope::Changes };
+    let publication = Publication { changes, scope: Scope::Changes, base: None };
     let version = backend.state.publish("cp-1", published_at, publication).await.unwrap();
 
     let image = backend.another().await.read_snapshot().await.unwrap();
@@ -55,6 +55,37 @@ pub(crate) async fn publishing_no_changes_changes_nothing(backend: Backend) {
     let version = sample::publish(state, [sample::feature("one", true)]).await;
     assert_eq!(sample::publish(state, []).await, version);
     assert_eq!(state.read_changes(version).await.unwrap(), SnapshotDelta::UpToDate);
+}
+
+pub(crate) async fn a_publication_for_another_snapshot_is_refused(backend: Backend) {
+    let state = &backend.state;
+    let publish = async |scope, version, newest| {
+        let changes = vec![SnapshotChange::Put(sample::master(1, 7))];
+        let publication = Publication { changes, scope, base: Some(Base { version, newest }) };
+        state.publish("cp-1", Utc::now(), publication).await
+    };
+    let refused = Err(StateError::Overtaken);
+    assert_eq!(publish(Scope::Changes, 0, 0).await, refused, "single changes would pass for the whole snapshot");
+    let first = publish(Scope::Everything, 0, 0).await.unwrap();
+    let second = publish(Scope::Changes, first, first).await.unwrap();
+    assert_eq!(second, first + 1);
+
+    let before = state.read_snapshot().await.unwrap();
+    for scope in [Scope::Changes, Scope::Everything] {
+        assert_eq!(publish(scope, first, second).await, refused, "{scope:?} that was read before the second one");
+    }
+    let nothing = |version| {
+        let base = Some(Base { version, newest: version });
+        Publication { changes: Vec::new(), scope: Scope::Changes, base }
+    };
+    assert_eq!(state.publish("cp-1", Utc::now(), nothing(first)).await, refused);
+    assert_eq!(state.publish("cp-1", Utc::now(), nothing(second)).await, Ok(second));
+    assert_eq!(state.read_snapshot().await.unwrap(), before);
+
+    // A publisher knows of more than a store that came back with old data.
+    let above = publish(Scope::Everything, second, second + 10).await.unwrap();
+    assert_eq!(above, second + 11);
+    assert_eq!(state.read_changes(second).await.unwrap(), SnapshotDelta::TooOld);
 }
 
 pub(crate) async fn the_last_change_of_a_key_stands(backend: Backend) {
@@ -102,7 +133,7 @@ pub(crate) async fn models_are_accounted_for_as_they_change(backend: Backend) {
         TokenDigest::of(&lines.collect::<String>()).to_string()
     };
     let publish = async |second, changes: Vec<SnapshotChange>, scope, models: Option<ModelsOrigin>| {
-        let publication = Publication { changes, scope };
+        let publication = Publication { changes, scope, base: None };
         let version = match models {
             Some(models) => state.publish_with_models("cp-1", at(second), publication, models).await.unwrap(),
             None => state.publish("cp-1", at(second), publication).await.unwrap(),
