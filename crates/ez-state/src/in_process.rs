@@ -123,7 +123,7 @@ impl InProcessState {
             published_at: Some(published_at),
             publisher: publisher.to_owned(),
         };
-        tables.events.push_back(event(version, Some(changed)));
+        tables.events.push_back(event(version, Some(changed).filter(|_| standing >= newest)));
         if tables.events.len() > MAX_EVENTS {
             tables.events.pop_front();
         }

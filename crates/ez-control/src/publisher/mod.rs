@@ -160,7 +160,7 @@ async fn standing(control: &Control) -> Result<Standing, StateError> {
             Ok(Standing { base: Some(Base { version: meta.version, newest }), is_whole })
         }
         Err(error @ StateError::Corrupt(_)) => {
-            tracing::error!(error = %chain(&error), "what is published cannot be told, and is published anew");
+            tracing::warn!(error = %chain(&error), "what is published cannot be told, and is published anew");
             Ok(Standing { base: None, is_whole: false })
         }
         Err(error) => Err(error),

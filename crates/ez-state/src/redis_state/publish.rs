@@ -34,9 +34,9 @@ const PUBLISH_PATIENCE: Duration = Duration::from_secs(12);
 const WRITE_ENTRIES: usize = 256;
 const WRITE_BYTES: usize = 512 * 1024;
 
-/// KEYS: meta, turn. ARGV: turn in ms, first version, `whole` or `changes`, the newest version known, base (empty for any).
-/// Returns the pending version, which names the turn (0 where it is another's turn, -1 where the base does not stand), and whether the
-/// snapshot was settled at a version before.
+/// KEYS: meta, turn. ARGV: turn in ms, first version, `whole` or `changes`, the newest version known, base (empty for
+/// any). Returns the pending version, which names the turn (0 where it is another's turn, -1 where the base does not
+/// stand), and whether what readers hold is the snapshot that was settled before.
 static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
@@ -52,7 +52,7 @@ static BEGIN: LazyLock<Script> = LazyLock::new(|| {
         local text = string.format('%.0f', next)
         redis.call('HSET', KEYS[1], 'pending', text)
         redis.call('SET', KEYS[2], text, 'PX', ARGV[1])
-        return {next, settled and 1 or 0}
+        return {next, (settled and version >= tonumber(ARGV[4])) and 1 or 0}
         ",
     )
 });
@@ -119,7 +119,7 @@ pub(super) struct Write {
 struct BeganTurn {
     /// Which it makes.
     version: u64,
-    /// Whether there was a whole snapshot before.
+    /// Whether there was a whole snapshot before, the one that readers hold.
     was_settled: bool,
 }
 
@@ -188,7 +188,7 @@ impl RedisState {
         }
         reach(FailPoint::AllWritten);
         // Without a settled snapshot before, more may have changed than is named here: what a publisher that died had
-        // written, or all that a lost store held.
+        // written, or all that a store lost.
         let changed = if was_settled { self.changed_keys(desired, &surplus) } else { None };
         self.finish(version, signature, changed).await
     }
