@@ -106,7 +106,7 @@ pub(crate) struct UpdateModelRequest {
 
 /// US dollars per million tokens, exact decimals; `null` makes a price not known.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object of prices")]
 pub(crate) struct ModelPricesRequest {
     /// Of input that no cache had to do with.
     #[serde(default)]

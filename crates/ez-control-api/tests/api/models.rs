@@ -51,6 +51,13 @@ pub(crate) async fn prices_are_taken_by_their_text(app: TestApp) {
     let wrong = json!({"name": "", "context_window": 100_000_001, "prices": {"input": -1, "output": "1,5"}});
     let answer = app.post(ADMIN_TOKEN, "/admin/models", wrong).await;
     assert_eq!(answer.faults(), ["/context_window", "/name", "/prices/input", "/prices/output"]);
+    let none = app.post(ADMIN_TOKEN, "/admin/models", json!({"name": "m", "prices": null})).await;
+    let problem = none.problem(StatusCode::UNPROCESSABLE_ENTITY);
+    let told = json!([{"pointer": "/prices", "message": "invalid type: null, expected an object of prices"}]);
+    assert_eq!(problem["errors"], told);
+    // What a decimal has no room for is refused, not rounded to nothing.
+    let tiny = json!({"name": "m", "prices": {"input": "0.0000000000000000000000000000012e20"}});
+    assert_eq!(app.post(ADMIN_TOKEN, "/admin/models", tiny).await.faults(), ["/prices/input"]);
     for (prices, pointer) in [(json!({"input": true}), "/prices/input"), (json!({"in": "1"}), "/prices/in")] {
         let answer = app.post(ADMIN_TOKEN, "/admin/models", json!({"name": "m", "prices": prices})).await;
         assert_eq!(answer.faults(), [pointer]);

@@ -24,7 +24,7 @@ const MAX_MODELS: usize = 20_000;
 const SUPPORTS: &str = "vision, functions, tool_choice, fim, stream";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with source, version and models")]
 struct Document {
     source: String,
     version: String,
@@ -101,7 +101,13 @@ fn models(rows: &[Box<RawValue>], faults: &mut Faults) -> Vec<CatalogueModel> {
     let mut models = Vec::with_capacity(rows.len());
     for (place, row) in rows.iter().enumerate() {
         let pointer = format!("/models/{place}");
-        let row: Row = match serde_json::from_str(row.get()) {
+        // Serde would take a list for the fields in their order, and a price for another.
+        let read = if row.get().starts_with('{') {
+            serde_json::from_str(row.get())
+        } else {
+            Err(serde_json::Error::custom("must be an object with what is known of a model"))
+        };
+        let row: Row = match read {
             Ok(row) => row,
             Err(error) => {
                 faults.add(pointer, without_position(&error));
@@ -195,7 +201,8 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_its_place() {
         let rows = r#"{"name":" a","input":"-1"},{"name":"x","context_window":100000001,"supports":["sight","vision"]},
-            {"name":"x","output":true},{"prices":{}},{"name":"y","context_window":-1},7"#;
+            {"name":"x","output":true},{"prices":{}},{"name":"y","context_window":-1},7,
+            ["z","chat",0,0,"1","1","1","1",[]]"#;
         let text = document(rows).replace(r#""7""#, r#""""#);
         let told = faults(&text);
         let pointers: Vec<&str> = told.iter().map(|fault| fault.split(':').next().unwrap()).collect();
@@ -210,11 +217,15 @@ mod tests {
             "/models/3",
             "/models/4",
             "/models/5",
+            "/models/6",
         ];
         assert_eq!(pointers, expected, "{told:#?}");
         assert!(told[4].ends_with("must be one of: vision, functions, tool_choice, fim, stream"), "{}", told[4]);
         assert!(told[5].contains("/models/1 already"), "{}", told[5]);
         assert!(!told[8].contains("line"), "{}", told[8]);
+        for fault in &told[9..] {
+            assert!(fault.ends_with(": must be an object with what is known of a model"), "{fault}");
+        }
     }
 
     #[test]

@@ -116,7 +116,10 @@ pub(crate) fn parse_price(text: &str) -> Result<Decimal, InvalidPrice> {
     if !is_number || !begins_well || text.len() > MAX_PRICE_CHARS {
         return Err(InvalidPrice);
     }
-    let parsed = if text.contains(['e', 'E']) { Decimal::from_scientific(text) } else { Decimal::from_str_exact(text) };
+    // With an exponent the parser rounds digits that a decimal has no room for: they are looked at before.
+    let digits = text.split_once(['e', 'E']).map_or(text, |(digits, _)| digits);
+    let plain = Decimal::from_str_exact(digits).map_err(|_| InvalidPrice)?;
+    let parsed = if digits == text { Ok(plain) } else { Decimal::from_scientific(text) };
     let price = parsed.map_err(|_| InvalidPrice)?.normalize();
     let is_within = price <= MAX_PRICE && price.scale() <= MAX_SCALE;
     if is_within { Ok(price) } else { Err(InvalidPrice) }
@@ -141,6 +144,7 @@ mod tests {
             ("1000000", "1000000"),
             ("2.5e-06", "0.0000025"),
             ("1E2", "100"),
+            ("0.0000000000000000000000000012e10", "0.000000000000000012"),
             ("123456.123456789012", "123456.123456789012"),
         ];
         for (text, expected) in cases {
@@ -164,6 +168,9 @@ mod tests {
             "1e-99",
             "1e",
             "1e9999999999",
+            // Not 0, which a parser that rounds makes of it.
+            "0.0000000000000000000000000000012e20",
+            "1.00000000000000000000000000001e-1",
             "1000000.1",
             "0.0000000000000000001",
             "0x1",
