@@ -67,7 +67,7 @@ pub struct ChangePrices {
 
 /// Creates a model. Errors: `Invalid`; `Conflict` for a name that is taken.
 pub async fn create(write: &Write, new: CreateModel) -> Result<Model, ControlError> {
-    let catalogue = catalogue::standing(write.control()).await?;
+    let catalogue = catalogue::standing(write.control(), write.tx()).await?;
     let base = catalogue.get(&new.name).copied().unwrap_or_default();
     let facts = checked(&new.name, base, new.facts)?;
     let record = NewModel {

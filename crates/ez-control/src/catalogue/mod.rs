@@ -138,7 +138,7 @@ pub async fn list(
     kind: Option<ModelKind>,
     page: Page,
 ) -> Result<Paged<CatalogueModel>, ControlError> {
-    let catalogue = standing(control).await?;
+    let catalogue = standing(control, control.store()).await?;
     let Paged { items, total } = catalogue.list(search, kind, page);
     Ok(Paged { items: items.into_iter().cloned().collect(), total })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::models::ModelsOrigin;
-use ez_store::{RecordKind, StoreError, catalogues};
+use ez_store::{Executor, RecordKind, StoreError, catalogues};
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -143,7 +143,7 @@ async fn fetch(url: Url, reach: Reach) -> Result<String, ControlError> {
 
 /// Puts a document in the place of the catalogue that counts, and recompiles all models. Errors: `Unavailable`.
 pub async fn renew(write: &Write, renewal: Renewal) -> Result<CatalogueStatus, ControlError> {
-    let before = status(write.control()).await?;
+    let before = status_within(write).await?;
     catalogues::replace(write.tx(), &renewal.document, write.now()).await?;
     let after = CatalogueStatus { renewed_at: Some(write.now()), ..CatalogueStatus::from(&renewal.catalogue) };
     let audited = |status, fetched_from| Audited { status, fetched_from };
@@ -154,7 +154,7 @@ pub async fn renew(write: &Write, renewal: Renewal) -> Result<CatalogueStatus, C
 
 /// Goes back to the bundled catalogue, where it does not count already. Errors: `Unavailable`.
 pub async fn reset(write: &Write) -> Result<(), ControlError> {
-    let before = status(write.control()).await?;
+    let before = status_within(write).await?;
     if !catalogues::clear(write.tx()).await? {
         return Ok(());
     }
@@ -165,18 +165,24 @@ pub async fn reset(write: &Write) -> Result<(), ControlError> {
 
 /// What the catalogue that counts is. Errors: `Unavailable`.
 pub async fn status(control: &Control) -> Result<CatalogueStatus, ControlError> {
-    Ok(CatalogueStatus::from(standing(control).await?.as_ref()))
+    Ok(CatalogueStatus::from(standing(control, control.store()).await?.as_ref()))
 }
 
-/// The catalogue that counts: the renewed one, where there is one that can be read, else the bundled one.
-pub(crate) async fn standing(control: &Control) -> Result<Arc<Catalogue>, StoreError> {
-    let store = control.store();
-    let Some(id) = catalogues::current_id(store).await? else { return Ok(bundled()) };
+/// The same, as a write finds it before it changes it.
+async fn status_within(write: &Write) -> Result<CatalogueStatus, ControlError> {
+    Ok(CatalogueStatus::from(standing(write.control(), write.tx()).await?.as_ref()))
+}
+
+/// The catalogue that counts: the renewed one, where there is one that can be read, else the bundled one. A write asks
+/// with its own transaction, as it must not wait for a second connection while it holds one, and before it renews: a
+/// document that may yet be undone must not be kept.
+pub(crate) async fn standing(control: &Control, db: &impl Executor) -> Result<Arc<Catalogue>, StoreError> {
+    let Some(id) = catalogues::current_id(db).await? else { return Ok(bundled()) };
     if let Some(kept) = control.catalogue().of(id) {
         return Ok(kept);
     }
     // Gone again since a moment ago: the bundled one counts, or the next to ask finds another.
-    let Some((text, renewed_at)) = catalogues::get(store, id).await? else { return Ok(bundled()) };
+    let Some((text, renewed_at)) = catalogues::get(db, id).await? else { return Ok(bundled()) };
     let read = match document::parse(&text) {
         Ok(catalogue) => Arc::new(Catalogue { renewed_at: Some(renewed_at), ..catalogue }),
         Err(error) => {
