@@ -108,7 +108,9 @@ impl InProcessState {
         let is_whole = publication.scope == Scope::Everything || standing == 0;
         let changed = tables.apply(publication);
         let touches_models = changed.iter().any(|key| matches!(key, SnapshotKey::Model(_)));
-        if is_whole || touches_models || models.is_some() {
+        let standing = tables.models_meta.as_ref().map(ModelsMeta::origin);
+        // Adding up the models means writing out each of them: not where only other entries change.
+        if is_whole || touches_models || models.as_ref().is_some_and(|origin| standing.as_ref() != Some(origin)) {
             tables.account_for_models(models, published_at);
         }
         let version = match standing {
@@ -309,4 +311,31 @@ impl Tables {
 #[expect(clippy::disallowed_methods, reason = "a fence has to outgrow the last process's; no rule reads it as a time")]
 fn clock_fence() -> u64 {
     u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_added_up_only_where_they_or_their_catalogue_change() {
+        let state = InProcessState::default();
+        let origin = |version: &str| ModelsOrigin { version: version.to_owned(), ..ModelsOrigin::default() };
+        let publish = |entry, models| {
+            let publication = Publication { changes: vec![SnapshotChange::Put(entry)], scope: Scope::Changes };
+            state.publish("cp-1", DateTime::UNIX_EPOCH, publication, models);
+            state.models_meta().unwrap().checksum
+        };
+        let flag = || SnapshotEntry::Feature("flag".to_owned(), true);
+        let right = publish(flag(), Some(origin("1")));
+
+        // Whoever adds up finds this out.
+        state.tables().models_meta.as_mut().unwrap().checksum = "wrong".to_owned();
+        assert_eq!(publish(flag(), None), "wrong");
+        assert_eq!(publish(flag(), Some(origin("1"))), "wrong");
+        assert_eq!(publish(flag(), Some(origin("2"))), right);
+        state.tables().models_meta.as_mut().unwrap().checksum = "wrong".to_owned();
+        let model = serde_json::from_str(include_str!("../../ez-contract/goldens/model.json")).unwrap();
+        assert_ne!(publish(SnapshotEntry::Model(model), None), "wrong");
+    }
 }

@@ -72,6 +72,27 @@ async fn the_account_of_models_is_the_golden_file() {
 }
 
 #[tokio::test]
+async fn models_are_added_up_where_they_change_or_a_publisher_died() {
+    let backend = Backend::redis().await;
+    let mut raw = backend.raw().await;
+    sample::publish_everything(&backend.state, [sample::model("ns.m", 1)]).await;
+    let account = backend.state.models_meta().await.unwrap();
+
+    // A model that nobody published: whoever adds up finds it.
+    let _: () = raw.hset(backend.key("meta:models"), "ns.n", "{}").await.unwrap();
+    sample::publish(&backend.state, [sample::master(1, 1), sample::token("abc", 1)]).await;
+    sample::publish(&backend.state, [sample::model("ns.m", 1)]).await;
+    assert_eq!(backend.state.models_meta().await.unwrap(), account);
+
+    // The same left by a publisher that died before it came to the account.
+    let _: i64 = raw.hincr(backend.key("meta:snapshot"), "pending", 1).await.unwrap();
+    sample::publish(&backend.state, [sample::token("abc", 2)]).await;
+    let model: String = raw.hget(backend.key("meta:models"), "ns.m").await.unwrap();
+    let both = TokenDigest::of(&format!("ns.m\n{model}\nns.n\n{{}}\n")).to_string();
+    assert_eq!(backend.state.models_meta().await.unwrap().map(|account| account.checksum), Some(both));
+}
+
+#[tokio::test]
 async fn meta_and_event_name_the_publication() {
     let backend = Backend::redis().await;
     let mut raw = backend.raw().await;
