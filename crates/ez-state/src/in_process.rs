@@ -322,7 +322,8 @@ mod tests {
         let state = InProcessState::default();
         let origin = |version: &str| ModelsOrigin { version: version.to_owned(), ..ModelsOrigin::default() };
         let publish = |entry, models| {
-            let publication = Publication { changes: vec![SnapshotChange::Put(entry)], scope: Scope::Changes };
+            let publication =
+                Publication { changes: vec![SnapshotChange::Put(entry)], scope: Scope::Changes, base: None };
             state.publish("cp-1", DateTime::UNIX_EPOCH, publication, models);
             state.models_meta().unwrap().checksum
         };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, btree_set};
 
+use ez_contract::models::ModelsOrigin;
 use ez_contract::snapshot::{SnapshotChange, SnapshotKey};
 use ez_state::MAX_NAMED;
 use ez_store::bindings::Binding;
@@ -31,6 +32,8 @@ pub(crate) struct Batch<'a> {
 pub(crate) struct Part {
     /// The present state of what entries touch.
     pub(crate) changes: Vec<SnapshotChange>,
+    /// The catalogue that the models among them were made with; none where they have nothing to do with models.
+    pub(crate) models: Option<ModelsOrigin>,
     /// Entries that are done with these changes and those of the parts before.
     pub(crate) done: Vec<i64>,
     /// Entries with a record that cannot be read; they must not hold up the others.
@@ -79,7 +82,7 @@ impl<'a> Batch<'a> {
         while part.changes.len() < MAX_CHANGES {
             let Some(mut current) = self.current.take() else {
                 let Some(entry) = self.entries.next() else { break };
-                match self.touching.touched(entry).await {
+                match self.touched(entry).await {
                     Ok(Touched { keys, bindings }) => {
                         self.reader.give_bindings(bindings);
                         self.current = Some(Current { entry, keys: keys.into_iter(), failure: None });
@@ -100,8 +103,17 @@ impl<'a> Batch<'a> {
                 },
             }
         }
+        part.models = self.reader.models_origin().cloned();
         let is_end = part.changes.is_empty() && part.done.is_empty() && part.unreadable.is_empty();
         Ok((!is_end).then_some(part))
+    }
+
+    async fn touched(&mut self, entry: &OutboxEntry) -> Result<Touched, StoreError> {
+        if entry.kind == RecordKind::Model && entry.record_id == NO_RECORD {
+            // Another catalogue is accounted for even where no model is made with it.
+            self.reader.read_catalogue().await?;
+        }
+        self.touching.touched(entry).await
     }
 
     async fn read(&mut self, key: SnapshotKey, current: &mut Current<'_>, part: &mut Part) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use ez_store::outbox::{self, OutboxEntry};
 use crate::error::chain;
 use crate::scheduler::{Ran, backoff};
 use crate::snapshot::{Image, read_image};
-use crate::{Control, ControlError, catalogue};
+use crate::{Control, ControlError};
 
 pub use reconcile::{Drift, ReconcileReport, Repair, compare, reconcile};
 pub(crate) use reconcile::{KeptReport, last_report};
@@ -120,9 +120,8 @@ async fn publish_batch(turn: &Turn<'_>, mut base: Option<Base>, due: &[OutboxEnt
             put_off_entries(turn.control(), std::slice::from_ref(entry), &error.to_string()).await?;
         }
         reach(FailPoint::Read);
-        let models = turn.keep(catalogue::standing(turn.control())).await?.origin.clone();
         let publication = Publication { changes: part.changes, scope: Scope::Changes, base };
-        let version = turn.publish(publication, models).await?;
+        let version = turn.publish(publication, part.models).await?;
         base = base.map(|_| Base { version, newest: version });
         reach(FailPoint::Announced);
         published += forget(turn.control(), &part.done).await?;
@@ -134,7 +133,7 @@ async fn publish_batch(turn: &Turn<'_>, mut base: Option<Base>, due: &[OutboxEnt
 async fn publish_everything(turn: &Turn<'_>, base: Option<Base>, due: &[OutboxEntry]) -> Result<usize, ControlError> {
     let control = turn.control();
     let reading = turn.keep(read_image(control)).await?;
-    turn.publish(everything(reading.image, base), reading.models).await?;
+    turn.publish(everything(reading.image, base), Some(reading.models)).await?;
     forget(control, &due.iter().map(|entry| entry.id).collect::<Vec<_>>()).await
 }
 

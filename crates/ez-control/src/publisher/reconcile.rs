@@ -207,7 +207,7 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     // Only a publication of everything adds up models that have not changed.
     let is_anew = comparison.is_damaged || comparison.account_drift.is_some();
     let publication = if is_anew { everything(desired, comparison.base) } else { differences(desired, &comparison) };
-    let version = turn.publish(publication, models).await?;
+    let version = turn.publish(publication, Some(models)).await?;
     let drifted = comparison.drifts.iter().filter(|(key, _)| !comparison.under_way.contains(*key));
     for drift in drifted.map(|(_, drift)| *drift).chain(comparison.account_drift) {
         metrics::counter!(SNAPSHOT_REPAIRS, "drift" => drift.as_str()).increment(1);

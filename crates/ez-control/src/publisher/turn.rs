@@ -82,13 +82,22 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Publishes what was read within this turn, its models with this catalogue.
-    pub(crate) async fn publish(&self, publication: Publication, models: ModelsOrigin) -> Result<u64, ControlError> {
+    /// Publishes what was read within this turn, its models with this catalogue, if it has to do with models.
+    pub(crate) async fn publish(
+        &self,
+        publication: Publication,
+        models: Option<ModelsOrigin>,
+    ) -> Result<u64, ControlError> {
         let is_small = publication.scope == Scope::Changes && publication.changes.len() <= FEW_CHANGES;
         let length = if is_small { LEASE } else { LONG_LEASE };
         self.renew(length).await?;
         let (state, node_id, now) = (self.control.state(), &self.control.config().node_id, self.control.now());
-        let publishing = state.publish_with_models(node_id, now, publication, models);
+        let publishing = async {
+            match models {
+                Some(models) => state.publish_with_models(node_id, now, publication, models).await,
+                None => state.publish(node_id, now, publication).await,
+            }
+        };
         let limit = length - MARGIN;
         let version = tokio::time::timeout(limit, publishing)
             .await
@@ -143,7 +152,7 @@ mod tests {
         };
         assert_eq!(turn.keep(reading).await.unwrap(), None);
         let nothing = Publication { changes: Vec::new(), scope: Scope::Changes, base: None };
-        turn.publish(nothing, ModelsOrigin::default()).await.unwrap();
+        turn.publish(nothing, None).await.unwrap();
 
         tokio::time::sleep(LEASE * 2).await;
         assert!(turn.renew(LONG_LEASE).await.is_err(), "it was nobody's for a while");

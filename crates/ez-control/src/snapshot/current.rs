@@ -61,6 +61,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads which catalogue counts, though no model may be asked for.
+    pub(crate) async fn read_catalogue(&mut self) -> Result<(), StoreError> {
+        self.known().await?;
+        Ok(())
+    }
+
+    /// The catalogue that models were made with; none where none was asked for yet.
+    pub(crate) fn models_origin(&self) -> Option<&ModelsOrigin> {
+        self.known.as_ref().map(KnownModels::origin)
+    }
+
     /// What should stand under a key.
     pub(crate) async fn change(&mut self, key: &SnapshotKey) -> Result<SnapshotChange, StoreError> {
         let entry = match key {
@@ -112,13 +123,18 @@ impl<'a> Reader<'a> {
 
     async fn model(&mut self, name: &str) -> Result<Option<SnapshotEntry>, StoreError> {
         let Some(binding) = self.binding(name).await? else { return Ok(None) };
-        let known = match &self.known {
-            Some(known) => known,
-            // A model that cannot be read is told of by the full comparison.
-            None => self.known.insert(KnownModels::read(self.control).await?.0),
-        };
+        let known = self.known().await?;
         let compiled = model_snapshot(&binding, |upstream| known.find(upstream, &binding.public_model));
         Ok(compiled.map(SnapshotEntry::Model))
+    }
+
+    /// What is known of models: read once, so that all of a batch are made with the same.
+    async fn known(&mut self) -> Result<&KnownModels, StoreError> {
+        Ok(match &mut self.known {
+            Some(known) => known,
+            // A model that cannot be read is told of by the full comparison.
+            unread => unread.insert(KnownModels::read(self.control).await?.0),
+        })
     }
 
     async fn read_supply(&mut self, group_id: i64) -> Result<(), StoreError> {

@@ -22,7 +22,8 @@ impl KnownModels {
         let readable = models::list_readable(control.store()).await?;
         let entered =
             readable.records.into_iter().map(|model| (model.name.clone(), ModelFacts::from(&model))).collect();
-        Ok((Self { entered, catalogue: catalogue::standing(control).await? }, readable.faults))
+        let catalogue = catalogue::standing(control, control.store()).await?;
+        Ok((Self { entered, catalogue }, readable.faults))
     }
 
     /// Where the catalogue came from.

@@ -1,21 +1,28 @@
 //! Models: what administrators enter, the catalogue, and what of both reaches the snapshot.
 
+use std::time::Duration;
+
 use ez_contract::TokenDigest;
 use ez_contract::models::ModelKind;
 use ez_contract::snapshot::{ModelSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
-use ez_contract::status::RecordStatus;
+use ez_contract::status::{ApiKeyStatus, RecordStatus};
+use ez_control::api_keys::ChangeApiKey;
 use ez_control::bindings::{ChangeBinding, CreateBinding};
 use ez_control::catalogue::{self, CatalogueStatus, ModelFacts, Renewal};
 use ez_control::models::{ChangeFacts, ChangeModel, ChangePrices, CreateModel};
+use ez_control::namespaces::ChangeNamespace;
 use ez_control::provider_groups::{ChangeProviderGroup, CreateProviderGroup};
+use ez_control::publisher::publish_due;
 use ez_control::publisher::{Drift, reconcile};
-use ez_control::{Control, ControlError, audit, bindings, models, provider_groups};
+use ez_control::{
+    Actor, Control, ControlError, ControlParts, api_keys, audit, bindings, models, namespaces, provider_groups,
+};
 use ez_state::{Publication, Scope};
 use ez_store::models::Model;
 use ez_store::provider_groups::ProviderGroup;
-use ez_store::{Page, RecordKind};
+use ez_store::{ConnectOptions, Page, RecordKind, Store};
 
-use crate::support::{Plane, assert_not_found, conflict, faults, model_of, openai_group};
+use crate::support::{Plane, assert_not_found, config, conflict, faults, model_of, openai_group, origin};
 
 impl Plane {
     async fn try_model(&self, new: CreateModel) -> Result<Model, ControlError> {
@@ -204,6 +211,49 @@ pub(crate) async fn a_model_follows_what_can_serve_it(plane: Plane) {
     assert_eq!(plane.windows(["m", "n"]).await, [None, None]);
 }
 
+pub(crate) async fn a_model_follows_its_api_keys_and_its_namespace(plane: Plane) {
+    for (name, window) in [("large", 200), ("small", 100)] {
+        plane.model(name, window).await;
+    }
+    let large = plane.serves("one", &["large"], "m", "large").await;
+    let small = plane.serves("two", &["small"], "m", "small").await;
+    assert_eq!(plane.windows(["m"]).await, [Some(100)]);
+
+    let keys_of = async |group: &ProviderGroup| {
+        ez_store::api_keys::list_by_group(plane.control.store(), group.id).await.unwrap().remove(0).id
+    };
+    let (of_large, of_small) = (keys_of(&large).await, keys_of(&small).await);
+    let change_key = async |id, change| {
+        let write = plane.write().await;
+        api_keys::update(&write, id, change).await.unwrap();
+        write.commit().await.unwrap();
+    };
+    let status = |status| ChangeApiKey { status: Some(status), ..ChangeApiKey::default() };
+    change_key(of_small, status(ApiKeyStatus::Suspended)).await;
+    assert_eq!(plane.windows(["m"]).await, [Some(200)], "no key to call with");
+    change_key(of_small, status(ApiKeyStatus::Active)).await;
+    assert_eq!(plane.windows(["m"]).await, [Some(100)]);
+    let write = plane.write().await;
+    api_keys::delete(&write, of_small).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(plane.windows(["m"]).await, [Some(200)]);
+    // To the group without a key: the one it leaves serves no more.
+    change_key(of_large, ChangeApiKey { group_id: Some(small.id), ..ChangeApiKey::default() }).await;
+    assert_eq!(plane.windows(["m"]).await, [Some(100)]);
+
+    let namespace = ez_store::namespaces::get_by_name(plane.control.store(), "default").await.unwrap().unwrap();
+    let change_namespace = async |status| {
+        let write = plane.write().await;
+        let change = ChangeNamespace { status: Some(status), ..ChangeNamespace::default() };
+        namespaces::update(&write, namespace.id, change).await.unwrap();
+        write.commit().await.unwrap();
+    };
+    change_namespace(RecordStatus::Suspended).await;
+    assert_eq!(plane.windows(["m"]).await, [None]);
+    change_namespace(RecordStatus::Active).await;
+    assert_eq!(plane.windows(["m"]).await, [Some(100)]);
+}
+
 async fn renewal(version: &str, window: u64) -> Renewal {
     let text = format!(
         r#"{{"source":"ours","version":"{version}","upstream_url":"https://models.example",
@@ -271,6 +321,47 @@ pub(crate) async fn a_renewed_catalogue_reaches_all_models_and_all_control_plane
     assert_eq!(plane.windows(["m"]).await, [Some(0)]);
     assert_eq!(catalogue::status(&other).await.unwrap(), bundled);
     assert_eq!(published_origin(&other).await.0, "litellm");
+}
+
+pub(crate) async fn the_account_names_the_catalogue_that_the_models_were_made_with(plane: Plane) {
+    let group = plane.group("openai").await;
+    plane.api_key(group.id).await;
+    plane.binding(group.id).await;
+    plane.publish().await;
+    let (known, account) = (plane.published_model("default.m").await, published_origin(&plane.control).await);
+
+    // What is renewed waits, and something else is published before it.
+    renew(&plane, "1", 10).await;
+    plane.sql("UPDATE outbox SET next_attempt_at = next_attempt_at + 3600000000 WHERE kind = 'model'").await;
+    plane.master("acme").await;
+    assert_eq!(publish_due(&plane.control).await.unwrap(), 1);
+    assert_eq!(plane.published_model("default.m").await, known);
+    assert_eq!(published_origin(&plane.control).await, account);
+
+    plane.sql("UPDATE outbox SET next_attempt_at = 0").await;
+    plane.publish().await;
+    assert_eq!(plane.published_model("default.m").await.map(|model| model.context_window), Some(10));
+    assert_eq!(published_origin(&plane.control).await, ("ours".to_owned(), "1".to_owned()));
+}
+
+pub(crate) async fn a_write_asks_for_the_catalogue_within_its_own_unit_of_work(plane: Plane) {
+    // With a connection to spare for nobody, a second one would never come.
+    let options =
+        ConnectOptions { max_connections: 1, acquire_timeout: Duration::from_secs(3), ..ConnectOptions::default() };
+    let store = Store::connect(plane.database.url(), options).await.unwrap();
+    let parts = ControlParts { store, ..plane.parts_of_another(config()).await };
+    let (control, _) = Control::prepare(parts).await.unwrap();
+    let begin = async || control.write(Actor::admin(origin())).await.unwrap();
+
+    let write = begin().await;
+    catalogue::renew(&write, renewal("1", 10).await).await.unwrap();
+    write.commit().await.unwrap();
+    let write = begin().await;
+    let new = CreateModel { name: "m".to_owned(), ..CreateModel::default() };
+    assert_eq!(models::create(&write, new).await.unwrap().context_window, 10);
+    catalogue::reset(&write).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(catalogue::status(&control).await.unwrap().renewed_at, None);
 }
 
 pub(crate) async fn models_edited_by_hand_are_repaired_with_their_account(plane: Plane) {
