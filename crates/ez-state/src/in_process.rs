@@ -324,7 +324,7 @@ mod tests {
         let publish = |entry, models| {
             let publication =
                 Publication { changes: vec![SnapshotChange::Put(entry)], scope: Scope::Changes, base: None };
-            state.publish("cp-1", DateTime::UNIX_EPOCH, publication, models);
+            state.publish("cp-1", DateTime::UNIX_EPOCH, publication, models).unwrap();
             state.models_meta().unwrap().checksum
         };
         let flag = || SnapshotEntry::Feature("flag".to_owned(), true);
