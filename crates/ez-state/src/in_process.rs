@@ -108,9 +108,9 @@ impl InProcessState {
         let is_whole = publication.scope == Scope::Everything || standing == 0;
         let changed = tables.apply(publication);
         let touches_models = changed.iter().any(|key| matches!(key, SnapshotKey::Model(_)));
-        let standing = tables.models_meta.as_ref().map(ModelsMeta::origin);
+        let accounted = tables.models_meta.as_ref().map(ModelsMeta::origin);
         // Adding up the models means writing out each of them: not where only other entries change.
-        if is_whole || touches_models || models.as_ref().is_some_and(|origin| standing.as_ref() != Some(origin)) {
+        if is_whole || touches_models || models.as_ref().is_some_and(|origin| accounted.as_ref() != Some(origin)) {
             tables.account_for_models(models, published_at);
         }
         let version = match standing {
