@@ -91,25 +91,34 @@ pub(crate) async fn readable(db: &impl Executor) -> Result<Readable<(String, boo
     }
 }
 
+/// The flags that were ever set, and to what. Errors: `Corrupt` where the setting was damaged.
+pub(crate) async fn chosen(db: &impl Executor) -> Result<BTreeMap<String, bool>, StoreError> {
+    kept(settings::get(db, SETTING).await?.as_deref())
+}
+
 /// The places of all flags in the snapshot.
 pub(crate) fn keys() -> impl Iterator<Item = SnapshotKey> {
     FLAGS.iter().map(|(flag, _)| SnapshotKey::Feature((*flag).to_owned()))
 }
 
 fn of_setting(setting: Option<&str>) -> Result<Features, StoreError> {
-    let kept: BTreeMap<String, bool> =
-        serde_json::from_str(setting.unwrap_or("{}")).map_err(|error| StoreError::Corrupt {
-            table: "settings",
-            column: "value".to_owned(),
-            id: SETTING.to_owned(),
-            reason: error.to_string(),
-        })?;
+    let kept = kept(setting)?;
     // A flag that another version knew is not told of.
     let value = |flag: &str, default| kept.get(flag).copied().unwrap_or(default);
     Ok(Features(FLAGS.iter().map(|(flag, default)| ((*flag).to_owned(), value(flag, *default))).collect()))
 }
 
-fn is_known(flag: &str) -> bool {
+fn kept(setting: Option<&str>) -> Result<BTreeMap<String, bool>, StoreError> {
+    serde_json::from_str(setting.unwrap_or("{}")).map_err(|error| StoreError::Corrupt {
+        table: "settings",
+        column: "value".to_owned(),
+        id: SETTING.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Whether there is such a flag.
+pub(crate) fn is_known(flag: &str) -> bool {
     FLAGS.iter().any(|(known, _)| *known == flag)
 }
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use ez_control::transfer::{self, ExportDocument, ExportOptions};
+use ez_control::transfer::{self, ExportOptions};
+use serde::Serialize;
 use serde_json::json;
 
 use super::offline::open_control;
@@ -41,8 +42,15 @@ pub(crate) fn export(settings: Settings, file: &Path, with_secrets: bool, as_jso
     print(&format!("exported to {shown}: {told}\n"))
 }
 
-/// Writes beside the file and then puts the whole in its place, so that there is never half of one.
-fn write_file(document: &ExportDocument, file: &Path) -> anyhow::Result<()> {
+/// Writes beside the file and then puts the whole in its place, so that there is never half of one. What is there and no
+/// file, such as a pipe or `/dev/stdout`, is written to as it is: it must not be replaced.
+fn write_file(document: &impl Serialize, file: &Path) -> anyhow::Result<()> {
+    // Where a link leads, as the link is to stay.
+    let followed = fs::canonicalize(file);
+    let file = followed.as_deref().unwrap_or(file);
+    if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+        return write(document, OpenOptions::new().write(true).open(file)?);
+    }
     let mut partial = file.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = Path::new(&partial);
@@ -60,9 +68,35 @@ fn write_file(document: &ExportDocument, file: &Path) -> anyhow::Result<()> {
     written
 }
 
-fn write(document: &ExportDocument, out: impl Write) -> anyhow::Result<()> {
+fn write(document: &impl Serialize, out: impl Write) -> anyhow::Result<()> {
     let mut out = BufWriter::new(out);
     serde_json::to_writer_pretty(&mut out, document)?;
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_link_and_what_is_no_file_stay_what_they_are() {
+        let dir = std::env::temp_dir().join(format!("ez-export-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let [file, link, device] = ["file", "link", "device"].map(|name| dir.join(name));
+        fs::write(&file, "before").unwrap();
+        symlink(&file, &link).unwrap();
+        symlink("/dev/null", &device).unwrap();
+        for path in [&link, &device] {
+            write_file(&json!({"version": "2.0.0"}), path).unwrap();
+            assert!(fs::symlink_metadata(path).unwrap().is_symlink(), "{}", path.display());
+        }
+        assert!(fs::read_to_string(&file).unwrap().contains("2.0.0"));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+        assert!(write_file(&json!({}), &dir).is_err(), "a directory is no place to write to");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

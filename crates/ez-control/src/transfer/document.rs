@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::findings::Findings;
 use super::namespace_names::NamespaceNames;
 use super::plan::{Plan, PlannedNamespace};
-use super::{bindings, groups, providers, tenants};
+use super::{bindings, flags, groups, models, providers, tenants};
 use crate::ControlError;
 
 /// Bytes of a document.
@@ -78,6 +78,8 @@ pub(super) fn read(
     tenants::read(&reading, &mut plan, findings);
     bindings::read(&reading, &mut plan, findings);
     plan.namespaces = namespaces(&reading, &plan, findings);
+    plan.models = models::read(&reading, findings);
+    (plan.flags, plan.failed_flags) = flags::read(&reading, findings);
     Ok(plan)
 }
 
@@ -129,6 +131,12 @@ impl<'a> Reading<'a> {
         }
         let entries = values.iter().enumerate();
         entries.filter_map(|(place, value)| Entry::new(value, format!("{path}[{place}]"), findings)).collect()
+    }
+
+    /// An object of `data`, where the document is ez-api's own; what is no object is a fault.
+    pub(super) fn own_object(&self, field: &str, findings: &mut Findings) -> Option<Entry<'a>> {
+        let value = self.data.get(field).filter(|value| !value.is_null() && !self.is_foreign)?;
+        Entry::new(value, format!("$.data.{field}"), findings)
     }
 
     /// The namespaces that a field lists, each once; empty texts are dropped.

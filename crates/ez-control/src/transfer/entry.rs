@@ -13,7 +13,7 @@ use crate::checks;
 /// Entries of a list within an entry.
 const MAX_LIST: usize = 5000;
 
-/// The last year that RFC 3339 can write.
+/// The last year that RFC 3339 can write; its first is 0.
 const LAST_YEAR: i32 = 9999;
 
 /// An object of the document and where it stands.
@@ -48,6 +48,16 @@ impl<'a> Entry<'a> {
     /// The JSON path of a field.
     pub(super) fn at(&self, field: &str) -> String {
         format!("{}.{field}", self.path)
+    }
+
+    /// The names of its fields.
+    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = &'a String> {
+        self.fields.keys()
+    }
+
+    /// Whether a field is there, be it null.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
     }
 
     /// The value of a field that is there and not null.
@@ -156,7 +166,7 @@ impl<'a> Entry<'a> {
             Json::String(text) => DateTime::parse_from_rfc3339(text.trim()).ok().map(|time| time.with_timezone(&Utc)),
             other => other.as_i64().and_then(|seconds| DateTime::from_timestamp(seconds, 0)),
         };
-        let time = time.map(|time| time.trunc_subsecs(6)).filter(|time| time.year() <= LAST_YEAR);
+        let time = time.map(|time| time.trunc_subsecs(6)).filter(|time| (0..=LAST_YEAR).contains(&time.year()));
         if time.is_none() {
             findings.fault(self.at(field), "must be a time such as 2026-12-31T00:00:00Z, or Unix seconds");
         }

@@ -1,10 +1,11 @@
 //! The export: every record of configuration as a document that `import` reads, in an order that does not depend on ids.
 //!
-//! The document is built in memory: less than 3 KiB for each child key, so some 250 MiB for 100,000 of them.
+//! The document is built in memory: less than 2 KiB for each child key, so some 150 MiB for 100,000 of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use ez_contract::models::ModelKind;
 use ez_contract::secret::SecretPlace;
 use ez_contract::selector::SelectorType;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
@@ -13,6 +14,7 @@ use ez_store::api_keys::{self, ApiKey};
 use ez_store::bindings::{self, Binding};
 use ez_store::child_keys::{self, ChildKey};
 use ez_store::masters::{self, Master};
+use ez_store::models::{self, Model};
 use ez_store::namespaces::{self, Namespace};
 use ez_store::provider_groups::{self, ProviderGroup};
 use ez_store::{IssuedBy, QuotaReset, Store};
@@ -20,7 +22,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::{Control, ControlError};
+use crate::catalogue::ModelFacts;
+use crate::{Control, ControlError, catalogue, features};
 
 /// Version of the documents that are written.
 const VERSION: &str = "2.0.0";
@@ -60,6 +63,8 @@ struct Data {
     masters: Vec<ExportedMaster>,
     keys: Vec<ExportedKey>,
     bindings: Vec<ExportedBinding>,
+    models: Vec<ExportedModel>,
+    features: BTreeMap<String, bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -181,9 +186,24 @@ struct ExportedBinding {
     status: RecordStatus,
 }
 
+#[derive(Debug, Serialize)]
+struct ExportedModel {
+    name: String,
+    kind: ModelKind,
+    context_window: u64,
+    max_output_tokens: u64,
+    /// Decimals as texts.
+    prices: BTreeMap<&'static str, Option<String>>,
+    supports_vision: bool,
+    supports_functions: bool,
+    supports_tool_choice: bool,
+    supports_fim: bool,
+    supports_stream: bool,
+}
+
 impl ExportDocument {
     /// How many records of each kind are in it.
-    pub fn counts(&self) -> [(&'static str, usize); 6] {
+    pub fn counts(&self) -> [(&'static str, usize); 8] {
         let data = &self.data;
         let api_keys = data.provider_groups.iter().map(|group| group.api_keys.len()).sum();
         [
@@ -193,6 +213,8 @@ impl ExportDocument {
             ("masters", data.masters.len()),
             ("keys", data.keys.len()),
             ("bindings", data.bindings.len()),
+            ("models", data.models.len()),
+            ("features", data.features.len()),
         ]
     }
 }
@@ -207,6 +229,7 @@ pub async fn export(control: &Control, options: &ExportOptions) -> Result<Export
     let keys = all_keys(store).await?;
     let masters = masters::list_all(store).await?;
     let namespaces = namespaces::list_all(store).await?;
+    let models = models::list_all(store).await?;
 
     let group_names: HashMap<i64, String> = groups.iter().map(|group| (group.id, group.name.clone())).collect();
     let master_names: HashMap<i64, String> = masters.iter().map(|master| (master.id, master.name.clone())).collect();
@@ -215,6 +238,10 @@ pub async fn export(control: &Control, options: &ExportOptions) -> Result<Export
         warnings.push(
             "the upstream secrets are not in this document: its API keys are imported as manual_disabled".to_owned(),
         );
+    }
+    if catalogue::status(control).await?.renewed_at.is_some() {
+        warnings
+            .push("the renewed model catalogue is not in this document: renew it where this is imported".to_owned());
     }
     let data = Data {
         namespaces: sorted(namespaces.into_iter().map(ExportedNamespace::from), |namespace| namespace.name.clone()),
@@ -227,6 +254,8 @@ pub async fn export(control: &Control, options: &ExportOptions) -> Result<Export
             bindings.into_iter().filter_map(|binding| ExportedBinding::of(binding, &group_names)),
             |binding| (binding.namespace.clone(), binding.public_model.clone(), binding.provider_group.clone()),
         ),
+        models: sorted(models.into_iter().map(ExportedModel::from), |model| model.name.clone()),
+        features: features::get(control).await?.0,
     };
     let source = Source { r#type: "ez-api", version: options.source_version.clone(), exported_at: control.now() };
     Ok(ExportDocument { version: VERSION, source, data, warnings })
@@ -382,5 +411,23 @@ impl ExportedBinding {
             selector_value: binding.selector_value,
             status: binding.status,
         })
+    }
+}
+
+impl From<Model> for ExportedModel {
+    fn from(model: Model) -> Self {
+        let prices = ModelFacts::from(&model).prices.named();
+        Self {
+            kind: model.kind,
+            context_window: model.context_window,
+            max_output_tokens: model.max_output_tokens,
+            prices: prices.into_iter().map(|(name, price)| (name, price.map(|price| price.to_string()))).collect(),
+            supports_vision: model.supports_vision,
+            supports_functions: model.supports_functions,
+            supports_tool_choice: model.supports_tool_choice,
+            supports_fim: model.supports_fim,
+            supports_stream: model.supports_stream,
+            name: model.name,
+        }
     }
 }

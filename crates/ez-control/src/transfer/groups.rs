@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::document::Reading;
 use super::entry::Entry;
 use super::findings::Findings;
+use super::given::Given;
 use super::plan::{PlannedApiKey, PlannedGroup};
 use super::secrets::check_secret;
 use crate::{base_url, checks};
@@ -51,6 +52,7 @@ fn group(
     let provider_type = provider_type?;
     Some(PlannedGroup {
         path: entry.path().to_owned(),
+        given: Given::of(entry),
         record: NewProviderGroup {
             name: name?,
             provider_type,
@@ -143,6 +145,7 @@ fn api_key(entry: &Entry<'_>, uuids: &mut HashSet<Uuid>, findings: &mut Findings
     }
     PlannedApiKey {
         path: entry.path().to_owned(),
+        given: Given::of(entry),
         uuid,
         name: entry.label("name", findings).unwrap_or_default(),
         api_key,

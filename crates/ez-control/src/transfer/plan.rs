@@ -1,5 +1,7 @@
 //! What a document comes to: records to be there after the import, in the order in which they are written.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use ez_contract::status::ApiKeyStatus;
 use ez_store::bindings::NewBinding;
@@ -9,6 +11,9 @@ use ez_store::namespaces::NewNamespace;
 use ez_store::provider_groups::NewProviderGroup;
 use secrecy::SecretString;
 use uuid::Uuid;
+
+use super::given::Given;
+use crate::catalogue::ModelFacts;
 
 /// Everything that a document asks for.
 #[derive(Debug, Default)]
@@ -24,6 +29,11 @@ pub(super) struct Plan {
     pub(super) bound_namespaces: Vec<String>,
     /// Bindings of the document that no provider group serves.
     pub(super) failed_bindings: u64,
+    pub(super) models: Vec<PlannedModel>,
+    /// Runtime flags, all of them known here.
+    pub(super) flags: BTreeMap<String, bool>,
+    /// Runtime flags that are not known here.
+    pub(super) failed_flags: u64,
 }
 
 /// A namespace: described by the document, or only named in it.
@@ -37,6 +47,7 @@ pub(super) struct PlannedNamespace {
 #[derive(Debug)]
 pub(super) struct PlannedGroup {
     pub(super) path: String,
+    pub(super) given: Given,
     pub(super) record: NewProviderGroup,
     pub(super) api_keys: Vec<PlannedApiKey>,
     /// Labels under which bindings of another system reach it.
@@ -50,6 +61,7 @@ pub(super) struct PlannedGroup {
 #[derive(Debug)]
 pub(super) struct PlannedApiKey {
     pub(super) path: String,
+    pub(super) given: Given,
     pub(super) uuid: Option<Uuid>,
     pub(super) name: String,
     pub(super) api_key: Option<SecretString>,
@@ -70,6 +82,7 @@ pub(super) struct PlannedApiKey {
 #[derive(Debug)]
 pub(super) struct PlannedMaster {
     pub(super) path: String,
+    pub(super) given: Given,
     pub(super) record: NewMaster,
 }
 
@@ -77,6 +90,7 @@ pub(super) struct PlannedMaster {
 #[derive(Debug)]
 pub(super) struct PlannedKey {
     pub(super) path: String,
+    pub(super) given: Given,
     /// Name of its master.
     pub(super) master: String,
     /// Its `master_id` is not known yet. Without namespaces it takes its master's.
@@ -101,6 +115,13 @@ pub(super) struct PlannedBinding {
     pub(super) group: String,
     /// Its `group_id` is not known yet.
     pub(super) record: NewBinding,
+}
+
+/// A model that an administrator entered.
+#[derive(Debug)]
+pub(super) struct PlannedModel {
+    pub(super) name: String,
+    pub(super) facts: ModelFacts,
 }
 
 impl DocumentEpochs {

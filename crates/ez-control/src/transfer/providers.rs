@@ -10,6 +10,7 @@ use ez_store::provider_groups::NewProviderGroup;
 use super::document::Reading;
 use super::entry::Entry;
 use super::findings::Findings;
+use super::given::Given;
 use super::plan::{PlannedApiKey, PlannedGroup};
 use super::secrets::check_secret;
 use super::vendors::{vendor, with_version};
@@ -88,6 +89,7 @@ fn channel(reading: &Reading<'_>, entry: &Entry<'_>, findings: &mut Findings) ->
     };
     let mut group = PlannedGroup {
         path: entry.path().to_owned(),
+        given: Given::of(entry),
         record: NewProviderGroup {
             name: String::new(),
             provider_type: ProviderType::Compatible,
@@ -138,6 +140,7 @@ fn api_key(entry: &Entry<'_>, name: Option<String>, weight: u32, findings: &mut 
     let auto_ban = entry.flag("auto_ban", findings).unwrap_or(true);
     Some(PlannedApiKey {
         path: entry.path().to_owned(),
+        given: Given::of(entry),
         uuid: None,
         name: name?,
         api_key: Some(secret?),

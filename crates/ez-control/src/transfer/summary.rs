@@ -40,6 +40,10 @@ pub struct ImportCounts {
     pub keys: Counts,
     /// Bindings.
     pub bindings: Counts,
+    /// Models.
+    pub models: Counts,
+    /// Runtime flags.
+    pub features: Counts,
 }
 
 /// What became of the records of one kind.
@@ -57,7 +61,7 @@ pub struct Counts {
 
 impl ImportCounts {
     /// Each kind with its name in the document.
-    pub fn by_kind(&self) -> [(&'static str, Counts); 6] {
+    pub fn by_kind(&self) -> [(&'static str, Counts); 8] {
         [
             ("namespaces", self.namespaces),
             ("provider_groups", self.provider_groups),
@@ -65,6 +69,8 @@ impl ImportCounts {
             ("masters", self.masters),
             ("keys", self.keys),
             ("bindings", self.bindings),
+            ("models", self.models),
+            ("features", self.features),
         ]
     }
 }

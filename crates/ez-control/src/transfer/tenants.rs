@@ -15,8 +15,10 @@ use secrecy::ExposeSecret;
 use super::document::Reading;
 use super::entry::Entry;
 use super::findings::Findings;
+use super::given::Given;
 use super::plan::{DocumentEpochs, Plan, PlannedKey, PlannedMaster};
 use super::secrets::{bare_token, shown_prefix};
+use crate::limits::MAX_COUNT;
 use crate::{budget, checks, quotas};
 
 const DEFAULT_GROUP: &str = "default";
@@ -113,7 +115,8 @@ fn master(reading: &Reading<'_>, entry: &Entry<'_>, findings: &mut Findings) -> 
         monthly_budget: monthly_budget(entry, findings),
         created_at: reading.now,
     };
-    Some(PlannedMaster { path: entry.path().to_owned(), record }).filter(|master| !master.record.name.is_empty())
+    let (path, given) = (entry.path().to_owned(), Given::of(entry));
+    Some(PlannedMaster { path, given, record }).filter(|master| !master.record.name.is_empty())
 }
 
 /// The hash of a master key whose digest is not known, of a kind that sign-in can verify.
@@ -156,6 +159,9 @@ fn key(
     let issued_by: Option<IssuedBy> = entry.word("issued_by", findings);
     let issued_at_epoch = entry.number::<u32>("issued_at_epoch", findings).map(i64::from);
     let quota_reset = entry.word("quota_reset", findings).unwrap_or(QuotaReset::None);
+    let next_reset = quotas::next_reset(quota_reset, reading.now);
+    // One that never starts anew must not do so once.
+    let quota_reset_at = entry.time("quota_reset_at", findings).filter(|_| next_reset.is_some()).or(next_reset);
     let previous_digest: Option<TokenDigest> = entry.word("previous_digest", findings);
     // Without a token the rest is read all the same, for its faults.
     let has_credential = credential.is_some();
@@ -182,7 +188,7 @@ fn key(
         model_limits: entry.labels("model_limits", findings).unwrap_or_default(),
         quota_limit: quota.limit,
         quota_reset,
-        quota_reset_at: entry.time("quota_reset_at", findings).or_else(|| quotas::next_reset(quota_reset, reading.now)),
+        quota_reset_at,
         global_qps: entry.number("global_qps", findings).unwrap_or(0),
         rpm: entry.number("rpm", findings),
         tpm: entry.number("tpm", findings),
@@ -198,6 +204,7 @@ fn key(
     let epochs = issued_at_epoch.zip(master.and_then(|master| master.epoch));
     Some(PlannedKey {
         path: entry.path().to_owned(),
+        given: Given::of(entry),
         master: master_name?,
         record,
         has_group: group.is_some(),
@@ -300,7 +307,7 @@ fn quota(reading: &Reading<'_>, entry: &Entry<'_>, findings: &mut Findings) -> Q
         Some(remaining) => {
             let text = "the quota is in the other system's points: what remained and what was used are added up and kept as an opaque count of tokens";
             findings.warn(entry.path(), text);
-            QuotaOf { limit: Some(used.saturating_add_signed(remaining)), used }
+            QuotaOf { limit: Some(used.saturating_add_signed(remaining).min(MAX_COUNT)), used }
         }
     }
 }

@@ -6,10 +6,10 @@ use ez_contract::secret::SecretPlace;
 use ez_contract::snapshot::SnapshotEntry;
 use ez_contract::status::{ApiKeyStatus, KeyStatus};
 use ez_control::child_keys::{self, ChangeChildKey};
-use ez_control::masters;
+use ez_control::models::{ChangeFacts, ChangePrices, CreateModel};
 use ez_control::sign_in::authenticate;
-use ez_control::transfer::{ConflictPolicy, ExportOptions, ImportOptions, export};
-use ez_control::{Control, Tenant, publisher};
+use ez_control::transfer::{ConflictPolicy, Counts, ExportOptions, ImportOptions, export};
+use ez_control::{Control, Tenant, catalogue, features, masters, models, publisher};
 use ez_store::{Backend, api_keys};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -29,6 +29,21 @@ impl Plane {
     pub(crate) async fn export(&self, with_secrets: bool) -> Value {
         let options = ExportOptions { with_secrets, source_version: "1.2.3".to_owned() };
         serde_json::to_value(export(&self.control, &options).await.unwrap()).unwrap()
+    }
+
+    /// A model of which an administrator knows its price of input, or that nothing costs anything that is known.
+    async fn model_entry(&self, name: &str, input: Option<&str>) {
+        let unknown = Some(None);
+        let prices = ChangePrices {
+            input: Some(input.map(str::to_owned)),
+            output: unknown.clone(),
+            cache_read: unknown.clone(),
+            cache_write: unknown,
+        };
+        let facts = ChangeFacts { prices, supports_stream: Some(true), ..ChangeFacts::default() };
+        let write = self.write().await;
+        models::create(&write, CreateModel { name: name.to_owned(), facts }).await.unwrap();
+        write.commit().await.unwrap();
     }
 
     /// The whole published snapshot with names in place of ids, secrets opened, and times of change left out.
@@ -103,7 +118,7 @@ fn named(entry: SnapshotEntry, names: &Names) -> (String, Value) {
     }
 }
 
-/// Two groups, bindings, a master whose epoch was raised, keys dead and alive.
+/// Two groups, bindings, two models, a flag, a master whose epoch was raised, keys dead and alive.
 async fn fill(plane: &Plane) -> (String, String) {
     let (group, spare) = (plane.group("main").await, plane.group("spare").await);
     plane.try_api_key(secret_in(group.id, "sk-canary-main")).await.unwrap();
@@ -114,7 +129,10 @@ async fn fill(plane: &Plane) -> (String, String) {
     plane.try_binding(ez_control::bindings::CreateBinding { priority: Some(-1), ..model_of(spare.id) }).await.unwrap();
     let created = plane.master("acme").await;
     let dead = plane.key(created.master.id).await;
+    plane.model_entry("m", Some("2.50")).await;
+    plane.model_entry("gpt-4o", None).await;
     let write = plane.write().await;
+    features::update(&write, &[("log_request_body_enabled".to_owned(), json!(true))].into()).await.unwrap();
     masters::revoke_keys(&write, created.master.id).await.unwrap();
     write.commit().await.unwrap();
     let alive = plane.key(created.master.id).await;
@@ -139,7 +157,9 @@ pub(crate) async fn an_export_makes_the_same_system_elsewhere(plane: Plane) {
     assert_eq!(summary.warnings, Vec::<String>::new());
     assert_eq!(summary.counts.keys.created, 2);
     let (here, there) = (plane.image().await, other.image().await);
-    assert_eq!(here.len(), 3 + 1 + 2 + 1, "{here:#?}");
+    assert_eq!(here.len(), 3 + 1 + 2 + 1 + 1 + 2, "{here:#?}");
+    assert_eq!(here["model default.m"]["prices"]["input"], "2.5");
+    assert_eq!(here["feature log_request_body_enabled"], true);
     assert_eq!(here, there);
     authenticate(&other.control, &master_key, &origin()).await.unwrap();
 
@@ -193,4 +213,70 @@ pub(crate) async fn a_secret_that_cannot_be_opened_is_not_left_out_silently(plan
     let (other, _) = Control::prepare(parts).await.unwrap();
     let options = ExportOptions { with_secrets: true, source_version: String::new() };
     assert!(export(&other, &options).await.is_err());
+}
+
+pub(crate) async fn models_and_flags_come_along(plane: Plane) {
+    let document = json!({"version": "2.0.0", "data": {
+        "models": [
+            {"name": "house", "kind": "embedding", "context_window": 8000, "prices": {"input": 0.25, "output": "1e-2"},
+             "supports_stream": true, "unheard_of": 1},
+            {"name": "gpt-4o"},
+        ],
+        "features": {"log_request_body_enabled": true, "oauth_providers_acknowledged": false, "unheard_of": 5},
+    }});
+    let summary = plane.import(&document.to_string(), ImportOptions::default()).await;
+    assert_eq!(summary.counts.models, Counts { created: 2, ..Counts::default() });
+    assert_eq!(summary.counts.features, Counts { created: 1, skipped: 1, failed: 1, ..Counts::default() });
+    assert!(summary.warnings[0].starts_with("$.data.features: there is no flag `unheard_of`"), "{summary:?}");
+    let kept = ez_store::models::get_by_name(plane.control.store(), "gpt-4o").await.unwrap().unwrap();
+    assert_eq!((kept.context_window, kept.input_price), (0, None), "nothing is taken from the catalogue");
+    let exported = plane.export(false).await;
+    let house = json!({"name": "house", "kind": "embedding", "context_window": 8000, "max_output_tokens": 0,
+        "prices": {"input": "0.25", "output": "0.01", "cache_read": null, "cache_write": null},
+        "supports_vision": false, "supports_functions": false, "supports_tool_choice": false, "supports_fim": false,
+        "supports_stream": true});
+    assert_eq!(exported["data"]["models"][1], house);
+
+    let mut other = document;
+    other["data"]["models"][0]["context_window"] = json!(9000);
+    other["data"]["features"]["log_request_body_enabled"] = json!(false);
+    let other = other.to_string();
+    let overwrite = ImportOptions { conflict: ConflictPolicy::Overwrite, ..ImportOptions::default() };
+    for (options, updated, window) in [(ImportOptions::default(), 0, 8000), (overwrite, 1, 9000), (overwrite, 0, 9000)]
+    {
+        let depth = plane.outbox_depth().await;
+        let counts = plane.import(&other, options).await.counts;
+        assert_eq!((counts.models.updated, counts.models.skipped), (updated, 2 - updated));
+        assert_eq!((counts.features.updated, counts.features.skipped), (updated, 2 - updated));
+        assert_eq!(plane.outbox_depth().await, depth + 2 * updated);
+        let kept = ez_store::models::get_by_name(plane.control.store(), "house").await.unwrap().unwrap();
+        assert_eq!(kept.context_window, window);
+    }
+    let foreign = json!({"version": "1.0.0", "data": {"models": ["gpt-4"], "features": "many"}}).to_string();
+    assert_eq!(plane.import(&foreign, overwrite).await.counts.models, Counts::default(), "these are something else");
+}
+
+pub(crate) async fn a_renewed_catalogue_is_told_to_be_missing(plane: Plane) {
+    let told = |document: Value| document["warnings"].to_string().contains("catalogue");
+    assert!(!told(plane.export(false).await));
+    let renewal = r#"{"source":"ours","version":"7","models":[{"name":"m"}]}"#;
+    let renewal = catalogue::prepare(renewal).await.unwrap();
+    let write = plane.write().await;
+    catalogue::renew(&write, renewal).await.unwrap();
+    write.commit().await.unwrap();
+    assert!(told(plane.export(false).await));
+}
+
+pub(crate) async fn a_secret_that_comes_later_fills_the_api_key_that_waits(plane: Plane) {
+    fill(&plane).await;
+    let other = plane.elsewhere().await;
+    other.import(&plane.export(false).await.to_string(), WITH_BINDINGS).await;
+    let whole = plane.export(true).await.to_string();
+    assert_eq!(other.import(&whole, WITH_BINDINGS).await.counts.api_keys, Counts { skipped: 3, ..Counts::default() });
+    let overwrite = ImportOptions { conflict: ConflictPolicy::Overwrite, ..WITH_BINDINGS };
+    assert_eq!(other.import(&whole, overwrite).await.counts.api_keys, Counts { updated: 3, ..Counts::default() });
+    let keys = api_keys::list_all(other.control.store()).await.unwrap();
+    assert_eq!(keys.len(), 3);
+    assert!(keys.iter().all(|key| key.api_key.is_some() && key.status == ApiKeyStatus::Active), "{keys:?}");
+    assert_eq!(plane.image().await, other.image().await);
 }

@@ -251,6 +251,12 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
             {"namespace": "a", "public_model": "x", "provider_group": "i"},
             {"namespace": "a", "public_model": "x", "provider_group": "nowhere"},
         ],
+        "models": [
+            {"name": "m", "context_window": 100_000_001, "prices": {"input": "1,5", "output": -1}, "supports_fim": "no"},
+            {"name": "m", "prices": "free"},
+            {},
+        ],
+        "features": {"log_request_body_enabled": "yes"},
     }});
     let before = plane.journals().await;
     let found = faults(plane.try_import(&document.to_string(), WITH_BINDINGS).await);
@@ -274,10 +280,18 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
         "$.data.keys[0].issued_by: `nobody` is not one of",
         "$.data.bindings[1]: binds a model",
         "$.data.bindings[2].provider_group: `nowhere` is no provider group",
+        "$.data.models[0].context_window: must be at most 100000000 tokens",
+        "$.data.models[0].prices.input: must be US dollars",
+        "$.data.models[0].prices.output: must be US dollars",
+        "$.data.models[0].supports_fim: must be true or false",
+        "$.data.models[1].name: the model at $.data.models[0] is named `m` too",
+        "$.data.models[1].prices: must be an object",
+        "$.data.models[2].name: is required",
+        "$.data.features.log_request_body_enabled: must be true or false",
     ] {
         assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected}: {found:#?}");
     }
-    assert_eq!(found.len(), 19, "{found:#?}");
+    assert_eq!(found.len(), 27, "{found:#?}");
     assert!(!found.iter().any(|fault| fault.contains("canary")), "{found:#?}");
     assert_eq!(plane.journals().await, before);
 }
@@ -484,4 +498,72 @@ pub(crate) async fn ten_thousand_keys_come_in_one_go(plane: Plane) {
     let tokens = image.entries.iter().filter(|entry| matches!(entry, SnapshotEntry::Token(..))).count();
     assert_eq!((tokens, plane.outbox_depth().await), (KEYS, 0));
     assert_eq!(plane.import(&document, OVERWRITING).await.counts.keys, skipped(KEYS as u64));
+}
+
+pub(crate) async fn an_overwrite_leaves_alone_what_the_document_does_not_have(plane: Plane) {
+    let of = |master: Value, key: Value, group: Value| {
+        let mut document = json!({"version": "1.0.0", "data": {
+            "masters": [{"name": "acme"}],
+            "keys": [{"master_ref": "acme", "original_token": "sk-0123456789abcdef0123"}],
+            "providers": [{"name": "up", "type": "azure", "base_url": "https://r.example.com", "api_key": "sk-up"}],
+        }});
+        for (list, fields) in [("masters", master), ("keys", key), ("providers", group)] {
+            document["data"][list][0].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        }
+        document.to_string()
+    };
+    let limits = json!({"global_qps": 9, "rpm": 8, "tpm": 7, "rpd": 6, "tpd": 5, "max_concurrency": 4,
+        "status": "disabled"});
+    let more = |further: Value| {
+        let mut fields = limits.clone();
+        fields.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+        fields
+    };
+    let master = more(json!({"group": "vip", "max_child_keys": 3, "monthly_budget": "12.50"}));
+    let key = more(json!({"name": "k", "scopes": ["chat:*"], "allow_ips": ["10.0.0.0/8"], "deny_ips": ["10.0.0.1"],
+        "model_limits_enabled": true, "model_limits": ["m"], "quota_limit": 5, "quota_reset": "daily",
+        "expires_at": "2126-12-31T00:00:00Z", "group": "vip",
+        "previous_digest": TokenDigest::of("before").to_string(), "previous_expires_at": "2126-12-31T00:00:00Z"}));
+    let group = json!({"api_version": "2024-10-21", "google_project": "p", "google_location": "l"});
+    plane.import(&of(master.clone(), key.clone(), group.clone()), WITH_BINDINGS).await;
+    let standing = || async {
+        let key = plane.imported_key("0123456789abcdef0123").await;
+        (plane.imported_master("acme").await, key, plane.imported_group("up").await)
+    };
+    let before = standing().await;
+    assert_eq!(before.0.monthly_budget.as_deref(), Some("12.50"));
+    let nothing = || json!({});
+    let silent = plane.import(&of(nothing(), json!({"group": "vip"}), nothing()), OVERWRITING).await;
+    assert_eq!((silent.counts.masters, silent.counts.keys), (skipped(1), skipped(1)));
+    assert_eq!(standing().await, before, "what is not there says nothing");
+
+    let null = |fields: &Value| -> Value {
+        fields.as_object().unwrap().keys().map(|field| (field.clone(), Value::Null)).collect()
+    };
+    plane.import(&of(null(&master), null(&key), null(&group)), OVERWRITING).await;
+    let (master, key, group) = standing().await;
+    assert_eq!((master.monthly_budget, master.rpm, master.max_child_keys, master.global_qps), (None, None, 0, 0));
+    assert_eq!((master.tpm, master.rpd, master.tpd, master.max_concurrency), (None, None, None, None));
+    assert_eq!((master.group.as_str(), master.status), ("default", RecordStatus::Active));
+    assert_eq!((key.name.as_str(), key.status, key.expires_at, key.quota_limit), ("", KeyStatus::Active, None, None));
+    assert_eq!((key.rpm, key.tpm, key.rpd, key.tpd, key.max_concurrency), (None, None, None, None, None));
+    assert_eq!(
+        (key.global_qps, key.model_limits_enabled, key.previous_digest, key.quota_reset_at),
+        (0, false, None, None)
+    );
+    assert!(
+        key.scopes.is_empty() && key.allow_ips.is_empty() && key.deny_ips.is_empty() && key.model_limits.is_empty()
+    );
+    assert_eq!((group.api_version, group.google_project.as_str(), group.google_location.as_str()), (None, "", ""));
+}
+
+pub(crate) async fn counts_at_the_end_of_what_can_be_kept_come_twice(plane: Plane) {
+    let document = json!({"version": "1.0.0", "data": {"masters": [{"name": "acme", "tpd": i64::MAX}], "keys": [
+        {"master_ref": "acme", "original_token": "sk-0123456789abcdef0123", "quota_limit": i64::MAX,
+         "quota_used": i64::MAX, "quota_reset_at": "2020-01-01T00:00:00Z"},
+    ]}});
+    plane.import(&document.to_string(), WITH_BINDINGS).await;
+    let key = plane.imported_key("0123456789abcdef0123").await;
+    assert_eq!((key.quota_limit, key.quota_reset_at), (Some(i64::MAX as u64), None), "no quota starts anew by itself");
+    assert_eq!(plane.import(&document.to_string(), OVERWRITING).await.counts.keys, skipped(1));
 }

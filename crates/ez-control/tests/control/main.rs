@@ -184,5 +184,10 @@ on_all_backends! {
     exporting::an_export_makes_the_same_system_elsewhere,
     exporting::an_export_without_secrets_waits_for_them,
     exporting::a_revoked_key_stays_dead_beside_a_master_that_stands_here,
+    exporting::models_and_flags_come_along,
+    exporting::a_secret_that_comes_later_fills_the_api_key_that_waits,
+    importing::an_overwrite_leaves_alone_what_the_document_does_not_have,
+    importing::counts_at_the_end_of_what_can_be_kept_come_twice,
+    exporting::a_renewed_catalogue_is_told_to_be_missing,
     exporting::a_secret_that_cannot_be_opened_is_not_left_out_silently,
 }

@@ -8,6 +8,7 @@ use ez_store::masters::Master;
 
 use super::super::ConflictPolicy;
 use super::super::findings::Findings;
+use super::super::given::{Field, Given};
 use super::super::plan::PlannedKey;
 use super::super::summary::{Counts, ImportCounts};
 use super::MAX_LOOKED_UP;
@@ -20,6 +21,7 @@ const RECORDED_AT_ONCE: usize = 500;
 /// A key that is to be written, and the one that it is written over.
 struct Settled {
     record: NewChildKey,
+    given: Given,
     before: Option<ChildKey>,
 }
 
@@ -95,7 +97,7 @@ fn settle(
     conflict: ConflictPolicy,
     findings: &mut Findings,
 ) -> Option<Settled> {
-    let PlannedKey { path, mut record, has_group, epochs, .. } = key;
+    let PlannedKey { path, given, mut record, has_group, epochs, .. } = key;
     let before = standing.get(&record.token_digest).cloned();
     if let Some(before) = &before {
         if before.master_id != master.id || before.token_digest != record.token_digest {
@@ -124,12 +126,12 @@ fn settle(
         findings.warn(&path, "the child key's group is not its master's; it is kept");
     }
     record.issued_at_epoch = epochs.map_or(master.epoch, |epochs| epochs.at(master.epoch));
-    Some(Settled { record, before })
+    Some(Settled { record, given, before })
 }
 
 async fn write_all(write: &Write, settled: Vec<Settled>, counts: &mut Counts) -> Result<(), ControlError> {
     let mut created = Vec::new();
-    for Settled { mut record, before } in settled {
+    for Settled { mut record, given, before } in settled {
         let Some(before) = before else {
             record.status = quotas::status_of_new(&record, write.now());
             created.push(stored::create(write.tx(), &record).await?);
@@ -140,7 +142,7 @@ async fn write_all(write: &Write, settled: Vec<Settled>, counts: &mut Counts) ->
             }
             continue;
         };
-        let mut after = overwritten(&before, record);
+        let mut after = overwritten(&before, record, given);
         after.status = quotas::status_of(&after, after.status, write.now());
         if after == before {
             counts.skipped += 1;
@@ -161,31 +163,40 @@ async fn record_created(write: &Write, created: &[ChildKey]) -> Result<(), Contr
 
 /// The key with the document's values. Its epoch and its use stay: an import neither kills nor revives a key that is
 /// here, and gives back no quota.
-fn overwritten(before: &ChildKey, record: NewChildKey) -> ChildKey {
-    let is_same_reset = record.quota_reset == before.quota_reset;
+fn overwritten(before: &ChildKey, record: NewChildKey, given: Given) -> ChildKey {
+    let quota_reset = given.or(Field::QuotaReset, record.quota_reset, before.quota_reset);
+    let quota_reset_at = if quota_reset == before.quota_reset { before.quota_reset_at } else { record.quota_reset_at };
+    let previous = (record.previous_digest, record.previous_expires_at);
+    let (previous_digest, previous_expires_at) =
+        given.or(Field::PreviousDigest, previous, (before.previous_digest, before.previous_expires_at));
+    let standing = before.clone();
     ChildKey {
-        name: record.name,
-        previous_digest: record.previous_digest,
-        previous_expires_at: record.previous_expires_at,
+        name: given.or(Field::Name, record.name, standing.name),
+        previous_digest,
+        previous_expires_at,
         group: record.group,
-        scopes: record.scopes,
+        scopes: given.or(Field::Scopes, record.scopes, standing.scopes),
         default_namespace: record.default_namespace,
         namespaces: record.namespaces,
-        status: record.status,
-        expires_at: record.expires_at,
-        allow_ips: record.allow_ips,
-        deny_ips: record.deny_ips,
-        model_limits_enabled: record.model_limits_enabled,
-        model_limits: record.model_limits,
-        quota_limit: record.quota_limit,
-        quota_reset: record.quota_reset,
-        quota_reset_at: if is_same_reset { before.quota_reset_at } else { record.quota_reset_at },
-        global_qps: record.global_qps,
-        rpm: record.rpm,
-        tpm: record.tpm,
-        rpd: record.rpd,
-        tpd: record.tpd,
-        max_concurrency: record.max_concurrency,
+        status: given.or(Field::Status, record.status, standing.status),
+        expires_at: given.or(Field::ExpiresAt, record.expires_at, standing.expires_at),
+        allow_ips: given.or(Field::AllowIps, record.allow_ips, standing.allow_ips),
+        deny_ips: given.or(Field::DenyIps, record.deny_ips, standing.deny_ips),
+        model_limits_enabled: given.or(
+            Field::ModelLimitsEnabled,
+            record.model_limits_enabled,
+            standing.model_limits_enabled,
+        ),
+        model_limits: given.or(Field::ModelLimits, record.model_limits, standing.model_limits),
+        quota_limit: given.or(Field::QuotaLimit, record.quota_limit, standing.quota_limit),
+        quota_reset,
+        quota_reset_at,
+        global_qps: given.or(Field::GlobalQps, record.global_qps, standing.global_qps),
+        rpm: given.or(Field::Rpm, record.rpm, standing.rpm),
+        tpm: given.or(Field::Tpm, record.tpm, standing.tpm),
+        rpd: given.or(Field::Rpd, record.rpd, standing.rpd),
+        tpd: given.or(Field::Tpd, record.tpd, standing.tpd),
+        max_concurrency: given.or(Field::MaxConcurrency, record.max_concurrency, standing.max_concurrency),
         ..before.clone()
     }
 }

@@ -6,6 +6,7 @@ use ez_store::masters::{self as stored, Master, NewMaster};
 
 use super::super::ConflictPolicy;
 use super::super::findings::Findings;
+use super::super::given::{Field, Given};
 use super::super::plan::PlannedMaster;
 use super::super::summary::{Counts, CreatedCredential};
 use crate::checks;
@@ -35,7 +36,7 @@ impl Tenants {
         credentials: &mut Vec<CreatedCredential>,
         findings: &mut Findings,
     ) -> Result<(), ControlError> {
-        for PlannedMaster { path, record } in planned {
+        for PlannedMaster { path, given, record } in planned {
             if let Some(digest) = &record.key_digest
                 && let Some(other) = stored::get_by_digest(write.tx(), digest).await?
                 && other.name != record.name
@@ -49,7 +50,7 @@ impl Tenants {
                 Some(before) => {
                     let after = match self.conflict {
                         ConflictPolicy::Skip => before.clone(),
-                        ConflictPolicy::Overwrite => overwritten(write, &before, record).await?,
+                        ConflictPolicy::Overwrite => overwritten(write, &before, record, given).await?,
                     };
                     self.keep(write, &before, after, counts).await?;
                     continue;
@@ -139,7 +140,7 @@ impl Tenants {
 
 /// The master with the document's values. Its epoch stays, so that no key dies or comes back to life, and so do
 /// namespaces that a key of it has, and its master key where the document has none.
-async fn overwritten(write: &Write, before: &Master, record: NewMaster) -> Result<Master, ControlError> {
+async fn overwritten(write: &Write, before: &Master, record: NewMaster, given: Given) -> Result<Master, ControlError> {
     let mut namespaces = record.namespaces;
     if before.namespaces.iter().any(|name| !namespaces.contains(name)) {
         let used = key_access::namespaces_in_use(write, before.id).await?;
@@ -147,18 +148,18 @@ async fn overwritten(write: &Write, before: &Master, record: NewMaster) -> Resul
         namespaces = checks::deduplicated(namespaces.into_iter().chain(standing).collect());
     }
     let mut after = Master {
-        group: record.group,
+        group: given.or(Field::Group, record.group, before.group.clone()),
         default_namespace: record.default_namespace,
         namespaces,
-        status: record.status,
-        max_child_keys: record.max_child_keys,
-        global_qps: record.global_qps,
-        rpm: record.rpm,
-        tpm: record.tpm,
-        rpd: record.rpd,
-        tpd: record.tpd,
-        max_concurrency: record.max_concurrency,
-        monthly_budget: record.monthly_budget,
+        status: given.or(Field::Status, record.status, before.status),
+        max_child_keys: given.or(Field::MaxChildKeys, record.max_child_keys, before.max_child_keys),
+        global_qps: given.or(Field::GlobalQps, record.global_qps, before.global_qps),
+        rpm: given.or(Field::Rpm, record.rpm, before.rpm),
+        tpm: given.or(Field::Tpm, record.tpm, before.tpm),
+        rpd: given.or(Field::Rpd, record.rpd, before.rpd),
+        tpd: given.or(Field::Tpd, record.tpd, before.tpd),
+        max_concurrency: given.or(Field::MaxConcurrency, record.max_concurrency, before.max_concurrency),
+        monthly_budget: given.or(Field::MonthlyBudget, record.monthly_budget, before.monthly_budget.clone()),
         ..before.clone()
     };
     if record.key_digest.is_some() && record.key_digest != before.key_digest {

@@ -3,7 +3,9 @@
 
 mod bindings;
 mod child_keys;
+mod flags;
 mod masters;
+mod models;
 mod provider_groups;
 
 use std::collections::HashMap;
@@ -52,6 +54,9 @@ pub(super) async fn apply(
         let text = format!("{} bindings are left out; --include-bindings imports them", plan.bindings.len());
         findings.warn("$.data.bindings", text);
     }
+    models::apply(write, plan.models, options.conflict, &mut counts.models).await?;
+    counts.features.failed += plan.failed_flags;
+    flags::apply(write, plan.flags, options.conflict, &mut counts.features).await?;
     Ok(Applied { counts, credentials })
 }
 

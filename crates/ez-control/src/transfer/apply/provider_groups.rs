@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::super::ConflictPolicy;
 use super::super::findings::Findings;
+use super::super::given::{Field, Given};
 use super::super::plan::{PlannedApiKey, PlannedGroup};
 use super::super::secrets::clear;
 use super::super::summary::{Counts, ImportCounts};
@@ -29,9 +30,9 @@ pub(super) async fn apply(
     findings: &mut Findings,
 ) -> Result<HashMap<String, i64>, ControlError> {
     let mut ids = HashMap::new();
-    for PlannedGroup { record, api_keys, .. } in planned {
+    for PlannedGroup { record, given, api_keys, .. } in planned {
         let name = record.name.clone();
-        let (id, is_new) = apply_group(write, record, conflict, &mut counts.provider_groups).await?;
+        let (id, is_new) = apply_group(write, record, given, conflict, &mut counts.provider_groups).await?;
         ids.insert(name, id);
         let standing = match is_new {
             true => Vec::new(),
@@ -49,6 +50,7 @@ pub(super) async fn apply(
 async fn apply_group(
     write: &Write,
     record: NewProviderGroup,
+    given: Given,
     conflict: ConflictPolicy,
     counts: &mut Counts,
 ) -> Result<(i64, bool), ControlError> {
@@ -67,12 +69,12 @@ async fn apply_group(
     if conflict == ConflictPolicy::Overwrite {
         after = ProviderGroup {
             provider_type: record.provider_type,
-            protocols: record.protocols,
+            protocols: given.or(Field::Protocols, record.protocols, after.protocols),
             route_group: record.route_group,
             base_url: record.base_url,
-            google_project: record.google_project,
-            google_location: record.google_location,
-            api_version: record.api_version,
+            google_project: given.or(Field::GoogleProject, record.google_project, after.google_project),
+            google_location: given.or(Field::GoogleLocation, record.google_location, after.google_location),
+            api_version: given.or(Field::ApiVersion, record.api_version, after.api_version),
             models: record.models,
             status: record.status,
             ..after
@@ -129,7 +131,7 @@ impl Siblings {
     ) -> Result<(), ControlError> {
         let digest = planned.identifying_secret().map(|secret| TokenDigest::of(clear(secret)));
         let place = match (&digest, planned.uuid) {
-            (Some(digest), _) => self.by_secret.get(digest).copied(),
+            (Some(digest), uuid) => self.by_secret.get(digest).copied().or_else(|| self.waiting(uuid?)),
             (None, Some(uuid)) => self.by_uuid.get(&uuid).copied(),
             // Somebody wrote this document by hand, and nothing but its name tells this key.
             (None, None) => self.keys.iter().position(|key| key.name == planned.name),
@@ -165,6 +167,12 @@ impl Siblings {
         write.record("import", Some(&before), Some(&after), &[]).await?;
         counts.updated += 1;
         Ok(())
+    }
+
+    /// The place of the key of this uuid, where it came without its secret and waits for it.
+    fn waiting(&self, uuid: Uuid) -> Option<usize> {
+        let place = self.by_uuid.get(&uuid).copied()?;
+        self.keys.get(place).filter(|key| !has_secret(key)).map(|_| place)
     }
 
     async fn create(
@@ -214,14 +222,15 @@ impl Siblings {
 
 /// The API key with the document's values, where that changes it. Secrets that the document does not have stay.
 fn overwritten(write: &Write, before: &ApiKey, planned: PlannedApiKey) -> Result<Option<ApiKey>, ControlError> {
-    let has_secret = before.api_key.is_some() || before.refresh_token.is_some() || before.access_token.is_some();
+    let has_secret = has_secret(before) || planned.identifying_secret().is_some();
+    let given = planned.given;
     let mut after = ApiKey {
         name: planned.name,
-        expires_at: planned.expires_at,
-        account_id: planned.account_id,
-        project_id: planned.project_id,
+        expires_at: given.or(Field::ExpiresAt, planned.expires_at, before.expires_at),
+        account_id: given.or(Field::AccountId, planned.account_id, before.account_id.clone()),
+        project_id: given.or(Field::ProjectId, planned.project_id, before.project_id.clone()),
         weight: planned.weight,
-        max_concurrency: planned.max_concurrency,
+        max_concurrency: given.or(Field::MaxConcurrency, planned.max_concurrency, before.max_concurrency),
         // Without a secret it cannot serve, whatever it was where it came from.
         status: if has_secret { planned.status } else { before.status },
         auto_ban: planned.auto_ban,
@@ -247,6 +256,10 @@ fn overwritten(write: &Write, before: &ApiKey, planned: PlannedApiKey) -> Result
     }
     after.updated_at = write.now();
     Ok(Some(after))
+}
+
+fn has_secret(key: &ApiKey) -> bool {
+    key.api_key.is_some() || key.refresh_token.is_some() || key.access_token.is_some()
 }
 
 /// The digest of the secret that tells a key from its siblings; none where it has none that can be read.
