@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
-use ez_state::{Base, Publication, Scope, SnapshotImage};
+use ez_state::{Base, Publication, Scope, SnapshotDelta, SnapshotImage};
 use ez_store::{Store, StoreError, outbox};
 use ez_telemetry::metrics::SNAPSHOT_REPAIRS;
 use serde::{Deserialize, Serialize};
@@ -117,16 +117,21 @@ impl fmt::Display for Repair {
     }
 }
 
-/// Publishes what is due, then compares everything and repairs what differs. Changes that are under way are published
-/// too, and are no repairs.
+/// Compares everything and repairs what differs. Changes that are under way are published too, and are no repairs. Where
+/// nothing differs, which is nearly always, nobody is kept from publishing meanwhile.
 ///
 /// Errors: `Unavailable` while the database or the shared state does not answer, or another process keeps publishing.
 pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlError> {
-    let _one_at_a_time = control.publishing().turn.lock().await;
-    let turn = wait_for_turn(control).await?;
-    let outcome = reconcile_in_turn(&turn).await;
-    turn.end().await;
-    let report = outcome?;
+    let report = match find_nothing(control).await {
+        Some(report) => report,
+        None => {
+            let _one_at_a_time = control.publishing().turn.lock().await;
+            let turn = wait_for_turn(control).await?;
+            let outcome = reconcile_in_turn(&turn).await;
+            turn.end().await;
+            outcome?
+        }
+    };
     keep(control, &report).await;
     Ok(report)
 }
@@ -136,9 +141,12 @@ pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlErro
 ///
 /// Errors: as [`reconcile`].
 pub async fn compare(control: &Control) -> Result<ReconcileReport, ControlError> {
+    if let Some(report) = find_nothing(control).await {
+        return Ok(report);
+    }
     let _one_at_a_time = control.publishing().turn.lock().await;
     let turn = wait_for_turn(control).await?;
-    let outcome = compare_in_turn(&turn).await;
+    let outcome = turn.keep(compare_now(control)).await;
     turn.end().await;
     let comparison = outcome?;
     let version = control.state().meta().await?.version;
@@ -197,11 +205,29 @@ async fn wait_for_turn(control: &Control) -> Result<Turn<'_>, ControlError> {
     }
 }
 
+/// Compares while others publish. None where something differs, or where that cannot be told: it is looked at in turn
+/// then.
+async fn find_nothing(control: &Control) -> Option<ReconcileReport> {
+    let mut comparison = compare_now(control).await.ok()?;
+    let base = comparison.base.filter(|_| !comparison.was_missing && !comparison.is_damaged)?;
+    // What was published during the comparison was read once before and once after.
+    let (version, published) = match control.state().read_changes(base.version).await.ok()? {
+        SnapshotDelta::UpToDate => (base.version, BTreeSet::new()),
+        SnapshotDelta::Changes { meta, changes, damaged } if damaged.is_empty() => {
+            (meta.version, changes.iter().map(SnapshotChange::key).collect())
+        }
+        SnapshotDelta::Changes { .. } | SnapshotDelta::TooOld => return None,
+    };
+    comparison.drifts.retain(|key, _| !published.contains(key));
+    let is_nothing = comparison.drifts.is_empty() && comparison.account_drift.is_none();
+    is_nothing.then(|| comparison.report(control, version))
+}
+
 async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlError> {
     let control = turn.control();
     let was_missing = !standing(control).await?.is_whole;
     publish_all_due(turn).await?;
-    let mut comparison = compare_in_turn(turn).await?;
+    let mut comparison = turn.keep(compare_now(control)).await?;
     comparison.was_missing = was_missing;
     let (desired, models) = (std::mem::take(&mut comparison.desired), std::mem::take(&mut comparison.models));
     // Only a publication of everything adds up models that have not changed.
@@ -217,14 +243,13 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
     Ok(report)
 }
 
-async fn compare_in_turn(turn: &Turn<'_>) -> Result<Comparison, ControlError> {
-    let control = turn.control();
+/// Reads what should be published, and what is. Only in turn is that one moment.
+async fn compare_now(control: &Control) -> Result<Comparison, ControlError> {
     let Standing { base, is_whole } = standing(control).await?;
-    let reading = turn.keep(read_image(control)).await?;
-    let Reading { image: desired, models, unreadable } = reading;
-    let under_way = turn.keep(touched_by_pending(control.store())).await?;
-    let standing = turn.keep(control.state().read_snapshot()).await?;
-    let models_meta = turn.keep(control.state().models_meta()).await?;
+    let Reading { image: desired, models, unreadable } = read_image(control).await?;
+    let under_way = touched_by_pending(control.store()).await?;
+    let standing = control.state().read_snapshot().await?;
+    let models_meta = control.state().models_meta().await?;
     let drifts = drifts(&desired, &standing);
     Ok(Comparison {
         entries: desired.len(),

@@ -127,6 +127,7 @@ on_all_backends! {
     publishing::two_publishers_publish_once,
     publishing::two_publishers_never_publish_an_older_state_over_a_newer_one,
     reconciling::drift_is_repaired_and_reported,
+    reconciling::where_nothing_differs_nobody_is_kept_from_publishing,
     reconciling::changes_under_way_are_no_drift,
     reconciling::the_first_publication_is_a_whole_snapshot_even_an_empty_one,
     signing_in::each_credential_is_known_for_what_it_is,

@@ -332,7 +332,7 @@ pub(crate) async fn the_account_names_the_catalogue_that_the_models_were_made_wi
 
     // What is renewed waits, and something else is published before it.
     renew(&plane, "1", 10).await;
-    plane.sql("UPDATE outbox SET next_attempt_at = next_attempt_at + 3600000000 WHERE kind = 'model'").await;
+    plane.sql("UPDATE outbox SET next_attempt_at = next_attempt_at + 30000000 WHERE kind = 'model'").await;
     plane.master("acme").await;
     assert_eq!(publish_due(&plane.control).await.unwrap(), 1);
     assert_eq!(plane.published_model("default.m").await, known);
@@ -346,8 +346,7 @@ pub(crate) async fn the_account_names_the_catalogue_that_the_models_were_made_wi
 
 pub(crate) async fn a_write_asks_for_the_catalogue_within_its_own_unit_of_work(plane: Plane) {
     // With a connection to spare for nobody, a second one would never come.
-    let options =
-        ConnectOptions { max_connections: 1, acquire_timeout: Duration::from_secs(3), ..ConnectOptions::default() };
+    let options = ConnectOptions { max_connections: 1, acquire_timeout: Duration::from_secs(3) };
     let store = Store::connect(plane.database.url(), options).await.unwrap();
     let parts = ControlParts { store, ..plane.parts_of_another(config()).await };
     let (control, _) = Control::prepare(parts).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ez_contract::TokenDigest;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotKind};
-use ez_control::publisher::{Drift, publish_due, reconcile};
+use ez_control::publisher::{Drift, compare, publish_due, reconcile};
 use ez_control::{Control, masters, sync};
 use ez_state::{Publication, Scope};
 use ez_store::outbox;
@@ -67,6 +67,24 @@ pub(crate) async fn drift_is_repaired_and_reported(plane: Plane) {
 
     let again = reconcile(&plane.control).await.unwrap();
     assert_eq!((again.repairs, again.version), (0, version + 1), "nothing to repair, nothing published");
+}
+
+pub(crate) async fn where_nothing_differs_nobody_is_kept_from_publishing(plane: Plane) {
+    let master = plane.master("acme").await.master;
+    publish_due(&plane.control).await.unwrap();
+    let (state, turn_of_another) = (plane.control.state(), Duration::from_secs(60));
+    let turn = state.acquire_lease("publisher", "another", turn_of_another).await.unwrap().unwrap();
+    let report = reconcile(&plane.control).await.unwrap();
+    assert_eq!((report.repairs, report.entries, report.version), (0, 3, plane.version().await));
+    assert_eq!(compare(&plane.control).await.unwrap().repairs, 0);
+
+    // What differs is looked at again in turn.
+    let removed = vec![SnapshotChange::Remove(SnapshotKey::Master(master.id))];
+    let by_hand = Publication { changes: removed, scope: Scope::Changes, base: None };
+    state.publish("hand", plane.control.now(), by_hand).await.unwrap();
+    state.release_lease(&turn).await.unwrap();
+    assert_eq!(reconcile(&plane.control).await.unwrap().repairs, 1);
+    assert!(plane.published(&SnapshotKey::Master(master.id)).await.is_some());
 }
 
 pub(crate) async fn changes_under_way_are_no_drift(plane: Plane) {
