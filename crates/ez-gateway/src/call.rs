@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ez_contract::Protocol;
+use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::metrics::GATEWAY_CALLS;
 use ez_telemetry::request_id::X_REQUEST_ID;
@@ -61,9 +61,13 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
     }
     let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
         Err(refusal) => Err(refusal),
-        Ok(caller) => match arrival.route {
+        Ok(caller) => match &arrival.route {
             Route::ListModels => list_models(&gateway, &snapshot, &arrival, &caller),
-            Route::ChatCompletions => chat(&gateway, &snapshot, &arrival, &caller, body).await,
+            Route::Call { api, path_model } => {
+                let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+                let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
+                call(&gateway, &snapshot, &arrival, &caller, form, body).await
+            }
         },
     };
     served.unwrap_or_else(|refusal| refusal.into_response(arrival.protocol, &arrival.request_id))
@@ -81,19 +85,32 @@ fn list_models(
     Ok(response)
 }
 
-/// A chat call: its key is known, so it leaves exactly one usage record, whatever becomes of it.
-async fn chat(
+/// What the stages of one call share.
+pub(crate) struct CallScope<'c> {
+    pub(crate) gateway: &'c Arc<Gateway>,
+    pub(crate) snapshot: &'c RoutingSnapshot,
+    pub(crate) arrival: &'c Arrival,
+    pub(crate) caller: &'c Caller,
+    pub(crate) form: RequestForm<'c>,
+    /// When the call ends at the latest.
+    pub(crate) deadline: Instant,
+}
+
+/// A call to a model: its key is known, so it leaves exactly one usage record, whatever becomes of it.
+async fn call(
     gateway: &Arc<Gateway>,
     snapshot: &RoutingSnapshot,
     arrival: &Arrival,
     caller: &Caller,
+    form: RequestForm<'_>,
     body: LentBody,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
+    let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
-    match prepare(gateway, snapshot, arrival, caller, body, &mut account, deadline).await {
-        Ok((inspected, answer)) => relay::relay(gateway, &inspected, answer, account, deadline).await,
+    match prepare(&scope, body, &mut account).await {
+        Ok((inspected, answer)) => relay::relay(&scope, &inspected, answer, account).await,
         Err(refusal) => match account.refuse(&refusal).await {
             Ok(()) => Err(refusal),
             Err(e) => {
@@ -106,23 +123,20 @@ async fn chat(
 
 /// Everything before the client sees a byte.
 async fn prepare(
-    gateway: &Gateway,
-    snapshot: &RoutingSnapshot,
-    arrival: &Arrival,
-    caller: &Caller,
+    scope: &CallScope<'_>,
     body: LentBody,
     account: &mut Account,
-    deadline: Instant,
 ) -> Result<(Inspected, dispatch::Answer), Refusal> {
+    let CallScope { gateway, snapshot, arrival, caller, form, .. } = scope;
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
     gateway.settler.check()?;
-    let inspected = inspect::inspect(&arrival.headers, body, gateway.config.max_body_bytes, deadline).await?;
+    let inspected = inspect::inspect(scope, body).await?;
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
-    let plan = plan::plan(snapshot, &target, Protocol::OpenaiChat)?;
+    let plan = plan::plan(snapshot, &target, form.api.protocol())?;
     let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(gateway, arrival, &inspected, choices, account, deadline).await?;
+    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
     Ok((inspected, answer))
 }
 

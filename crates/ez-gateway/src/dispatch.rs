@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use ez_protocol::openai_chat::{self, ChatEvent, PlainAnswer, VendorError};
+use ez_protocol::answer::{self, PlainAnswer, VendorError};
 use ez_protocol::redact::{redact, redact_bytes};
 use ez_protocol::sse::EventFramer;
+use ez_protocol::stream::{Meaning, StreamReader};
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -15,13 +16,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::CallScope;
 use crate::failure::{
     broken, chain, client_fault, credential_refused, is_credentials_fault, status_of, timed_out, unreachable_upstream,
     vendor_failure,
 };
-use crate::gateway::Gateway;
 use crate::headers;
-use crate::ingress::Arrival;
 use crate::inspect::Inspected;
 use crate::plan::UpstreamChoice;
 use crate::refusal::Refusal;
@@ -58,7 +58,9 @@ pub(crate) struct PlainContent {
 
 /// A stream and the events already taken from it.
 pub(crate) struct StreamContent {
-    pub(crate) peeked: Vec<Bytes>,
+    /// With what they mean.
+    pub(crate) peeked: Vec<(Bytes, Meaning)>,
+    pub(crate) reader: StreamReader,
     pub(crate) framer: EventFramer,
     pub(crate) rest: Incoming,
 }
@@ -80,23 +82,21 @@ const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
 /// Tries the choices in their order. The refusal is that of the last attempt.
 pub(crate) async fn dispatch(
-    gateway: &Gateway,
-    arrival: &Arrival,
+    scope: &CallScope<'_>,
     inspected: &Inspected,
     choices: Vec<UpstreamChoice>,
     account: &mut Account,
-    deadline: Instant,
 ) -> Result<Answer, Refusal> {
     let mut last = None;
     for choice in choices {
-        if Instant::now() >= deadline {
+        if Instant::now() >= scope.deadline {
             break;
         }
         account.note_attempt(&choice);
         let provider_type = choice.upstream.snapshot.provider_type.as_str();
         let api_key_id = choice.upstream.snapshot.id;
-        let attempt = Attempt { gateway, inspected, deadline };
-        match attempt.run(arrival, choice).await {
+        let attempt = Attempt { scope, inspected };
+        match attempt.run(choice).await {
             Outcome::Deliver(answer) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
                     .increment(1);
@@ -106,7 +106,7 @@ pub(crate) async fn dispatch(
             Outcome::TryNext(refusal) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
                     .increment(1);
-                let request_id = arrival.request_id.as_str();
+                let request_id = scope.arrival.request_id.as_str();
                 let (reason, detail) = (&refusal.fault.message, refusal.detail.as_deref());
                 tracing::info!(request_id, api_key_id, reason, detail, "upstream attempt failed");
                 last = Some(refusal);
@@ -117,18 +117,17 @@ pub(crate) async fn dispatch(
 }
 
 struct Attempt<'c> {
-    gateway: &'c Gateway,
+    scope: &'c CallScope<'c>,
     inspected: &'c Inspected,
-    deadline: Instant,
 }
 
 impl Attempt<'_> {
-    async fn run(&self, arrival: &Arrival, choice: UpstreamChoice) -> Outcome {
-        let Some(request) = self.encode(arrival, &choice) else {
+    async fn run(&self, choice: UpstreamChoice) -> Outcome {
+        let Some(request) = self.encode(&choice) else {
             return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used".to_owned()));
         };
-        let head_by = self.by(self.gateway.config.first_byte_timeout);
-        let response = match timeout_at(head_by, self.gateway.transport.send(request)).await {
+        let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
+        let response = match timeout_at(head_by, self.scope.gateway.transport.send(request)).await {
             Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
             Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(chain(&e))),
             Ok(Ok(response)) => response,
@@ -143,13 +142,13 @@ impl Attempt<'_> {
         }
     }
 
-    fn encode(&self, arrival: &Arrival, choice: &UpstreamChoice) -> Option<Request<Full<Bytes>>> {
+    fn encode(&self, choice: &UpstreamChoice) -> Option<Request<Full<Bytes>>> {
         let target = choice.upstream.target.as_ref()?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.chat_completions();
-        *request.headers_mut() = headers::for_upstream(&arrival.headers);
+        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers);
         let (name, value) = target.auth();
         request.headers_mut().insert(name, value);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -171,7 +170,7 @@ impl Attempt<'_> {
         let read_by = self.by(ERROR_BODY_TIMEOUT);
         let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
         let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-        let error = openai_chat::vendor_error(&body);
+        let error = answer::vendor_error(self.inspected.api.protocol(), &body);
         if matches!(status.as_u16(), 408 | 429 | 500..) {
             let refusal = vendor_failure(status.as_u16(), error.as_ref());
             let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -195,11 +194,11 @@ impl Attempt<'_> {
             Ok(body) => body,
             Err(refusal) => return Outcome::TryNext(refusal),
         };
-        if let Some(error) = openai_chat::vendor_error(&body) {
+        if let Some(error) = answer::vendor_error(self.inspected.api.protocol(), &body) {
             return self.error_in_success(&error);
         }
         let public_name = self.public_name(&choice);
-        let Some(answer) = openai_chat::read_plain(&body, public_name) else {
+        let Some(answer) = answer::read_answer(self.inspected.api, &body, public_name) else {
             return Outcome::TryNext(broken("the upstream's answer is no JSON object"));
         };
         let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
@@ -210,13 +209,13 @@ impl Attempt<'_> {
     async fn collect(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
         let mut whole = BytesMut::new();
         loop {
-            match timeout_at(self.by(self.gateway.config.idle_timeout), body.frame()).await {
+            match timeout_at(self.by(self.scope.gateway.config.idle_timeout), body.frame()).await {
                 Err(_) => return Err(timed_out("the upstream's answer did not arrive in time")),
                 Ok(Some(Err(_))) => return Err(broken("the upstream broke off in the middle of its answer")),
                 Ok(None) => return Ok(whole.freeze()),
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    if whole.len() + data.len() > self.gateway.config.max_answer_bytes {
+                    if whole.len() + data.len() > self.scope.gateway.config.max_answer_bytes {
                         return Err(broken("the upstream's answer is larger than this gateway takes"));
                     }
                     whole.extend_from_slice(&data);
@@ -228,28 +227,30 @@ impl Attempt<'_> {
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
     async fn peek_stream(&self, response: Response<Incoming>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut framer = EventFramer::new(self.gateway.config.max_answer_bytes);
+        let mut framer = EventFramer::new(self.scope.gateway.config.max_answer_bytes);
+        let mut reader = StreamReader::new(self.inspected.api);
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
         loop {
             match framer.next_event() {
                 Err(e) => return Outcome::TryNext(broken(&e.to_string())),
                 Ok(Some(event)) => {
-                    let meaning = openai_chat::classify(&event);
-                    if let ChatEvent::Error(error) = &meaning {
+                    let meaning = reader.read(&event);
+                    if let Meaning::Error(error) = &meaning {
                         return self.error_in_success(error);
                     }
                     peeked_bytes += event.len();
-                    peeked.push(event);
-                    if peeked_bytes > self.gateway.config.max_answer_bytes {
+                    let is_meaningful = meaning != Meaning::Other;
+                    peeked.push((event, meaning));
+                    if peeked_bytes > self.scope.gateway.config.max_answer_bytes {
                         return Outcome::TryNext(broken("the upstream's stream does not come to its first event"));
                     }
-                    if meaning == ChatEvent::Other {
+                    if !is_meaningful {
                         continue;
                     }
                     let head =
                         AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-                    let body = Content::Stream(StreamContent { peeked, framer, rest });
+                    let body = Content::Stream(StreamContent { peeked, reader, framer, rest });
                     return Outcome::Deliver(Box::new(Answer { head, body }));
                 }
                 Ok(None) => match timeout_at(peek_by, rest.frame()).await {
@@ -289,7 +290,7 @@ impl Attempt<'_> {
     }
 
     fn by(&self, bound: Duration) -> Instant {
-        (Instant::now() + bound).min(self.deadline)
+        (Instant::now() + bound).min(self.scope.deadline)
     }
 }
 

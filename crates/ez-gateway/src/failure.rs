@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use ez_protocol::answer::VendorError;
 use ez_protocol::error::FaultKind;
-use ez_protocol::openai_chat::VendorError;
 use ez_protocol::redact::redact;
 use http::StatusCode;
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ez_contract::{Operation, Protocol};
+use ez_protocol::Api;
 use ez_protocol::error::FaultKind;
 use ez_telemetry::RequestId;
 use http::header::AUTHORIZATION;
@@ -23,19 +24,24 @@ pub(crate) struct Arrival {
 }
 
 /// What a path asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// `POST /v1/chat/completions`.
-    ChatCompletions,
+    /// A call to a model.
+    Call {
+        /// The endpoint.
+        api: Api,
+        /// The model, where the path names it.
+        path_model: Option<String>,
+    },
     /// `GET /v1/models`.
     ListModels,
 }
 
 impl Route {
     /// The operation that a key's scopes must allow; `None` where any key may ask.
-    pub(crate) fn operation(self) -> Option<Operation> {
+    pub(crate) fn operation(&self) -> Option<Operation> {
         match self {
-            Self::ChatCompletions => Some(Operation::Chat),
+            Self::Call { api, .. } => Some(api.operation()),
             Self::ListModels => None,
         }
     }
@@ -87,7 +93,7 @@ pub(crate) fn protocol_of(path: &str) -> Protocol {
 
 fn route_of(method: &Method, path: &str) -> Result<Route, Refusal> {
     let (route, expected) = match path {
-        "/v1/chat/completions" => (Route::ChatCompletions, Method::POST),
+        "/v1/chat/completions" => (Route::Call { api: Api::ChatCompletions, path_model: None }, Method::POST),
         "/v1/models" => (Route::ListModels, Method::GET),
         _ => {
             let message = format!(

@@ -3,40 +3,39 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ez_protocol::Api;
 use ez_protocol::error::FaultKind;
-use ez_protocol::inspect::{ChatRequestPeek, InspectError};
+use ez_protocol::inspect::{InspectError, RequestPeek};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::CallScope;
 use crate::refusal::Refusal;
 
 /// A body as it came, and what routing needs of it.
 #[derive(Debug)]
 pub(crate) struct Inspected {
     pub(crate) body: Bytes,
-    pub(crate) peek: ChatRequestPeek,
+    pub(crate) api: Api,
+    pub(crate) peek: RequestPeek,
 }
 
 /// Bound on a client that stops sending in the middle of its body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads at most `max_bytes` of a chat request.
-pub(crate) async fn inspect<B>(
-    headers: &HeaderMap,
-    body: B,
-    max_bytes: usize,
-    deadline: Instant,
-) -> Result<Inspected, Refusal>
+/// Reads a request, up to the bound of the gateway's configuration.
+pub(crate) async fn inspect<B>(scope: &CallScope<'_>, body: B) -> Result<Inspected, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let body = read_bounded(headers, body, max_bytes, deadline).await?;
-    let peek = ChatRequestPeek::of(&body).map_err(|e| malformed(&e))?;
-    Ok(Inspected { body, peek })
+    let max_bytes = scope.gateway.config.max_body_bytes;
+    let body = read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await?;
+    let peek = RequestPeek::of(scope.form, &body).map_err(|e| malformed(&e))?;
+    Ok(Inspected { body, api: scope.form.api, peek })
 }
 
 async fn read_bounded<B>(

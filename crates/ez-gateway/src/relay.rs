@@ -6,11 +6,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ez_contract::Protocol;
 use ez_protocol::error::{Fault, FaultKind, render_event};
-use ez_protocol::openai_chat::{self, ChatEvent};
 use ez_protocol::redact::redact_bytes;
 use ez_protocol::sse::EventFramer;
+use ez_protocol::stream::{Meaning, StreamReader};
 use futures_util::{FutureExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
@@ -19,9 +18,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::call::AnswerBody;
+use crate::call::{AnswerBody, CallScope};
 use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
-use crate::gateway::Gateway;
 use crate::inspect::Inspected;
 use crate::refusal::{Refusal, full};
 use crate::settle::{Account, End, not_accountable};
@@ -33,11 +31,10 @@ const BURST_BYTES: usize = 32 << 10;
 
 /// Makes the client's response of an upstream's answer.
 pub(crate) async fn relay(
-    gateway: &Gateway,
+    scope: &CallScope<'_>,
     inspected: &Inspected,
     answer: Answer,
     mut account: Account,
-    deadline: Instant,
 ) -> Result<Response<AnswerBody>, Refusal> {
     account.note_status(answer.head.status.as_u16());
     let headers = response_headers(&answer.head, account.attempts());
@@ -47,15 +44,16 @@ pub(crate) async fn relay(
         Content::Stream(content) => {
             let asked = inspected.peek.model.as_str();
             let relay = StreamRelay {
-                idle_timeout: gateway.config.idle_timeout,
+                idle_timeout: scope.gateway.config.idle_timeout,
                 public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
                 withholds_usage: !inspected.peek.wants_usage,
                 peeked: content.peeked.into(),
+                reader: content.reader,
                 ended: None,
                 framer: content.framer,
                 upstream: content.rest,
                 phase: Phase::Passing,
-                deadline,
+                deadline: scope.deadline,
                 account,
             };
             relay.into_body()
@@ -159,7 +157,8 @@ enum Break {
 
 struct StreamRelay {
     account: Account,
-    peeked: VecDeque<Bytes>,
+    peeked: VecDeque<(Bytes, Meaning)>,
+    reader: StreamReader,
     /// Whether the upstream's body has ended, and if so whether it broke.
     ended: Option<bool>,
     framer: EventFramer,
@@ -192,7 +191,7 @@ impl StreamRelay {
         }
         let mut burst = Burst::default();
         loop {
-            let event = match self.arrived_event() {
+            let (event, meaning) = match self.arrived_event() {
                 Ok(Some(event)) => event,
                 Ok(None) if !burst.is_empty() => {
                     if burst.len() < BURST_BYTES && self.take_waiting() {
@@ -209,24 +208,26 @@ impl StreamRelay {
                     return Some(burst.take());
                 }
             };
-            match openai_chat::classify(&event) {
-                ChatEvent::Done => {
+            match meaning {
+                Meaning::Terminal => {
                     burst.push(self.complete(event).await);
                     return Some(burst.take());
                 }
-                ChatEvent::Error(error) => {
+                Meaning::Error(error) => {
                     let told = format!("the upstream broke off: {}", error.message);
                     burst.push(self.break_off(Break::Told(redact_bytes(&event), told)).await);
                     return Some(burst.take());
                 }
-                ChatEvent::Usage { tokens, usage_only } => {
-                    self.account.note_tokens(tokens);
+                Meaning::Usage { usage_only } => {
+                    if let Some(tokens) = self.reader.tokens() {
+                        self.account.note_tokens(tokens);
+                    }
                     if !(usage_only && self.withholds_usage) {
                         burst.push(self.pass(event));
                     }
                 }
-                ChatEvent::Content => burst.push(self.pass(event)),
-                ChatEvent::Other => {
+                Meaning::Content => burst.push(self.pass(event)),
+                Meaning::Other => {
                     self.account.note_sent(event.len());
                     burst.push(event);
                 }
@@ -251,15 +252,21 @@ impl StreamRelay {
     }
 
     /// The next event of what has been read already.
-    fn arrived_event(&mut self) -> Result<Option<Bytes>, Break> {
+    fn arrived_event(&mut self) -> Result<Option<(Bytes, Meaning)>, Break> {
         if let Some(event) = self.peeked.pop_front() {
             return Ok(Some(event));
         }
         let framed = self.framer.next_event();
-        framed.map_err(|e| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", e.to_string()))
+        let event = framed.map_err(|e| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", e.to_string()))?;
+        Ok(event.map(|event| self.understood(event)))
     }
 
-    async fn next_event(&mut self) -> Result<Bytes, Break> {
+    fn understood(&mut self, event: Bytes) -> (Bytes, Meaning) {
+        let meaning = self.reader.read(&event);
+        (event, meaning)
+    }
+
+    async fn next_event(&mut self) -> Result<(Bytes, Meaning), Break> {
         loop {
             if let Some(event) = self.arrived_event()? {
                 return Ok(event);
@@ -291,18 +298,19 @@ impl StreamRelay {
     }
 
     /// What is left when the upstream's body has ended: an event without its blank line, or nothing where one should be.
-    fn end_of_stream(&mut self, broke: bool) -> Result<Bytes, Break> {
+    fn end_of_stream(&mut self, broke: bool) -> Result<(Bytes, Meaning), Break> {
         self.ended = Some(broke);
         if broke {
             let message = "the upstream's connection broke in the middle of the stream".to_owned();
             return Err(Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message));
         }
-        self.framer.finish().and_then(|tail| openai_chat::whole_tail(&tail)).ok_or_else(truncated)
+        let tail = self.framer.finish().and_then(|tail| self.reader.whole_tail(&tail)).ok_or_else(truncated)?;
+        Ok(self.understood(tail))
     }
 
     fn pass(&mut self, event: Bytes) -> Bytes {
         let event = match &self.public_name {
-            Some(name) => openai_chat::rename_model(&event, name),
+            Some(name) => self.reader.rename(&event, name),
             None => event,
         };
         self.account.note_sent(event.len());
@@ -318,7 +326,7 @@ impl StreamRelay {
             Err(e) => {
                 tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
                 self.phase = Phase::Ended;
-                render_event(Protocol::OpenaiChat, &not_accountable().fault, self.account.request_id())
+                render_event(self.account.protocol(), &not_accountable().fault, self.account.request_id())
             }
         }
     }
@@ -330,7 +338,7 @@ impl StreamRelay {
             Break::Told(event, error) => (event, error),
             Break::Silent(kind, code, message) => {
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
-                (render_event(Protocol::OpenaiChat, &fault, self.account.request_id()), message)
+                (render_event(self.account.protocol(), &fault, self.account.request_id()), message)
             }
         };
         self.account.note_sent(event.len());

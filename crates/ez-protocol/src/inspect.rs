@@ -1,14 +1,26 @@
-//! Reads from a chat request only what routing needs, and remembers where it stands for splicing.
+//! Reads from a request only what routing needs, and remembers where it stands for splicing.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::api::Api;
 use crate::scan::{self, AmbiguousKey, Member, ScanError};
 
-/// What routing needs of an OpenAI chat request, with the places to splice.
+/// What a request says outside its body.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestForm<'a> {
+    /// The endpoint.
+    pub api: Api,
+    /// The model, where the path names it (Gemini).
+    pub path_model: Option<&'a str>,
+    /// The `content-type`, which tells a form from JSON.
+    pub content_type: Option<&'a str>,
+}
+
+/// What routing needs of a request, with the places to splice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChatRequestPeek {
+pub struct RequestPeek {
     /// The `model` value, unescaped.
     pub model: String,
     /// Whether the client asked for a stream.
@@ -63,9 +75,9 @@ const MAX_MODEL_BYTES: usize = 256;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
 
-impl ChatRequestPeek {
+impl RequestPeek {
     /// Reads a request body.
-    pub fn of(body: &[u8]) -> Result<Self, InspectError> {
+    pub fn of(form: RequestForm<'_>, body: &[u8]) -> Result<Self, InspectError> {
         let members = scan::members(body)?;
         let model_at = scan::unambiguous_value(body, &members, "model")?.ok_or(InspectError::Missing {
             field: "model",
@@ -80,7 +92,8 @@ impl ChatRequestPeek {
             Some(b"true") => true,
             Some(_) => return Err(InspectError::WrongType { field: "stream", expected: "true or false" }),
         };
-        let (wants_usage, usage_splice) = if stream { usage_option(body, &members)? } else { (false, None) };
+        let (wants_usage, usage_splice) =
+            if stream && form.api == Api::ChatCompletions { usage_option(body, &members)? } else { (false, None) };
         Ok(Self { model, stream, wants_usage, model_at, usage_splice })
     }
 
@@ -136,16 +149,20 @@ pub(crate) fn json_string(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn peek(body: &[u8]) -> Result<RequestPeek, InspectError> {
+        RequestPeek::of(RequestForm { api: Api::ChatCompletions, path_model: None, content_type: None }, body)
+    }
+
     fn upstream(body: &str, model: &str) -> String {
         let body = Bytes::copy_from_slice(body.as_bytes());
-        let peek = ChatRequestPeek::of(&body).unwrap();
+        let peek = peek(&body).unwrap();
         String::from_utf8(peek.upstream_body(&body, model).to_vec()).unwrap()
     }
 
     #[test]
     fn a_plain_call_with_the_same_model_passes_untouched() {
         let body = Bytes::from_static(br#"{ "model":"m",  "messages":[{"content":"\u00e9"}],"x":1.0 }"#);
-        let peek = ChatRequestPeek::of(&body).unwrap();
+        let peek = peek(&body).unwrap();
         let sent = peek.upstream_body(&body, "m");
         assert_eq!(sent.as_ptr(), body.as_ptr(), "no copy");
     }
@@ -182,11 +199,11 @@ mod tests {
         ];
         for (body, expected) in cases {
             assert_eq!(upstream(body, "m"), expected);
-            assert!(!ChatRequestPeek::of(body.as_bytes()).unwrap().wants_usage);
+            assert!(!peek(body.as_bytes()).unwrap().wants_usage);
         }
         let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(upstream(asked, "m"), asked);
-        assert!(ChatRequestPeek::of(asked.as_bytes()).unwrap().wants_usage);
+        assert!(peek(asked.as_bytes()).unwrap().wants_usage);
     }
 
     #[test]
@@ -203,7 +220,7 @@ mod tests {
             ("[]", "must be a JSON object"),
         ];
         for (body, expected) in cases {
-            let message = ChatRequestPeek::of(body.as_bytes()).unwrap_err().to_string();
+            let message = peek(body.as_bytes()).unwrap_err().to_string();
             assert!(message.contains(expected), "{body}: {message}");
         }
     }

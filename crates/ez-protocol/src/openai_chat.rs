@@ -6,12 +6,13 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::answer::{PlainAnswer, VendorError};
 use crate::inspect::json_string;
 use crate::{scan, sse};
 
 /// What an event of a chat stream means to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChatEvent {
+pub(crate) enum ChatEvent {
     /// `[DONE]`: the stream's proper end.
     Done,
     /// An error object inside the stream.
@@ -29,19 +30,8 @@ pub enum ChatEvent {
     Other,
 }
 
-/// An error object as OpenAI-shaped vendors send it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct VendorError {
-    /// Human-readable.
-    pub message: String,
-    /// `type` of the error.
-    pub kind: Option<String>,
-    /// `code` of the error, as text.
-    pub code: Option<String>,
-}
-
 /// Tells what an event means. Looks for a few words in the bytes and parses only events that hold them.
-pub fn classify(event: &[u8]) -> ChatEvent {
+pub(crate) fn classify(event: &[u8]) -> ChatEvent {
     let Some(data) = sse::data(event) else { return ChatEvent::Other };
     let data = data.as_ref().trim_ascii();
     if data == b"[DONE]" {
@@ -65,7 +55,7 @@ pub fn classify(event: &[u8]) -> ChatEvent {
 }
 
 /// The event with its `model` replaced; the same bytes where it carries none or came in several data lines.
-pub fn rename_model(event: &Bytes, model: &str) -> Bytes {
+pub(crate) fn rename_model(event: &Bytes, model: &str) -> Bytes {
     let Some(sse::Data::One(data)) = sse::data(event) else { return event.clone() };
     let Ok(members) = scan::members(data) else { return event.clone() };
     let Some(at) = scan::value_of(data, &members, "model") else { return event.clone() };
@@ -76,25 +66,16 @@ pub fn rename_model(event: &Bytes, model: &str) -> Bytes {
 
 /// What stands behind the last blank line when a stream ends: some servers leave that line out after their last event,
 /// which is then completed here. `None` where the event itself was cut off; half an event must not be passed on.
-pub fn whole_tail(tail: &[u8]) -> Option<Bytes> {
+pub(crate) fn whole_tail(tail: &[u8]) -> Option<Bytes> {
     let data = sse::data(tail)?;
     let data = data.as_ref().trim_ascii();
     let is_whole = data == b"[DONE]" || scan::members(data).is_ok();
     is_whole.then(|| Bytes::from([tail.trim_ascii_end(), b"\n\n"].concat()))
 }
 
-/// What the gateway needs of a plain answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PlainAnswer {
-    /// Token counts, where the answer reports them.
-    pub tokens: Option<TokenUsage>,
-    /// The answer with its `model` replaced, where that was asked for and it has one.
-    pub renamed: Option<Bytes>,
-}
-
 /// Reads a plain answer and, where `model` is given, puts that in place of the answer's own. `None` when the body is
 /// no JSON object: not an answer of this protocol.
-pub fn read_plain(body: &[u8], model: Option<&str>) -> Option<PlainAnswer> {
+pub(crate) fn read_plain(body: &[u8], model: Option<&str>) -> Option<PlainAnswer> {
     let members = scan::members(body).ok()?;
     let tokens = scan::value_of(body, &members, "usage")
         .and_then(|at| serde_json::from_slice::<Option<Usage>>(&body[at]).ok().flatten())
@@ -107,7 +88,7 @@ pub fn read_plain(body: &[u8], model: Option<&str>) -> Option<PlainAnswer> {
 }
 
 /// The error of a body or an event's data: a top-level `error` that is not null. Some vendors send choices beside it.
-pub fn vendor_error(body: &[u8]) -> Option<VendorError> {
+pub(crate) fn vendor_error(body: &[u8]) -> Option<VendorError> {
     #[derive(Deserialize)]
     struct Carrier<'a> {
         #[serde(borrow)]

@@ -1,12 +1,9 @@
-//! Calls through the gateway: the bytes that both sides get, and the one usage record that each call leaves.
-
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
-
-mod support;
+//! Chat completions: what passes, what is refused, how a call fails over and how its end is told.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::support::{self, TOKEN, TestGateway, binding, publish, token, token_entry};
 use bytes::Bytes;
 use ez_contract::TokenDigest;
 use ez_contract::snapshot::{SnapshotChange, SnapshotEntry, SnapshotKey};
@@ -16,7 +13,6 @@ use ez_testkit::upstream::{Behaviour, Fault, Rule};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::json;
-use support::{TOKEN, TestGateway, binding, publish, token, token_entry};
 
 const PLAIN: &str =
     r#"{ "model":"m", "messages":[{"role":"user","content":"h\u00e9 9007199254740993"}],"x_unknown":1.0 }"#;

@@ -1,0 +1,6 @@
+//! Calls through the gateway: the bytes that both sides get, and the one usage record that each call leaves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
+mod chat;
+mod support;
