@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use ez_testkit::load::{self, LoadOptions, LoadReport, forget_peak};
+use ez_testkit::load::{self, LoadOptions, LoadReport, forget_peak, process_usage};
 use ez_testkit::upstream::Behaviour;
 use serde_json::json;
 
 use crate::figures::{CaseFigures, ChunkFigures, Figures, RouteChunkFigures, RouteFigures};
-use crate::stage::{Route, Stage};
+use crate::stage::{Route, Stage, Via};
 use crate::{Args, median};
 
 /// A body's usual sizes: a short question, an agent's first message, a long context.
@@ -77,7 +77,7 @@ impl Case {
             warm_up_requests: WARM_UP_REQUESTS,
             stream: false,
             expected_tail: self.chunks.map(|_| STREAM_END.to_owned()),
-            cpu_of: route.pid.into_iter().collect(),
+            cpu_of: Vec::new(),
         }
     }
 }
@@ -129,8 +129,7 @@ async fn measure_case(stage: &mut Stage, args: &Args, case: &Case) -> anyhow::Re
         }
     }
     let full_load = measure_rounds(stage, args.rounds, |route| case.options(args, route)).await?;
-    let rps = |reports: &Vec<LoadReport>| median(reports.iter().map(|report| report.rps));
-    let half_load_rps = full_load.last().map(rps).unwrap_or_default() / 2.0;
+    let half_load_rps = full_load.last().map(|measured| rps(measured)).unwrap_or_default() / 2.0;
     let half_load =
         measure_rounds(stage, 1, |route| LoadOptions { rate: Some(half_load_rps), ..case.options(args, route) });
     let half_load = half_load.await?;
@@ -142,9 +141,7 @@ async fn measure_case(stage: &mut Stage, args: &Args, case: &Case) -> anyhow::Re
         half_load_cpu_us_per_request: cpu(half),
         half_load_p50_us: quantile(half, |latency| latency.p50),
         half_load_p99_us: quantile(half, |latency| latency.p99),
-        peak_rss_mib: median(
-            half.iter().filter_map(|report| Some(report.processes.first()?.peak_rss_kib as f64 / 1024.0)),
-        ),
+        peak_rss_mib: median(half.iter().map(|measured| measured.peak_rss_mib)),
     });
     Ok(CaseFigures { title: case.title(), half_load_rps, routes: routes.collect() })
 }
@@ -170,33 +167,45 @@ async fn measure_chunks(stage: &mut Stage, args: &Args, pace: &Pace, title: Stri
     };
     let measured = measure_rounds(stage, 1, options).await?;
     let mut routes = Vec::new();
-    for (route, reports) in stage.routes.iter().zip(&measured) {
-        let report = reports.first().context("it was measured")?;
+    for (route, measured) in stage.routes.iter().zip(&measured) {
+        let report = &measured.first().context("it was measured")?.report;
         let delay = report.chunk_delay_us.context("the streams carry stamps")?;
         routes.push(RouteChunkFigures {
             via: route.via.name(),
             delay_p50_us: delay.p50,
             delay_p99_us: delay.p99,
-            cpu_us_per_chunk: cpu(reports) / f64::from(pace.chunks),
+            cpu_us_per_chunk: cpu(measured) / f64::from(pace.chunks),
         });
     }
     Ok(ChunkFigures { title, routes })
 }
 
-/// Measures every route once a round, so that what disturbs the machine for a while disturbs all of them; the reports of each route.
+/// What one load through one route has shown.
+struct Measured {
+    report: LoadReport,
+    /// Microseconds of the process in between, for each request.
+    cpu_us_per_request: f64,
+    /// Of the process in between.
+    peak_rss_mib: f64,
+}
+
+/// Measures every route once a round, so that what disturbs the machine for a while disturbs all of them. What a process
+/// does for its calls after their end, such as handing on their records, counts as their cost.
 async fn measure_rounds(
     stage: &mut Stage,
     rounds: usize,
     options: impl Fn(&Route) -> LoadOptions,
-) -> anyhow::Result<Vec<Vec<LoadReport>>> {
-    let mut reports = vec![Vec::new(); stage.routes.len()];
+) -> anyhow::Result<Vec<Vec<Measured>>> {
+    let mut measured: Vec<Vec<Measured>> = stage.routes.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
-        for (index, reports) in reports.iter_mut().enumerate() {
+        for (index, measured) in measured.iter_mut().enumerate() {
             let route = &stage.routes[index];
-            let (via, options) = (route.via, options(route));
+            let (via, pid, options) = (route.via, route.pid, options(route));
             let warm_up_requests = options.warm_up_requests;
+            let before = pid.map(process_usage).transpose()?;
             let report = load::run(options).await?;
-            stage.note_calls(via, report.requests + warm_up_requests);
+            let requests = report.requests + warm_up_requests;
+            stage.note_calls(via, requests);
             ensure!(
                 report.errors == 0,
                 "{} of {} requests through {} failed: {:?} {:?}",
@@ -206,17 +215,33 @@ async fn measure_rounds(
                 report.statuses,
                 report.first_error
             );
-            reports.push(report);
+            if via == Via::Gateway {
+                stage.settle().await?;
+            }
+            let after = pid.map(process_usage).transpose()?;
+            let (cpu_time, peak_rss_kib) = match before.zip(after) {
+                Some((before, after)) => (after.cpu_time.saturating_sub(before.cpu_time), after.peak_rss_kib),
+                None => (Duration::ZERO, 0),
+            };
+            measured.push(Measured {
+                report,
+                cpu_us_per_request: cpu_time.as_secs_f64() * 1e6 / requests as f64,
+                peak_rss_mib: peak_rss_kib as f64 / 1024.0,
+            });
         }
     }
-    Ok(reports)
+    Ok(measured)
 }
 
 /// Microseconds per request of the process in between.
-fn cpu(reports: &[LoadReport]) -> f64 {
-    median(reports.iter().filter_map(|report| Some(report.processes.first()?.cpu_us_per_request)))
+fn cpu(measured: &[Measured]) -> f64 {
+    median(measured.iter().map(|measured| measured.cpu_us_per_request))
 }
 
-fn quantile(reports: &[LoadReport], pick: fn(&load::Distribution) -> f64) -> f64 {
-    median(reports.iter().filter_map(|report| report.latency_us.as_ref().map(pick)))
+fn rps(measured: &[Measured]) -> f64 {
+    median(measured.iter().map(|measured| measured.report.rps))
+}
+
+fn quantile(measured: &[Measured], pick: fn(&load::Distribution) -> f64) -> f64 {
+    median(measured.iter().filter_map(|measured| measured.report.latency_us.as_ref().map(pick)))
 }

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ez_testkit::load::process_usage;
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions, Tenant, TenantPlan};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
 use serde_json::json;
@@ -23,6 +24,12 @@ const CHAT: &str = "/v1/chat/completions";
 const UPSTREAM_SECRET: &str = "sk-up-1";
 /// For the last records to reach the database.
 const ACCOUNT_PATIENCE: Duration = Duration::from_secs(60);
+/// For the planes to hand on and take in the records of a measurement.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(120);
+/// A plane that uses less of a core than this, over `SETTLE_WINDOW`, has nothing left to do.
+const IDLE_SHARE: f64 = 0.1;
+/// Longer than the pause in which the gateway lets a batch of records gather.
+const SETTLE_WINDOW: Duration = Duration::from_millis(500);
 
 /// What is measured, running.
 pub(crate) struct Stage {
@@ -105,6 +112,26 @@ impl Stage {
     pub(crate) fn note_calls(&mut self, via: Via, calls: u64) {
         if via == Via::Gateway {
             self.gateway_calls += calls;
+        }
+    }
+
+    /// Waits until both planes are done with the calls so far, so that no measurement shares the machine with the records
+    /// of the one before.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        let pids = [self.sandbox.gateway_pid(), self.sandbox.control_pid()];
+        let used = || -> anyhow::Result<Duration> {
+            pids.iter().flatten().try_fold(Duration::ZERO, |sum, pid| Ok(sum + process_usage(*pid)?.cpu_time))
+        };
+        let give_up = Instant::now() + SETTLE_PATIENCE;
+        let mut before = used()?;
+        loop {
+            tokio::time::sleep(SETTLE_WINDOW).await;
+            let after = used()?;
+            let share = after.saturating_sub(before).as_secs_f64() / SETTLE_WINDOW.as_secs_f64();
+            if share < IDLE_SHARE || Instant::now() >= give_up {
+                return Ok(());
+            }
+            before = after;
         }
     }
 
