@@ -13,7 +13,7 @@ use ez_contract::snapshot::{
     TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -298,6 +298,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
         trusted_proxies: Vec::new(),
+        upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),
             fsync_interval: Duration::from_millis(50),
