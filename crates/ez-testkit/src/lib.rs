@@ -14,6 +14,7 @@ pub mod clock;
 pub mod database;
 pub mod http_client;
 pub mod load;
+pub mod postgres_server;
 pub mod redis_server;
 pub mod sandbox;
 pub mod upstream;

@@ -7,11 +7,14 @@ mod crash;
 mod doctor;
 mod fail_points;
 mod fuzz;
+mod gateways;
 mod life;
 mod logs;
 mod outage;
 mod rotation;
 mod sdk;
+mod standstill;
+mod traffic;
 mod transfer;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
