@@ -94,12 +94,14 @@ struct Node {
     child: Option<Child>,
     /// Empty for a control plane of its own.
     gateway_url: String,
+    /// Of its own control listener.
+    control_url: String,
 }
 
 impl Node {
     fn new(role: &'static str, number: usize) -> Self {
         let name = if number > 1 { format!("{role}-{number}") } else { role.to_owned() };
-        Self { role, name, child: None, gateway_url: String::new() }
+        Self { role, name, child: None, gateway_url: String::new(), control_url: String::new() }
     }
 }
 
@@ -218,20 +220,9 @@ impl Sandbox {
         kill(&mut self.nodes).await
     }
 
-    /// Kills the process of this name alone.
-    pub async fn kill_node(&mut self, name: &str) -> anyhow::Result<()> {
-        let index = self.index_of(name)?;
-        kill(&mut self.nodes[index..=index]).await
-    }
-
-    /// Starts the process of this name again on the same data, on new ports.
-    pub async fn restart_node(&mut self, name: &str) -> anyhow::Result<()> {
-        let index = self.index_of(name)?;
-        self.spawn(index).await
-    }
-
-    fn index_of(&self, name: &str) -> anyhow::Result<usize> {
-        self.nodes.iter().position(|node| node.name == name).with_context(|| format!("there is no process {name}"))
+    /// Kills the process that runs the control plane.
+    pub async fn kill_control(&mut self) -> anyhow::Result<()> {
+        kill(&mut self.nodes[..1]).await
     }
 
     /// Sends SIGTERM to the process that runs the gateway.
@@ -257,6 +248,23 @@ impl Sandbox {
         self.spawn_all().await
     }
 
+    /// Starts the processes of gateways that do not run, and no other.
+    pub async fn restart_gateway(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].role != "control" {
+                self.spawn(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client of the control listener of the process that runs the gateway (the first one, where there are several),
+    /// signed in as admin.
+    pub fn gateway_process(&self) -> HttpClient {
+        let url = self.gateways().next().map_or("", |gateway| &gateway.control_url);
+        HttpClient::new(url, Some(&self.admin_token))
+    }
+
     /// Keeps asking until `done` says yes.
     pub async fn eventually<F: Future<Output = anyhow::Result<bool>>>(
         &self,
@@ -276,15 +284,16 @@ impl Sandbox {
 
     async fn spawn_all(&mut self) -> anyhow::Result<()> {
         for index in 0..self.nodes.len() {
-            if self.nodes[index].child.is_none() {
-                self.spawn(index).await?;
-            }
+            self.spawn(index).await?;
         }
         Ok(())
     }
 
-    /// Starts a process and waits until it is ready.
+    /// Starts a process, unless it runs, and waits until it is ready.
     async fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+        if self.nodes[index].child.is_some() {
+            return Ok(());
+        }
         let node = &self.nodes[index];
         let log_path = self.log_path(&node.name);
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
@@ -304,6 +313,7 @@ impl Sandbox {
         node.child = Some(child);
         node.gateway_url = announced.gateway_url.unwrap_or_default();
         let own_control_url = announced.control_url;
+        node.control_url.clone_from(&own_control_url);
         if node.role != "gateway" {
             self.control_url.clone_from(&own_control_url);
         }
