@@ -5,3 +5,5 @@
 mod chat;
 mod durable;
 mod support;
+mod transport;
+mod upstreams;

@@ -46,6 +46,7 @@ pub(crate) struct TestGateway {
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
+    snapshot: Arc<SnapshotCell>,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
@@ -172,7 +173,7 @@ impl TestGateway {
         let stops = GatewayStops::default();
         let parts = GatewayParts {
             config,
-            snapshot: cell,
+            snapshot: cell.clone(),
             usage_log,
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
@@ -194,8 +195,18 @@ impl TestGateway {
             tasks,
             work,
             serving,
+            snapshot: cell,
             follower_stop,
             _usage_dir: usage_dir,
+        }
+    }
+
+    /// Publishes changes, and waits until the gateway routes by them.
+    pub(crate) async fn apply(&self, entries: Vec<SnapshotEntry>) {
+        let version = self.snapshot.load().version();
+        publish(&self.state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+        while self.snapshot.load().version() == version {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 

@@ -57,8 +57,8 @@ pub fn forget_peak(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The descendants of a process with their ticks.
-fn descendants(pid: u32) -> io::Result<Vec<(u32, u64)>> {
+/// The processes below one, with the ticks that each has used.
+pub(crate) fn descendants(pid: u32) -> io::Result<Vec<(u32, u64)>> {
     let mut children: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
