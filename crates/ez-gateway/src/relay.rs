@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use ez_protocol::error::{Fault, FaultKind, render_event};
+use ez_protocol::error::{Fault, FaultKind};
 use ez_protocol::redact::redact_bytes;
 use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
@@ -213,6 +213,10 @@ impl StreamRelay {
                     burst.push(self.complete(event).await);
                     return Some(burst.take());
                 }
+                Meaning::Truncated => {
+                    burst.push(self.break_off(truncated()).await);
+                    return Some(burst.take());
+                }
                 Meaning::Error(error) => {
                     let told = format!("the upstream broke off: {}", error.message);
                     burst.push(self.break_off(Break::Told(redact_bytes(&event), told)).await);
@@ -320,13 +324,16 @@ impl StreamRelay {
     /// Settles, then releases the terminal event.
     async fn complete(&mut self, terminal: Bytes) -> Bytes {
         self.phase = Phase::Finishing;
+        if let Some(tokens) = self.reader.tokens() {
+            self.account.note_tokens(tokens);
+        }
         self.account.note_sent(terminal.len());
         match self.account.settle(End::complete()).await {
             Ok(()) => terminal,
             Err(e) => {
                 tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
                 self.phase = Phase::Ended;
-                render_event(self.account.protocol(), &not_accountable().fault, self.account.request_id())
+                self.reader.error_event(&not_accountable().fault, self.account.request_id())
             }
         }
     }
@@ -338,7 +345,7 @@ impl StreamRelay {
             Break::Told(event, error) => (event, error),
             Break::Silent(kind, code, message) => {
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
-                (render_event(self.account.protocol(), &fault, self.account.request_id()), message)
+                (self.reader.error_event(&fault, self.account.request_id()), message)
             }
         };
         self.account.note_sent(event.len());
