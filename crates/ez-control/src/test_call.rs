@@ -116,12 +116,13 @@ async fn access_token(control: &Control, account: &ServiceAccount) -> Result<Res
     let form = account.token_request(control.now()).map_err(ControlError::internal)?;
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
-    let OutboundAnswer { status, body } = match send(control, account.token_uri().clone(), headers, form.into()).await {
-        Ok(answer) => answer,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
+    let OutboundAnswer { status, body } =
+        match send(control, account.token_uri().clone(), headers, form.clone().into()).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
     if !status.is_success() {
-        let said = message_of(&body, "").map(|said| format!(": {said}")).unwrap_or_default();
+        let said = message_of(&body, &form).map(|said| format!(": {said}")).unwrap_or_default();
         return Ok(Err(format!("its token endpoint answers {}{said}", status.as_u16())));
     }
     let answer = serde_json::from_slice::<TokenAnswer>(&body);

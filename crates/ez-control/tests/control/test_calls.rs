@@ -152,11 +152,11 @@ pub(crate) async fn a_service_account_signs_in_first(plane: Plane) {
     assert_eq!(asked.path, format!("{parent}/publishers/google/models/gemini-a:generateContent"));
     assert_eq!(asked.header("authorization"), Some("Bearer token-1"));
 
+    assert_eq!(pointers(plane.try_test_call(id, Some("../x")).await), ["/model"]);
     endpoint.set(TokenBehaviour { status: 400, ..TokenBehaviour::default() });
     let call = plane.try_test_call(id, None).await.unwrap();
     assert_eq!((call.ok, call.status), (false, None));
     let expected = "the service account gets no access token: its token endpoint answers 400: invalid_grant";
     assert_eq!(call.message, expected);
     assert_eq!(vendor.requests().len(), 1);
-    assert_eq!(pointers(plane.try_test_call(id, Some("../x")).await), ["/model"]);
 }
