@@ -200,6 +200,7 @@ async fn open_control(
         outbox_batch_size: settings.outbox_batch_size,
         outbox_max_retries: settings.outbox_max_retries,
         job_intervals: settings.job_intervals.clone(),
+        upstream_tls: Some(settings.gateway.upstream.tls.client_config()),
         ..ControlConfig::default()
     };
     let parts = ControlParts { store: store.clone(), state, clock, secret_key, config };
