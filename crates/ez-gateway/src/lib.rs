@@ -12,11 +12,11 @@ mod ingress;
 mod inspect;
 mod lent_body;
 mod models;
-
 mod pick;
 mod plan;
 mod refusal;
 mod relay;
+mod route;
 mod settle;
 mod upstream;
 

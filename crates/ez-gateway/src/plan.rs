@@ -91,7 +91,8 @@ fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<Up
         .collect()
 }
 
-fn unknown_model(target: &Target) -> Refusal {
+/// The refusal of a model that does not exist for this caller.
+pub(crate) fn unknown_model(target: &Target) -> Refusal {
     let Target { namespace, public_model } = target;
     let message = model_not_found(namespace, public_model);
     Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "model_not_found", message).with_param(Some("model"))

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
+    BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey,
+    TokenSnapshot,
 };
 use ez_contract::status::ApiKeyStatus;
 use ez_contract::{Protocol, TokenDigest};
@@ -24,6 +25,7 @@ pub struct RoutingSnapshot {
     tokens: ShardedMap<TokenDigest, Arc<TokenSnapshot>>,
     masters: ShardedMap<i64, Arc<MasterSnapshot>>,
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
+    models: ShardedMap<String, Arc<ModelSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
@@ -62,6 +64,7 @@ impl RoutingSnapshot {
             tokens: ShardedMap::new(),
             masters: ShardedMap::new(),
             bindings: ShardedMap::new(),
+            models: ShardedMap::new(),
             upstreams: ShardedMap::new(),
             namespaces: HashMap::new(),
         }
@@ -109,6 +112,11 @@ impl RoutingSnapshot {
         self.bindings.values()
     }
 
+    /// What the catalogue tells of a model, by `namespace.public_model`.
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelSnapshot>> {
+        self.models.get(key)
+    }
+
     pub(crate) fn upstream(&self, api_key_id: i64) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&api_key_id)
     }
@@ -136,8 +144,11 @@ impl RoutingSnapshot {
                 let upstream = open_upstream(provider, secret_key);
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
-            // Capabilities and flags are not asked for by any stage yet.
-            (SnapshotEntry::Model(_) | SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
+            (SnapshotEntry::Model(model), _) => {
+                self.models.insert(model.name.clone(), Arc::new(model));
+            }
+            // Flags are not asked for by any stage yet.
+            (SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
         }
     }
 
@@ -155,7 +166,8 @@ impl RoutingSnapshot {
                     }
                 }
             }
-            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => {}
+            SnapshotKey::Model(key) => drop(self.models.remove(key.as_str())),
+            SnapshotKey::Feature(_) => {}
         }
     }
 }

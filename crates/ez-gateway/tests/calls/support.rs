@@ -47,6 +47,7 @@ pub(crate) struct TestGateway {
     work: GatewayTasks,
     serving: TaskTracker,
     follower_stop: CancellationToken,
+    snapshot: Arc<SnapshotCell>,
     _usage_dir: tempfile::TempDir,
 }
 
@@ -160,7 +161,7 @@ impl TestGateway {
         let stops = GatewayStops::default();
         let parts = GatewayParts {
             config,
-            snapshot: cell,
+            snapshot: cell.clone(),
             usage_log,
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
@@ -183,8 +184,14 @@ impl TestGateway {
             work,
             serving,
             follower_stop,
+            snapshot: cell,
             _usage_dir: usage_dir,
         }
+    }
+
+    /// The version of the snapshot that calls are served from.
+    pub(crate) fn snapshot_version(&self) -> u64 {
+        self.snapshot.load().version()
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
