@@ -1,6 +1,5 @@
 //! One call from its first byte to its settlement: the table of contents of the data plane.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +22,14 @@ use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
 use crate::refusal::{Refusal, full};
+use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
 use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
 
-/// The body of every answer. Failures are told inside it, so it never fails itself.
-pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every answer. Failures are told inside it wherever its kind has words for them.
+pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
 
 /// Answers one request.
 pub(crate) async fn answer(

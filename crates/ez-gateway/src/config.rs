@@ -26,10 +26,21 @@ pub struct GatewayConfig {
     pub idle_timeout: Duration,
     /// Bound on a whole call.
     pub call_timeout: Duration,
+    /// What becomes of the upstream of a client that left in the middle of its stream.
+    pub on_client_gone: OnClientGone,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The durable usage log.
     pub usage_log: UsageLogConfig,
+}
+
+/// What becomes of the upstream of a client that left in the middle of its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnClientGone {
+    /// It is let go at once; what was used is estimated from what was seen.
+    Cancel,
+    /// It is heard to its end, within bounds, and what was used is exact.
+    Drain,
 }
 
 /// Settings of the durable usage log.

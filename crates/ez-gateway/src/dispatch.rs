@@ -25,6 +25,7 @@ use crate::headers;
 use crate::inspect::Inspected;
 use crate::plan::UpstreamChoice;
 use crate::refusal::Refusal;
+use crate::relay::StreamedContent;
 use crate::settle::Account;
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
@@ -60,8 +61,7 @@ pub(crate) struct PlainContent {
 pub(crate) struct StreamContent {
     /// With what they mean.
     pub(crate) peeked: Vec<(Bytes, Meaning)>,
-    pub(crate) reader: StreamReader,
-    pub(crate) framer: EventFramer,
+    pub(crate) content: StreamedContent,
     pub(crate) rest: Incoming,
 }
 
@@ -250,7 +250,8 @@ impl Attempt<'_> {
                     }
                     let head =
                         AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-                    let body = Content::Stream(StreamContent { peeked, reader, framer, rest });
+                    let content = StreamedContent::Events { framer, reader };
+                    let body = Content::Stream(StreamContent { peeked, content, rest });
                     return Outcome::Deliver(Box::new(Answer { head, body }));
                 }
                 Ok(None) => match timeout_at(peek_by, rest.frame()).await {

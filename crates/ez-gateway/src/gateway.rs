@@ -13,6 +13,7 @@ use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::relay::Abandonment;
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::Transport;
@@ -24,6 +25,8 @@ pub struct Gateway {
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) transport: Transport,
     pub(crate) settler: Arc<Settler>,
+    /// What becomes of the upstreams of clients that left.
+    pub(crate) abandonment: Abandonment,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -76,8 +79,9 @@ impl Gateway {
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
+        let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(config.connect_timeout);
-        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })
+        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), abandonment, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -33,3 +33,4 @@ pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestRep
 pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use ingress::client_ip;
 pub use lent_body::LentBody;
+pub use relay::BrokenOff;

@@ -199,6 +199,16 @@ impl Account {
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
     }
 
+    /// The end of a call that nobody listens to any more.
+    pub(crate) fn end_of_abandoned(&self) -> End {
+        let (ended_by, error) = if self.settler.cut_off.is_cancelled() {
+            (EndedBy::Gateway, "the gateway stopped before the call had ended")
+        } else {
+            (EndedBy::Client, "the client left before the call had ended")
+        };
+        End { ended_by, error: Some(error.to_owned()) }
+    }
+
     fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -210,14 +220,10 @@ impl Drop for Account {
         if !self.is_open {
             return;
         }
-        let (ended_by, error) = if self.settler.cut_off.is_cancelled() {
-            (EndedBy::Gateway, "the gateway stopped before the call had ended")
-        } else {
-            (EndedBy::Client, "the client left before the call had ended")
-        };
+        let end = self.end_of_abandoned();
         let mut record = self.record.clone();
-        record.ended_by = ended_by;
-        record.error = Some(error.to_owned());
+        record.ended_by = end.ended_by;
+        record.error = end.error;
         record.latency_ms = self.elapsed_ms();
         if record.status == 0 {
             record.status = STATUS_CLIENT_CLOSED;

@@ -183,6 +183,7 @@ impl Reader {
         let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
         let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
         let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
+        let on_client_gone = self.required("EZ_ON_CLIENT_GONE", on_client_gone);
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
         let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
@@ -209,6 +210,7 @@ impl Reader {
             first_byte_timeout: first_byte_timeout?,
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
+            on_client_gone: on_client_gone?,
             trusted_proxies,
             usage_log,
         })

@@ -13,7 +13,7 @@ use ez_contract::snapshot::{
     TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, OnClientGone, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -304,6 +304,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         first_byte_timeout: Duration::from_millis(700),
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
+        on_client_gone: OnClientGone::Cancel,
         trusted_proxies: Vec::new(),
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),
