@@ -9,6 +9,7 @@ pub mod model_ref;
 pub mod models;
 pub mod operation;
 pub mod provider;
+pub mod response;
 pub mod routing;
 pub mod secret;
 pub mod selector;
