@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
+use crate::gauges::{Sampled, keep_gauges};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::relay::Abandonment;
@@ -56,7 +57,7 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls and sends heartbeats.
+    /// Settles cancelled calls, sends heartbeats and samples gauges.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -78,6 +79,8 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
+        let sampled = Sampled { usage_log: usage_log.clone(), clock: clock.clone() };
+        tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(config.connect_timeout);

@@ -187,7 +187,7 @@ impl Reader {
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
         let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
-        let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 1, 10_000_000);
+        let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 100, 10_000_000);
         let ship_batch = self.number("EZ_LOG_BATCH_SIZE", 1, 10_000);
         let ship_interval = self.duration("EZ_LOG_FLUSH_INTERVAL", MS, HOUR);
         let usage_log = UsageLogConfig {

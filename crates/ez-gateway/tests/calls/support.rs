@@ -17,7 +17,7 @@ use ez_gateway::config::{GatewayConfig, OnClientGone, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
-use ez_gateway::usage_log::UsageLog;
+use ez_gateway::usage_log::{Disk, LocalDisk, UsageLog};
 use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
@@ -54,7 +54,9 @@ pub(crate) struct TestGateway {
 /// A control plane that keeps every record it is given.
 #[derive(Default)]
 pub(crate) struct RecordingLink {
-    taken: Mutex<Vec<UsageRecord>>,
+    pub(crate) taken: Mutex<Vec<UsageRecord>>,
+    /// The sizes of the batches that it was given.
+    pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
     is_away: AtomicBool,
 }
@@ -79,6 +81,7 @@ impl ControlLink for RecordingLink {
             if self.is_away.load(Ordering::SeqCst) {
                 return Err(ControlLinkError::Unreachable("away".into()));
             }
+            self.batches.lock().unwrap().push(records.len());
             self.taken.lock().unwrap().extend_from_slice(records);
             Ok(IngestReport { accepted: records.len() as u64, ..IngestReport::default() })
         })
@@ -122,15 +125,24 @@ impl TestGateway {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        Self::start_publishing(true, change).await
+        Self::start_publishing(true, Arc::new(LocalDisk), change).await
+    }
+
+    /// A gateway whose usage log is on a disk that may fail.
+    pub(crate) async fn start_on(disk: Arc<dyn Disk>) -> Self {
+        Self::start_publishing(true, disk, |_| ()).await
     }
 
     /// A gateway that nothing was published for.
     pub(crate) async fn start_before_publication() -> Self {
-        Self::start_publishing(false, |_| ()).await
+        Self::start_publishing(false, Arc::new(LocalDisk), |_| ()).await
     }
 
-    async fn start_publishing(is_published: bool, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    async fn start_publishing(
+        is_published: bool,
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
         let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
         let usage_dir = tempfile::tempdir().unwrap();
         let mut config = config(usage_dir.path());
@@ -156,7 +168,7 @@ impl TestGateway {
             is_applied.wait_for(|applied| *applied).await.unwrap();
         }
 
-        let (usage_log, _threads) = UsageLog::open(config.usage_log.clone()).unwrap();
+        let (usage_log, _threads) = UsageLog::open_on(config.usage_log.clone(), disk).unwrap();
         let records = Arc::new(RecordingLink::default());
         let stops = GatewayStops::default();
         let parts = GatewayParts {
@@ -311,7 +323,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
             fsync_interval: Duration::from_millis(50),
             max_bytes: 1 << 30,
             segment_bytes: 1 << 20,
-            queue_capacity: 100,
+            queue_capacity: 1_000,
             ship_batch: 100,
             ship_interval: Duration::from_millis(5),
         },
