@@ -140,7 +140,7 @@ async fn prepare(
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
-    let plan = plan::plan(snapshot, &target, form.api.protocol())?;
+    let plan = plan::plan(snapshot, &target, form.api)?;
     let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
     let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
     Ok((inspected, answer))

@@ -17,7 +17,7 @@ use crate::lent_body::LentBody;
 use crate::relay::Abandonment;
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
-use crate::upstream::Transport;
+use crate::upstream::{TokenClient, Transport};
 use crate::usage_log::{self, UsageLog};
 
 /// What calls share.
@@ -25,6 +25,8 @@ pub struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) transport: Transport,
+    /// Fetches the access tokens of service accounts.
+    pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
@@ -83,8 +85,14 @@ impl Gateway {
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
-        let transport = Transport::new(config.connect_timeout);
-        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), abandonment, clock })
+        let transport = Transport::new(&config.upstream, config.connect_timeout);
+        let tokens = TokenClient {
+            transport: transport.clone(),
+            clock: clock.clone(),
+            tasks: tasks.settling.clone(),
+            stop: stops.cut_off.clone(),
+        };
+        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), abandonment, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -11,16 +11,16 @@ use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::BrokenOff;
 use super::burst::Burst;
 use crate::settle::{Account, End, not_accountable};
+use crate::upstream::UpstreamBody;
 
 /// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
-const TAIL_TIMEOUT: Duration = Duration::from_millis(100);
-/// How much of what has arrived goes out in one frame.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+/// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
 const BURST_BYTES: usize = 32 << 10;
 
 /// How the bytes of a stream are read.
@@ -65,7 +65,7 @@ pub(super) struct StreamRelay {
     /// Read already, with what they mean.
     pub(super) peeked: VecDeque<(Bytes, Meaning)>,
     pub(super) content: Content,
-    pub(super) upstream: Incoming,
+    pub(super) upstream: UpstreamBody,
     /// The name to put in place of the upstream's, where they differ.
     pub(super) public_name: Option<String>,
     pub(super) withholds_usage: bool,

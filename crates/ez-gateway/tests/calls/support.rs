@@ -13,7 +13,7 @@ use ez_contract::snapshot::{
     TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, OnClientGone, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, OnClientGone, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -318,6 +318,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         call_timeout: Duration::from_secs(20),
         on_client_gone: OnClientGone::Cancel,
         trusted_proxies: Vec::new(),
+        upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),
             fsync_interval: Duration::from_millis(50),
