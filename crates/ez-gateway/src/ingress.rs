@@ -52,7 +52,7 @@ pub(crate) fn read_head(
     peer: SocketAddr,
     request_id: RequestId,
     trusted_proxies: &[IpNet],
-) -> Result<Arrival, (Protocol, Refusal)> {
+) -> Result<Arrival, (Protocol, Box<Refusal>)> {
     let (protocol, route) = route::find(&head.method, head.uri.path(), &head.headers);
     let route = route.and_then(|route| match route {
         Route::Call { api, .. } if !READABLE.contains(&api) => Err(route::unknown_path(head.uri.path())),
@@ -61,7 +61,7 @@ pub(crate) fn read_head(
     Ok(Arrival {
         request_id,
         protocol,
-        route: route.map_err(|refusal| (protocol, refusal))?,
+        route: route.map_err(|refusal| (protocol, Box::new(refusal)))?,
         credential: credential_of(&head.headers, &head.uri),
         client_ip: client_ip(peer.ip(), &head.headers, trusted_proxies),
         query: query_of(&head.uri),

@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn model_lists_are_in_the_protocol_that_path_and_headers_imply() {
-        let cases: [(&str, &[(&'static str, &str)], Protocol); 6] = [
+        type Sent = &'static [(&'static str, &'static str)];
+        let cases: [(&str, Sent, Protocol); 6] = [
             ("/v1/models", &[], Protocol::OpenaiChat),
             ("/v1/models", &[("x-api-key", "k")], Protocol::AnthropicMessages),
             ("/v1/models", &[("anthropic-version", "2023-06-01")], Protocol::AnthropicMessages),
