@@ -6,3 +6,5 @@ mod chat;
 mod durable;
 mod models;
 mod support;
+mod transport;
+mod upstreams;

@@ -1,15 +1,13 @@
 //! Model lists and paths: what a key is shown, in the shape of the client that asks, and what is not served.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use ez_contract::snapshot::{ModelSnapshot, SnapshotChange, SnapshotEntry};
+use ez_contract::snapshot::{ModelSnapshot, SnapshotEntry};
 use ez_contract::status::RecordStatus;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestGateway, binding, publish, token, token_entry};
+use crate::support::{Answer, TestGateway, binding, token, token_entry};
 
 fn get(gateway: &TestGateway, path: &str, headers: &[(&'static str, &str)]) -> Request<Full<Bytes>> {
     let mut request = gateway.request(path, "");
@@ -36,14 +34,7 @@ const ANTHROPIC: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
 
 async fn with_models(changes: Vec<SnapshotEntry>) -> TestGateway {
     let gateway = TestGateway::start().await;
-    publish(&gateway.state, changes.into_iter().map(SnapshotChange::Put).collect()).await;
-    let published = gateway.state.meta().await.unwrap().version;
-    let applied = tokio::time::timeout(Duration::from_secs(5), async {
-        while gateway.snapshot_version() < published {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    applied.await.expect("the follower applies what was published");
+    gateway.apply(changes).await;
     gateway
 }
 

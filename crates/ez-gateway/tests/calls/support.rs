@@ -46,8 +46,8 @@ pub(crate) struct TestGateway {
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
-    follower_stop: CancellationToken,
     snapshot: Arc<SnapshotCell>,
+    follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
 
@@ -195,15 +195,19 @@ impl TestGateway {
             tasks,
             work,
             serving,
-            follower_stop,
             snapshot: cell,
+            follower_stop,
             _usage_dir: usage_dir,
         }
     }
 
-    /// The version of the snapshot that calls are served from.
-    pub(crate) fn snapshot_version(&self) -> u64 {
-        self.snapshot.load().version()
+    /// Publishes changes, and waits until the gateway routes by them.
+    pub(crate) async fn apply(&self, entries: Vec<SnapshotEntry>) {
+        let version = self.snapshot.load().version();
+        publish(&self.state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+        while self.snapshot.load().version() == version {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
