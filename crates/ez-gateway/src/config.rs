@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ez_contract::snapshot::ClientGone;
 use ipnet::IpNet;
 
 pub use crate::upstream::{UpstreamTls, UpstreamTlsError};
@@ -28,23 +29,14 @@ pub struct GatewayConfig {
     pub idle_timeout: Duration,
     /// Bound on a whole call.
     pub call_timeout: Duration,
-    /// What becomes of the upstream of a client that left in the middle of its stream.
-    pub on_client_gone: OnClientGone,
+    /// What becomes of the upstream of a client that left in the middle of its stream, where its binding does not say.
+    pub on_client_gone: ClientGone,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections to upstreams.
     pub upstream: UpstreamConfig,
     /// The durable usage log.
     pub usage_log: UsageLogConfig,
-}
-
-/// What becomes of the upstream of a client that left in the middle of its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnClientGone {
-    /// It is let go at once; what was used is estimated from what was seen.
-    Cancel,
-    /// It is heard to its end, within bounds, and what was used is exact.
-    Drain,
 }
 
 /// Settings of connections to upstreams.

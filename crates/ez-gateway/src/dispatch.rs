@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use ez_protocol::Api;
 use ez_protocol::answer::{self, PlainAnswer, VendorError};
+use ez_protocol::framer::Framer;
 use ez_protocol::redact::{redact, redact_bytes};
-use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -144,9 +143,11 @@ impl Attempt<'_> {
         if headers::is_coded(response.headers()) {
             return Outcome::TryNext(broken("the upstream coded its answer, although it was asked not to"));
         }
-        if is_event_stream(response.headers()) {
-            self.peek_stream(response, choice, head_by).await
-        } else if is_opaque(self.inspected.api, response.headers()) {
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let api = self.inspected.api;
+        if let Some(framer) = Framer::of(api, content_type, self.scope.gateway.config.max_answer_bytes) {
+            self.peek_stream(response, choice, framer, head_by).await
+        } else if answer::is_opaque(api, content_type) {
             self.peek_opaque(response, choice, head_by).await
         } else {
             self.read_plain(response, choice).await
@@ -242,9 +243,14 @@ impl Attempt<'_> {
     }
 
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
-    async fn peek_stream(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+    async fn peek_stream(
+        &self,
+        response: Response<UpstreamBody>,
+        choice: UpstreamChoice,
+        mut framer: Framer,
+        peek_by: Instant,
+    ) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut framer = EventFramer::new(self.scope.gateway.config.max_answer_bytes);
         let mut reader = StreamReader::new(self.inspected.api);
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
@@ -253,8 +259,10 @@ impl Attempt<'_> {
                 Err(e) => return Outcome::TryNext(broken(&e.to_string())),
                 Ok(Some(event)) => {
                     let meaning = reader.read(&event);
-                    if let Meaning::Error(error) = &meaning {
-                        return self.error_in_success(error);
+                    match &meaning {
+                        Meaning::Error(error) => return self.error_in_success(error),
+                        Meaning::Truncated => return Outcome::TryNext(broken("the upstream's stream is empty")),
+                        _ => {}
                     }
                     peeked_bytes += event.len();
                     let is_meaningful = meaning != Meaning::Other;
@@ -338,17 +346,6 @@ fn content_type_of(client: &HeaderMap) -> HeaderValue {
     };
     let form = client.get(CONTENT_TYPE).filter(is_form);
     form.cloned().unwrap_or(HeaderValue::from_static("application/json"))
-}
-
-/// Speech, and transcriptions as text or subtitles.
-fn is_opaque(api: Api, headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    matches!(api, Api::Speech | Api::Transcriptions | Api::Translations) && !content_type.contains("json")
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
 }
 
 /// The client's own fault, in the vendor's shape and words.

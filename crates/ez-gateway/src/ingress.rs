@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ez_contract::Protocol;
-use ez_protocol::Api;
 use ez_telemetry::RequestId;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri, request};
@@ -14,9 +13,6 @@ use crate::route::{self, Route};
 
 /// The query parameter that Gemini's clients may put their key in.
 const CREDENTIAL_PARAMETER: &str = "key";
-
-/// Endpoints whose answers can be read so far; the others are unknown paths.
-const READABLE: &[Api] = &[Api::ChatCompletions, Api::Embeddings, Api::Moderations];
 
 /// What the head of a request says.
 #[derive(Debug)]
@@ -54,10 +50,6 @@ pub(crate) fn read_head(
     trusted_proxies: &[IpNet],
 ) -> Result<Arrival, (Protocol, Box<Refusal>)> {
     let (protocol, route) = route::find(&head.method, head.uri.path(), &head.headers);
-    let route = route.and_then(|route| match route {
-        Route::Call { api, .. } if !READABLE.contains(&api) => Err(route::unknown_path(head.uri.path())),
-        route => Ok(route),
-    });
     Ok(Arrival {
         request_id,
         protocol,

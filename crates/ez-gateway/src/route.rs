@@ -197,7 +197,7 @@ fn trick() -> Refusal {
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "invalid_path", message)
 }
 
-pub(crate) fn unknown_path(path: &str) -> Refusal {
+fn unknown_path(path: &str) -> Refusal {
     let message = format!("nothing is served at `{}`: this gateway serves {SERVED}", quoted(path));
     Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "unknown_path", message)
 }

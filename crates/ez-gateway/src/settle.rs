@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ez_contract::Protocol;
 use ez_contract::clock::Clock;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
 use ez_protocol::redact::redact;
@@ -170,11 +169,6 @@ impl Account {
 
     pub(crate) fn attempts(&self) -> u32 {
         self.record.attempts
-    }
-
-    /// What the client speaks.
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.record.protocol
     }
 
     pub(crate) fn request_id(&self) -> &str {

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ez_contract::secret::SecretKey;
+use ez_contract::snapshot::ClientGone;
 use ez_control::scheduler::{Job, jobs};
-use ez_gateway::config::{GatewayConfig, OnClientGone, UpstreamConfig, UpstreamTls, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
 use secrecy::SecretString;
 
@@ -183,10 +184,8 @@ impl Reader {
         let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
         let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
         let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
-        let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| match text {
-            "cancel" => Ok(OnClientGone::Cancel),
-            "drain" => Ok(OnClientGone::Drain),
-            _ => Err("allowed is `cancel` or `drain`".to_owned()),
+        let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
+            text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
         });
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ez_contract::snapshot::ClientGone;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -12,7 +13,6 @@ use tokio_util::task::TaskTracker;
 
 use super::BrokenOff;
 use super::stream::StreamRelay;
-use crate::config::OnClientGone;
 
 /// How long an upstream is heard on behalf of a client that left.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,7 +22,8 @@ const MAX_DRAINS: usize = 256;
 /// What becomes of the upstreams of clients that left.
 #[derive(Clone)]
 pub(crate) struct Abandonment {
-    policy: OnClientGone,
+    /// Where a binding does not say.
+    policy: ClientGone,
     drains: Arc<Semaphore>,
     tasks: TaskTracker,
     cut_off: CancellationToken,
@@ -30,16 +31,17 @@ pub(crate) struct Abandonment {
 
 impl Abandonment {
     /// Work goes to `tasks`; it ends early once `cut_off` is set.
-    pub(crate) fn new(policy: OnClientGone, tasks: TaskTracker, cut_off: CancellationToken) -> Self {
+    pub(crate) fn new(policy: ClientGone, tasks: TaskTracker, cut_off: CancellationToken) -> Self {
         Self { policy, drains: Arc::new(Semaphore::new(MAX_DRAINS)), tasks, cut_off }
     }
 
     /// Sees a stream to its account: its client is gone.
     fn take_over(&self, mut relay: Box<StreamRelay>) {
+        let policy = relay.on_client_gone.unwrap_or(self.policy);
         // Without a runtime the process is ending; dropping the relay still reports its account.
         let Ok(runtime) = Handle::try_current() else { return };
-        let permit = match self.policy {
-            OnClientGone::Drain if !self.cut_off.is_cancelled() => self.drains.clone().try_acquire_owned().ok(),
+        let permit = match policy {
+            ClientGone::Drain if !self.cut_off.is_cancelled() => self.drains.clone().try_acquire_owned().ok(),
             _ => None,
         };
         let Some(permit) = permit else {

@@ -48,6 +48,7 @@ pub(crate) async fn relay(
                 upstream: content.rest,
                 public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
                 withholds_usage: !inspected.peek.wants_usage,
+                on_client_gone: answer.head.choice.on_client_gone,
                 idle_timeout: scope.gateway.config.idle_timeout,
                 deadline: scope.deadline,
                 progress: Progress::default(),

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ez_protocol::error::{Fault, FaultKind, render_event};
+use ez_contract::snapshot::ClientGone;
+use ez_protocol::error::{Fault, FaultKind};
+use ez_protocol::framer::Framer;
 use ez_protocol::redact::redact_bytes;
-use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -28,7 +29,7 @@ pub(crate) enum Content {
     /// As events of the API's protocol.
     Events {
         /// Cuts them apart.
-        framer: EventFramer,
+        framer: Framer,
         /// Tells what they mean.
         reader: StreamReader,
     },
@@ -69,6 +70,8 @@ pub(super) struct StreamRelay {
     /// The name to put in place of the upstream's, where they differ.
     pub(super) public_name: Option<String>,
     pub(super) withholds_usage: bool,
+    /// What becomes of the upstream when the client leaves, where the binding says so.
+    pub(super) on_client_gone: Option<ClientGone>,
     pub(super) idle_timeout: Duration,
     pub(super) deadline: Instant,
     pub(super) progress: Progress,
@@ -122,7 +125,9 @@ impl StreamRelay {
                     burst.push(self.complete(event).await);
                     return Some(Ok(burst.take()));
                 }
+                Meaning::Truncated => return self.end_with(truncated(), burst).await,
                 Meaning::Error(error) => {
+                    self.note_tokens();
                     let told = format!("the upstream broke off: {}", error.message);
                     return self.end_with(Break::Told(redact_bytes(&event), told), burst).await;
                 }
@@ -266,45 +271,46 @@ impl StreamRelay {
         };
         self.note_tokens();
         self.note_sent(&terminal);
-        match self.settle_complete().await {
-            Ok(()) => terminal,
-            Err(event) => event,
+        if self.settle_complete().await {
+            return terminal;
         }
+        self.progress.phase = Phase::Ended;
+        self.content.error_event(&not_accountable().fault, self.account.request_id()).unwrap_or_default()
     }
 
     /// The proper end of a stream that ends with its connection: settles, then lets the client see it.
     async fn complete_at_end(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         self.progress.phase = Phase::Ended;
         self.note_tokens();
-        match self.settle_complete().await {
-            Ok(()) => None,
-            Err(event) if self.content.tells_errors() => Some(Ok(event)),
-            Err(_) => Some(Err(BrokenOff)),
+        if self.settle_complete().await {
+            return None;
         }
+        let event = self.content.error_event(&not_accountable().fault, self.account.request_id());
+        Some(event.ok_or(BrokenOff))
     }
 
-    /// Settles a call that came to its proper end; the event to send instead of that end, where it could not be.
-    async fn settle_complete(&mut self) -> Result<(), Bytes> {
+    /// Settles a call that came to its proper end. Whether it could be: the client must not see that end otherwise.
+    async fn settle_complete(&mut self) -> bool {
         let end = if self.progress.is_client_gone { self.account.end_of_abandoned() } else { End::complete() };
-        self.account.settle(end).await.map_err(|e| {
+        let settled = self.account.settle(end).await;
+        if let Err(e) = &settled {
             tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
-            self.progress.phase = Phase::Ended;
-            render_event(self.account.protocol(), &not_accountable().fault, self.account.request_id())
-        })
+        }
+        settled.is_ok()
     }
 
     /// Settles, then tells the client that this is no proper end, behind what has arrived before.
     async fn end_with(&mut self, reason: Break, mut burst: Burst) -> Option<Result<Bytes, BrokenOff>> {
         self.progress.phase = Phase::Ended;
         let (event, error) = match reason {
-            Break::Told(event, error) => (event, error),
+            Break::Told(event, error) => (Some(self.content.last_event(event)), error),
             Break::Silent(kind, code, message) => {
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
-                (render_event(self.account.protocol(), &fault, self.account.request_id()), message)
+                (self.content.error_event(&fault, self.account.request_id()), message)
             }
         };
-        let tells_errors = self.content.tells_errors();
-        if tells_errors {
+        let tells_errors = event.is_some();
+        if let Some(event) = event {
             self.note_sent(&event);
             burst.push(event);
         }
@@ -364,9 +370,20 @@ impl Content {
         }
     }
 
-    /// Whether an error can be told inside the stream.
-    fn tells_errors(&self) -> bool {
-        matches!(self, Self::Events { .. })
+    /// What ends the stream with an error; `None` where nothing can be told inside it.
+    fn error_event(&self, fault: &Fault, request_id: &str) -> Option<Bytes> {
+        match self {
+            Self::Events { reader, .. } => Some(reader.error_event(fault, request_id)),
+            Self::Opaque { .. } => None,
+        }
+    }
+
+    /// An event behind which nothing follows, with what closes its frame.
+    fn last_event(&self, event: Bytes) -> Bytes {
+        match self {
+            Self::Events { reader, .. } => reader.last_event(event),
+            Self::Opaque { .. } => event,
+        }
     }
 }
 

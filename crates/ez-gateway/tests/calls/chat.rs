@@ -431,13 +431,15 @@ async fn unknown_keys_are_refused_in_the_callers_protocol() {
     let answer = gateway.call(request).await;
     assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_str()), (401, Some("invalid_api_key")));
 
-    for (path, word) in [("/v1/messages", "not_found_error"), ("/v1beta/models/m:generateContent", "NOT_FOUND")] {
+    for (path, word) in
+        [("/v1/messages", "authentication_error"), ("/v1beta/models/m:generateContent", "UNAUTHENTICATED")]
+    {
         let mut request = gateway.request(path, PLAIN);
         request.headers_mut().remove("authorization");
         let answer = gateway.call(request).await;
         let error = answer.json()["error"].clone();
         let told = error["type"].as_str().or(error["status"].as_str());
-        assert_eq!((answer.status.as_u16(), told), (404, Some(word)), "{error}");
+        assert_eq!((answer.status.as_u16(), told), (401, Some(word)), "{error}");
     }
     assert!(gateway.finish().await.is_empty(), "an unknown key leaves no record");
 }

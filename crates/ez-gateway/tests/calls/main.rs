@@ -4,7 +4,9 @@
 
 mod chat;
 mod durable;
+mod gone;
 mod models;
+mod protocols;
 mod support;
 mod transport;
 mod upstreams;
