@@ -158,9 +158,9 @@ impl StreamRelay {
 
     /// Lets the upstream go at once; what it takes to close the account is left to be done.
     pub(super) fn abandon(self) -> impl Future<Output = ()> + Send + 'static {
-        let Self { mut account, .. } = self;
+        let Self { mut account, progress, .. } = self;
+        let end = if progress.is_client_gone { End::client_left() } else { account.end_of_dropped() };
         async move {
-            let end = account.end_of_abandoned();
             if let Err(e) = account.settle(end).await {
                 tracing::error!(error = %e, request_id = account.request_id(), "abandoned call not settled");
             }
@@ -291,7 +291,7 @@ impl StreamRelay {
 
     /// Settles a call that came to its proper end. Whether it could be: the client must not see that end otherwise.
     async fn settle_complete(&mut self) -> bool {
-        let end = if self.progress.is_client_gone { self.account.end_of_abandoned() } else { End::complete() };
+        let end = if self.progress.is_client_gone { End::client_left() } else { End::complete() };
         let settled = self.account.settle(end).await;
         if let Err(e) = &settled {
             tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
@@ -314,7 +314,7 @@ impl StreamRelay {
             self.note_sent(&event);
             burst.push(event);
         }
-        let end = if self.progress.is_client_gone { self.account.end_of_abandoned() } else { End::upstream(error) };
+        let end = if self.progress.is_client_gone { End::client_left() } else { End::upstream(error) };
         if let Err(e) = self.account.settle(end).await {
             tracing::error!(error = %e, request_id = self.account.request_id(), "broken call not settled");
         }

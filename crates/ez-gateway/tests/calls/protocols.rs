@@ -32,7 +32,8 @@ pub(crate) fn bound(gateway: &TestGateway, id: i64, provider_type: &str, name: &
 /// A gateway with the models `m` (OpenAI), `claude` (Anthropic), `gemini` and `ranker`, and `-alias` of each.
 pub(crate) async fn with_every_vendor() -> TestGateway {
     let gateway = TestGateway::start().await;
-    let vendors = [(10, "openai", "m"), (11, "anthropic", "claude"), (12, "gemini", "gemini"), (13, "compatible", "ranker")];
+    let vendors =
+        [(10, "openai", "m"), (11, "anthropic", "claude"), (12, "gemini", "gemini"), (13, "compatible", "ranker")];
     let entries = vendors.iter().flat_map(|(id, provider_type, name)| bound(&gateway, *id, provider_type, name));
     gateway.apply(entries.collect()).await;
     gateway
