@@ -22,5 +22,6 @@ pub mod sse;
 pub mod stream;
 mod usage;
 mod vendor_error;
+pub mod vendor_limits;
 
 pub use api::Api;
