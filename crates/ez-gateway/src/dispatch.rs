@@ -251,7 +251,7 @@ impl Attempt<'_> {
         peek_by: Instant,
     ) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut reader = StreamReader::new(self.inspected.api);
+        let mut reader = Box::new(StreamReader::new(self.inspected.api));
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
         loop {

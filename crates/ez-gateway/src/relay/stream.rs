@@ -31,7 +31,7 @@ pub(crate) enum Content {
         /// Cuts them apart.
         framer: Framer,
         /// Tells what they mean.
-        reader: StreamReader,
+        reader: Box<StreamReader>,
     },
     /// Not at all: sound, text, images. They end where their body ends.
     Opaque {
