@@ -14,6 +14,7 @@ use crate::control_link::ControlLink;
 use crate::gauges::{Sampled, keep_gauges};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::{TokenClient, Transport};
@@ -27,6 +28,8 @@ pub struct Gateway {
     /// Fetches the access tokens of service accounts.
     pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
+    /// What becomes of the upstreams of clients that left.
+    pub(crate) abandonment: Abandonment,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -83,6 +86,7 @@ impl Gateway {
         let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
+        let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(&config.upstream, config.connect_timeout);
         let tokens = TokenClient {
             transport: transport.clone(),
@@ -90,7 +94,7 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), clock })
+        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), abandonment, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ez_contract::secret::SecretKey;
+use ez_contract::snapshot::ClientGone;
 use ez_control::scheduler::{Job, jobs};
 use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
@@ -190,6 +191,9 @@ impl Reader {
         let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
         let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
         let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
+        let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
+            text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
+        });
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
@@ -217,6 +221,7 @@ impl Reader {
             first_byte_timeout: first_byte_timeout?,
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
+            on_client_gone: on_client_gone?,
             trusted_proxies,
             upstream: upstream?,
             usage_log,

@@ -86,6 +86,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
     plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
     plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
+    plain(
+        "EZ_ON_CLIENT_GONE",
+        "cancel",
+        "`cancel` or `drain`: whether the upstream of a client that left is let go at once, or heard to its end for exact usage",
+    ),
     plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
     plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
     plain(

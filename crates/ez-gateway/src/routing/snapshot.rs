@@ -132,6 +132,11 @@ impl RoutingSnapshot {
         self.bindings.values()
     }
 
+    /// What the catalogue tells of a model, by `namespace.public_model`.
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelSnapshot>> {
+        self.models.get(key)
+    }
+
     pub(crate) fn upstream(&self, api_key_id: i64) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&api_key_id)
     }

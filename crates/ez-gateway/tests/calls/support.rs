@@ -9,8 +9,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry,
-    TokenSnapshot,
+    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange,
+    SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
@@ -296,7 +296,7 @@ pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingS
     let golden = include_str!("../../../ez-contract/goldens/binding.json");
     let golden: BindingSnapshot = serde_json::from_str(golden).unwrap();
     let upstreams = upstreams.iter().map(|(id, model)| (*id, (*model).to_owned())).collect();
-    let candidates = vec![Candidate { upstreams, ..golden.candidates[0].clone() }];
+    let candidates = vec![Candidate { upstreams, on_client_gone: None, ..golden.candidates[0].clone() }];
     BindingSnapshot { namespace: "default".into(), public_model: public_model.to_owned(), candidates, ..golden }
 }
 
@@ -324,6 +324,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         first_byte_timeout: Duration::from_millis(700),
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
+        on_client_gone: ClientGone::Cancel,
         trusted_proxies: Vec::new(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
