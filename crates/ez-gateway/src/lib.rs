@@ -13,11 +13,11 @@ mod ingress;
 mod inspect;
 mod lent_body;
 mod models;
-
 mod pick;
 mod plan;
 mod refusal;
 mod relay;
+mod route;
 mod settle;
 mod upstream;
 
@@ -34,3 +34,4 @@ pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestRep
 pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use ingress::client_ip;
 pub use lent_body::LentBody;
+pub use relay::BrokenOff;

@@ -7,7 +7,7 @@ use ez_contract::Protocol;
 use ez_contract::usage::EndedBy;
 use ez_protocol::error::{Fault, FaultKind, render};
 use ez_telemetry::RequestId;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
@@ -31,6 +31,8 @@ pub(crate) struct Refusal {
     pub(crate) detail: Option<Box<str>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
+    /// The methods that the path takes, where the request's is none of them.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -66,6 +68,11 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn with_allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -89,6 +96,9 @@ impl Refusal {
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -103,7 +113,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, close: false }
+        Self { source, fault, retry_after: None, detail: None, close: false, allow: None }
     }
 }
 

@@ -89,6 +89,10 @@ impl End {
         Self { ended_by: EndedBy::Complete, error: None }
     }
 
+    pub(crate) fn client_left() -> Self {
+        Self { ended_by: EndedBy::Client, error: Some("the client left before the call had ended".to_owned()) }
+    }
+
     pub(crate) fn upstream(error: impl Into<String>) -> Self {
         Self { ended_by: EndedBy::Upstream, error: Some(error.into()) }
     }
@@ -214,6 +218,14 @@ impl Account {
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
     }
 
+    /// The end of a call whose answer was dropped: either its client left, or the process cuts off what still runs.
+    pub(crate) fn end_of_dropped(&self) -> End {
+        if !self.settler.cut_off.is_cancelled() {
+            return End::client_left();
+        }
+        End { ended_by: EndedBy::Gateway, error: Some("the gateway stopped before the call had ended".to_owned()) }
+    }
+
     /// Notes how the call ended.
     fn close(&mut self, end: End) {
         self.record.ended_by = end.ended_by;
@@ -233,14 +245,10 @@ impl Drop for Account {
         if !self.is_open {
             return;
         }
-        let (ended_by, error) = if self.settler.cut_off.is_cancelled() {
-            (EndedBy::Gateway, "the gateway stopped before the call had ended")
-        } else {
-            (EndedBy::Client, "the client left before the call had ended")
-        };
+        let end = self.end_of_dropped();
         let mut record = self.record.clone();
-        record.ended_by = ended_by;
-        record.error = Some(error.to_owned());
+        record.ended_by = end.ended_by;
+        record.error = end.error;
         record.latency_ms = self.elapsed_ms();
         if record.status == 0 {
             record.status = STATUS_CLIENT_CLOSED;

@@ -7,6 +7,7 @@
 
 mod error;
 mod in_process;
+mod in_process_responses;
 mod lease;
 mod publication;
 mod redis_state;

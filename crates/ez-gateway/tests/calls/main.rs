@@ -2,8 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod bounds;
 mod chat;
+mod cold_start;
 mod durable;
+mod gone;
+mod models;
+mod protocols;
 mod support;
 mod transport;
 mod upstreams;

@@ -8,6 +8,7 @@ mod link;
 mod models;
 mod publish;
 mod read;
+mod responses;
 mod server;
 mod subscription;
 

@@ -55,4 +55,5 @@ on_both_backends![
     an_api_key_has_no_endless_health_states,
     the_newest_note_of_a_job_stands_for_everyone,
     a_server_tells_its_version_and_time,
+    owners_of_responses_are_known_for_their_time,
 ];
