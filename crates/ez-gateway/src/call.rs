@@ -13,7 +13,6 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::authn::Caller;
@@ -24,7 +23,7 @@ use crate::lent_body::LentBody;
 use crate::refusal::{Refusal, full};
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it, so it never fails itself.
 pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -135,8 +134,7 @@ async fn prepare(
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
     Ok((inspected, answer))
 }
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{AnswerBody, CallScope};
 use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
+use crate::failure::{Blame, blame_within};
 use crate::inspect::Inspected;
 use crate::refusal::{Refusal, full};
 use crate::settle::{Account, End, not_accountable};
@@ -28,6 +29,8 @@ use crate::upstream::UpstreamBody;
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 /// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
 const BURST_BYTES: usize = 32 << 10;
+
+const CALL_TIMEOUT: &str = "call_timeout";
 
 /// Makes the client's response of an upstream's answer.
 pub(crate) async fn relay(
@@ -218,6 +221,9 @@ impl StreamRelay {
                     return Some(burst.take());
                 }
                 Meaning::Error(error) => {
+                    if let Some(blame) = blame_within(&error) {
+                        self.account.note_broken(blame);
+                    }
                     let told = format!("the upstream broke off: {}", error.message);
                     burst.push(self.break_off(Break::Told(redact_bytes(&event), told)).await);
                     return Some(burst.take());
@@ -344,6 +350,10 @@ impl StreamRelay {
         let (event, error) = match reason {
             Break::Told(event, error) => (event, error),
             Break::Silent(kind, code, message) => {
+                // A call that takes longer than the gateway allows is nobody's failure.
+                if code != CALL_TIMEOUT {
+                    self.account.note_broken(Blame::Failed);
+                }
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
                 (self.reader.error_event(&fault, self.account.request_id()), message)
             }
@@ -372,5 +382,5 @@ fn truncated() -> Break {
 }
 
 fn over_deadline() -> Break {
-    Break::Silent(FaultKind::Timeout, "call_timeout", "the call took longer than this gateway allows".to_owned())
+    Break::Silent(FaultKind::Timeout, CALL_TIMEOUT, "the call took longer than this gateway allows".to_owned())
 }

@@ -8,3 +8,5 @@ pub use follower::{FollowerConfig, follow};
 pub use snapshot::{RoutingSnapshot, SnapshotCell};
 
 pub(crate) use snapshot::Upstream;
+#[cfg(test)]
+pub(crate) use snapshot::{test_upstream, test_upstream_with};

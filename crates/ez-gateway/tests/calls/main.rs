@@ -4,6 +4,7 @@
 
 mod chat;
 mod durable;
+mod health;
 mod support;
 mod transport;
 mod upstreams;
