@@ -16,6 +16,7 @@ pub mod secret;
 pub mod selector;
 pub mod snapshot;
 pub mod status;
+pub mod url_path;
 pub mod usage;
 
 pub use clock::Clock;

@@ -140,6 +140,6 @@ async fn prepare(
 
 /// Nobody's key is known before the first snapshot; saying 401 then would make clients give up good keys.
 fn no_snapshot() -> Refusal {
-    let message = "this gateway has not received its configuration yet: try again in a moment";
+    let message = "this gateway has no current configuration: try again in a moment";
     Refusal::internal("starting", message).with_retry_after(Duration::from_secs(1))
 }

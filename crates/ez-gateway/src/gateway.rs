@@ -16,7 +16,7 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
-use crate::routing::SnapshotCell;
+use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::{TokenClient, Transport};
 use crate::usage_log::{self, UsageLog};
@@ -39,6 +39,8 @@ pub struct GatewayParts {
     pub config: GatewayConfig,
     /// Where the follower puts the newest snapshot.
     pub snapshot: Arc<SnapshotCell>,
+    /// What the follower tells of it.
+    pub snapshot_watch: SnapshotWatch,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
     /// What gateways share: the health of credentials.
@@ -71,7 +73,7 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, usage_log, state, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
         let heart = Heart {
@@ -87,7 +89,7 @@ impl Gateway {
         let sharer = Sharer { book: health.clone(), state, snapshot: snapshot.clone() };
         tasks.settling.spawn(share(sharer, stops.cut_off.clone()));
         tasks.settling.spawn(report_bans(health.clone(), control_link.clone(), stops.cut_off.clone()));
-        let sampled = Sampled { usage_log: usage_log.clone(), clock: clock.clone() };
+        let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let transport = Transport::new(&config.upstream, config.connect_timeout);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ez_contract::Protocol;
 
 use crate::api::Api;
+use crate::estimate::{BYTES_PER_TOKEN, TOKENS_PER_BLOB};
 use crate::form::{self, FormError};
 use crate::json::json_string;
 use crate::scan::{self, AmbiguousKey, Member, ScanError};
@@ -104,10 +105,6 @@ const MAX_RESPONSE_ID_BYTES: usize = 512;
 /// More entries than any vendor embeds in one call (Gemini: 100).
 const MAX_BATCH_ENTRIES: usize = 4_096;
 const MAX_CHOICES: u64 = 128;
-/// Bytes of a prompt that make a token, as a rule of thumb for all tokenizers and most languages.
-const BYTES_PER_TOKEN: u64 = 4;
-/// What an image or another file is taken for, tokens: vendors count some hundreds to some thousands.
-const TOKENS_PER_BLOB: u64 = 1_000;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
 

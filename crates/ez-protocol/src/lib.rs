@@ -5,6 +5,7 @@ pub mod answer;
 mod anthropic;
 pub mod api;
 pub mod error;
+pub mod estimate;
 mod event_type;
 mod form;
 pub mod framer;

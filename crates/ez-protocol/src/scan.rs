@@ -120,7 +120,7 @@ fn string_end(text: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Whether a string is encoded data: base64, perhaps as a `data:` URL.
-fn is_blob(string: &[u8]) -> bool {
+pub(crate) fn is_blob(string: &[u8]) -> bool {
     if string.len() < MIN_BLOB_BYTES {
         return false;
     }

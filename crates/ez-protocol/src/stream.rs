@@ -11,7 +11,7 @@ use crate::gemini::{self, Candidates, GeminiEvent};
 use crate::json::json_string;
 use crate::openai::{self, OpenAiEvent};
 use crate::responses::{self, ResponsesEvent};
-use crate::sample::{OutputSample, TextPlace};
+use crate::sample::{TextPlace, TextSample};
 use crate::usage::{AnthropicUsage, GeminiUsage};
 use crate::{scan, sse};
 
@@ -40,7 +40,7 @@ pub enum Meaning {
 pub struct StreamReader {
     api: Api,
     state: State,
-    output: OutputSample,
+    output: TextSample,
     /// Whether the events are elements of a JSON array.
     is_array: bool,
     /// How many events with data were read.
@@ -80,7 +80,7 @@ impl StreamReader {
                 State::Chunks { tokens: None }
             }
         };
-        Self { api, state, output: OutputSample::default(), is_array: false, events: 0 }
+        Self { api, state, output: TextSample::default(), is_array: false, events: 0 }
     }
 
     /// Tells what the next event means.
@@ -112,7 +112,7 @@ impl StreamReader {
     }
 
     /// The text that was sent so far, as far as an estimate of its tokens needs it.
-    pub fn output(&self) -> &OutputSample {
+    pub fn output(&self) -> &TextSample {
         &self.output
     }
 

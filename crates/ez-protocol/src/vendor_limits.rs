@@ -172,11 +172,13 @@ mod tests {
 
     use super::*;
 
+    type Headers<'h> = &'h [(&'h str, &'h str)];
+
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_800_000_000, 0).unwrap()
     }
 
-    fn limit(headers: &[(&str, &str)], body: &str) -> VendorLimit {
+    fn limit(headers: Headers<'_>, body: &str) -> VendorLimit {
         let header = |name: &'static str| headers.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         let error = crate::vendor_error::vendor_error(body.as_bytes());
         read_limit(header, body.as_bytes(), error.as_ref(), now())
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_vendors_way_to_ask_for_a_pause_is_read() {
-        let cases: [(&[(&str, &str)], &str, Option<f64>); 22] = [
+        let cases: [(Headers<'_>, &str, Option<f64>); 22] = [
             (&[("retry-after", "7")], "", Some(7.0)),
             (&[("retry-after", " 1.5 ")], "", Some(1.5)),
             (&[("retry-after", "7"), ("retry-after-ms", "2500")], "", Some(2.5)),

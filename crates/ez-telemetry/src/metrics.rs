@@ -17,6 +17,10 @@ pub const UPSTREAM_FINDINGS: &str = "ez_upstream_findings_total";
 pub const UPSTREAM_WAITING: &str = "ez_upstream_waiting";
 /// Calls in flight.
 pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
+/// Connections open, as of the newest one. Label: `listener`.
+pub const CONNECTIONS: &str = "ez_connections";
+/// Connections refused because a listener had as many as it may. Label: `listener`.
+pub const CONNECTIONS_REFUSED: &str = "ez_connections_refused_total";
 /// Usage records on disk that the control plane has not taken yet.
 pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
 /// Bytes of the usage log on disk.

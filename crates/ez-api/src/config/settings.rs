@@ -65,10 +65,13 @@ pub(crate) struct Settings {
     pub(crate) outbox_max_retries: u32,
     pub(crate) job_intervals: BTreeMap<&'static str, Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) snapshot_max_age: Option<Duration>,
+    pub(crate) max_connections: usize,
     pub(crate) gateway: GatewayConfig,
 }
 
 const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MIN_TOKEN_CHARS: usize = 16;
@@ -126,6 +129,8 @@ impl Reader {
         let outbox_max_retries = self.number("EZ_SYNC_OUTBOX_MAX_RETRIES", 0, 1_000);
         let job_intervals = self.job_intervals();
         let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
+        let snapshot_max_age = self.optional("EZ_SNAPSHOT_MAX_AGE", |text| duration_within(text, MINUTE, 365 * DAY));
+        let max_connections = self.number("EZ_MAX_CONNECTIONS", 1, 1_000_000);
         let redis_prefix = self.optional("EZ_REDIS_PREFIX", |text| Ok(text.to_owned())).unwrap_or_default();
         let gateway = self.gateway(data_dir.clone());
         Some(Settings {
@@ -147,6 +152,8 @@ impl Reader {
             outbox_max_retries: u32::try_from(outbox_max_retries?).ok()?,
             job_intervals: job_intervals?,
             drain_timeout: drain_timeout?,
+            snapshot_max_age,
+            max_connections: usize::try_from(max_connections?).ok()?,
             gateway: gateway?,
         })
     }
@@ -362,6 +369,7 @@ mod tests {
                 ("EZ_IDLE_TIMEOUT", "soon"),
                 ("EZ_SECRET_KEY", "canary"),
                 ("EZ_LOG_LEVEL", "loud"),
+                ("EZ_SNAPSHOT_MAX_AGE", "5s"),
             ],
             Role::All,
         )
@@ -374,6 +382,7 @@ mod tests {
             "500ms, 30s, 5m, 1h",
             "EZ_SECRET_KEY",
             "EZ_LOG_LEVEL",
+            "EZ_SNAPSHOT_MAX_AGE",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

@@ -7,10 +7,12 @@ use arc_swap::ArcSwap;
 use ez_contract::TokenDigest;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
+    BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey,
+    TokenSnapshot,
 };
 use ez_contract::status::ApiKeyStatus;
 use ez_protocol::Api;
+use serde::Serialize;
 
 use super::sharded::ShardedMap;
 use crate::health::KeyHealth;
@@ -27,6 +29,8 @@ pub struct RoutingSnapshot {
     masters: ShardedMap<i64, Arc<MasterSnapshot>>,
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
+    models: ShardedMap<String, Arc<ModelSnapshot>>,
+    features: HashMap<String, bool>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
 }
@@ -39,6 +43,18 @@ pub(crate) struct Upstream {
     pub(crate) target: Option<UpstreamTarget>,
     /// Its health, once a call asked the book for it.
     pub(crate) health: OnceLock<Arc<KeyHealth>>,
+}
+
+/// What stands under a key.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Content<'s> {
+    Token(&'s TokenSnapshot),
+    Master(&'s MasterSnapshot),
+    Binding(&'s BindingSnapshot),
+    Provider(&'s ProviderSnapshot),
+    Model(&'s ModelSnapshot),
+    Feature(bool),
 }
 
 impl Upstream {
@@ -71,6 +87,8 @@ impl RoutingSnapshot {
             masters: ShardedMap::new(),
             bindings: ShardedMap::new(),
             upstreams: ShardedMap::new(),
+            models: ShardedMap::new(),
+            features: HashMap::new(),
             namespaces: HashMap::new(),
         }
     }
@@ -125,6 +143,22 @@ impl RoutingSnapshot {
         self.namespaces.contains_key(name)
     }
 
+    /// Every entry with its key, as it was published: secrets are still sealed.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (SnapshotKey, Content<'_>)> {
+        let tokens = self.tokens.iter().map(|(digest, token)| (SnapshotKey::Token(*digest), Content::Token(token)));
+        let masters = self.masters.iter().map(|(id, master)| (SnapshotKey::Master(*id), Content::Master(master)));
+        let bindings =
+            self.bindings.iter().map(|(key, binding)| (SnapshotKey::Binding(key.clone()), Content::Binding(binding)));
+        let providers = self
+            .upstreams
+            .iter()
+            .map(|(id, upstream)| (SnapshotKey::Provider(*id), Content::Provider(&upstream.snapshot)));
+        let models = self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(model)));
+        let features =
+            self.features.iter().map(|(name, is_on)| (SnapshotKey::Feature(name.clone()), Content::Feature(*is_on)));
+        tokens.chain(masters).chain(bindings).chain(providers).chain(models).chain(features)
+    }
+
     fn put(&mut self, entry: SnapshotEntry, secret_key: &SecretKey) {
         let key = entry.key();
         match (entry, key) {
@@ -145,8 +179,14 @@ impl RoutingSnapshot {
                 let upstream = open_upstream(provider, secret_key, previous.map(Arc::as_ref));
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
-            // Capabilities and flags are not asked for by any stage yet.
-            (SnapshotEntry::Model(_) | SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
+            (SnapshotEntry::Model(model), _) => {
+                self.models.insert(model.name.clone(), Arc::new(model));
+            }
+            (SnapshotEntry::Feature(name, is_on), _) => {
+                self.features.insert(name, is_on);
+            }
+            // Its key is that of a binding.
+            (SnapshotEntry::Binding(_), _) => {}
         }
     }
 
@@ -164,7 +204,8 @@ impl RoutingSnapshot {
                     }
                 }
             }
-            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => {}
+            SnapshotKey::Model(name) => drop(self.models.remove(name.as_str())),
+            SnapshotKey::Feature(name) => drop(self.features.remove(name)),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod bounds;
 mod chat;
+mod cold_start;
 mod durable;
 mod health;
 mod support;

@@ -16,7 +16,7 @@ use ez_contract::snapshot::{
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
-use ez_gateway::listener::{self, Drain};
+use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::{Disk, LocalDisk, UsageLog};
 use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
@@ -36,6 +36,7 @@ use uuid::Uuid;
 /// The clear token that every test calls with.
 pub(crate) const TOKEN: &str = "sk-ez-test0token";
 const SECRET_KEY: [u8; 32] = [7; 32];
+const BOUNDS: Bounds = Bounds { name: "gateway", max_connections: 10_000 };
 
 pub(crate) struct TestGateway {
     pub(crate) upstream: SimUpstream,
@@ -185,16 +186,18 @@ impl TestGateway {
         let tasks = TaskTracker::new();
         let serving = TaskTracker::new();
         let cell = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
-        let (applied, mut is_applied) = watch::channel(false);
+        let (snapshot_state, mut snapshot_watch) = watch::channel(None);
         let follower_stop = CancellationToken::new();
         let follower = FollowerConfig {
             state: state.clone(),
             secret_key: Arc::new(SecretKey::from_bytes(&SECRET_KEY).unwrap()),
             poll_interval: Duration::from_secs(1),
+            clock: Arc::new(SystemClock),
+            max_age: None,
         };
-        tasks.spawn(follow(follower, cell.clone(), applied, follower_stop.clone()));
+        tasks.spawn(follow(follower, cell.clone(), snapshot_state, follower_stop.clone()));
         if is_published || state.meta().await.unwrap().version > 0 {
-            is_applied.wait_for(|applied| *applied).await.unwrap();
+            snapshot_watch.wait_for(Option::is_some).await.unwrap();
         }
 
         let (usage_log, _threads) = UsageLog::open_on(config.usage_log.clone(), disk).unwrap();
@@ -203,6 +206,7 @@ impl TestGateway {
         let parts = GatewayParts {
             config,
             snapshot: cell.clone(),
+            snapshot_watch,
             usage_log,
             state: state.clone(),
             control_link: records.clone(),
@@ -214,7 +218,7 @@ impl TestGateway {
         let address = tcp.local_addr().unwrap();
         let stop = CancellationToken::new();
         let drain = Drain { stop: stop.clone(), cut_off: stops.cut_off.clone(), timeout: Duration::from_millis(500) };
-        serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), drain));
+        serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), BOUNDS, drain));
         Self {
             upstream,
             address,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ez_protocol::Api;
 use ez_protocol::error::{Fault, FaultKind};
-use ez_protocol::sample::OutputSample;
+use ez_protocol::sample::TextSample;
 use ez_protocol::stream::{Meaning, StreamReader};
 use proptest::prelude::*;
 
@@ -211,7 +211,7 @@ fn a_tail_without_its_blank_line_is_completed_or_dropped() {
 }
 
 /// The sample of a chat answer that was sent in these pieces.
-fn sampled(pieces: &[String]) -> OutputSample {
+fn sampled(pieces: &[String]) -> TextSample {
     let mut reader = StreamReader::new(Api::ChatCompletions);
     for piece in pieces {
         let piece = serde_json::to_string(piece).unwrap();
