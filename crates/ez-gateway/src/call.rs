@@ -13,7 +13,6 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::authn::Caller;
@@ -26,7 +25,7 @@ use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -141,8 +140,7 @@ async fn prepare(
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
     Ok((inspected, answer))
 }
 

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::authn::Caller;
+use crate::failure::Blame;
+use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
 use crate::plan::{Target, UpstreamChoice};
@@ -74,6 +76,8 @@ pub(crate) struct Account {
     record: UsageRecord,
     arrived: Instant,
     settler: Arc<Settler>,
+    /// Of the attempt whose answer is under way to the client.
+    permit: Option<Permit>,
     is_open: bool,
 }
 
@@ -130,7 +134,7 @@ impl Account {
             response_bytes: 0,
         };
         metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self { record, arrived, settler, is_open: true }
+        Self { record, arrived, settler, permit: None, is_open: true }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
@@ -142,6 +146,18 @@ impl Account {
     pub(crate) fn note_target(&mut self, target: &Target) {
         self.record.namespace.clone_from(&target.namespace);
         self.record.model.clone_from(&target.public_model);
+    }
+
+    /// Keeps the permit of the attempt whose answer the client gets, until the upstream is done with it.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// Notes that the answer under way broke by its credential's fault.
+    pub(crate) fn note_broken(&mut self, blame: Blame) {
+        if let Some(mut permit) = self.permit.take() {
+            permit.failed(blame, None, &self.record.request_id);
+        }
     }
 
     pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
@@ -182,6 +198,12 @@ impl Account {
     /// Closes the account. Once this succeeded, the record survives a kill of the process, and what the call still holds
     /// back may be released. Where it fails, the record is held in memory, and tells that the answer was withheld.
     pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
+        // The upstream is done, so its slot is free for the next call though this client may still be reading.
+        if let Some(mut permit) = self.permit.take()
+            && end.ended_by == EndedBy::Complete
+        {
+            permit.succeeded();
+        }
         self.close(end);
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;

@@ -6,6 +6,7 @@
 //! when that says [`SnapshotDelta::TooOld`]. What they get is never half of a publication.
 
 mod error;
+mod health;
 mod in_process;
 mod in_process_responses;
 mod lease;
@@ -18,6 +19,7 @@ mod watch;
 pub mod fail_point;
 
 pub use error::StateError;
+pub use health::{HealthChange, HealthCursor};
 pub use in_process::InProcessState;
 pub use lease::Lease;
 pub use publication::{Base, MAX_NAMED, Publication, Scope, SnapshotDelta, SnapshotImage};

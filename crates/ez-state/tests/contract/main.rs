@@ -53,6 +53,8 @@ on_both_backends![
     heartbeats_are_listed_until_they_expire,
     health_states_stand_until_they_pass,
     an_api_key_has_no_endless_health_states,
+    changes_of_health_are_announced_and_followed,
+    only_the_last_changes_of_health_are_kept,
     the_newest_note_of_a_job_stands_for_everyone,
     a_server_tells_its_version_and_time,
     owners_of_responses_are_known_for_their_time,
