@@ -97,13 +97,13 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
     if let Some(((usage_log, threads), control_link)) = usage {
         usage_threads = threads;
         let snapshot = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
-        let follower = FollowerConfig { state, secret_key, poll_interval: SNAPSHOT_POLL };
+        let follower = FollowerConfig { state: state.clone(), secret_key, poll_interval: SNAPSHOT_POLL };
         let (applied, is_applied) = watch::channel(false);
         readiness.set_waiting("snapshot", "no snapshot has been applied yet");
         life_cycle.others.spawn(follow(follower, snapshot.clone(), applied, life_cycle.background.clone()));
         life_cycle.others.spawn(tell_ready(readiness.clone(), is_applied));
         let config = settings.gateway.clone();
-        let parts = GatewayParts { config, snapshot, usage_log, control_link, clock: clock.clone() };
+        let parts = GatewayParts { config, snapshot, state, usage_log, control_link, clock: clock.clone() };
         let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.work);
         let drain = Drain {
             stop: life_cycle.stop.clone(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ez_contract::clock::Clock;
+use ez_state::SharedState;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +14,7 @@ use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::limits::{Leasing, Limiter, keep_leased};
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::Transport;
@@ -24,6 +26,7 @@ pub struct Gateway {
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) transport: Transport,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -33,6 +36,8 @@ pub struct GatewayParts {
     pub config: GatewayConfig,
     /// Where the follower puts the newest snapshot.
     pub snapshot: Arc<SnapshotCell>,
+    /// Where gateways share limits.
+    pub state: SharedState,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
     /// Takes the usage records.
@@ -53,7 +58,7 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls and sends heartbeats.
+    /// Settles cancelled calls, leases limits and sends heartbeats.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -63,9 +68,19 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, usage_log, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, state, usage_log, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        let (leasing, lease_queue) = match state {
+            // This process is the only gateway: it counts by itself.
+            SharedState::InProcess(_) => (None, None),
+            shared @ SharedState::Redis(_) => {
+                let (leasing, queue) = Leasing::new(shared);
+                (Some(leasing), Some(queue))
+            }
+        };
+        let limiter = Arc::new(Limiter::new(leasing));
+        tasks.settling.spawn(keep_leased(limiter.clone(), lease_queue, clock.clone(), stops.cut_off.clone()));
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -77,7 +92,7 @@ impl Gateway {
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let transport = Transport::new(config.connect_timeout);
-        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), clock })
+        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), limiter, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -11,10 +11,12 @@ mod heartbeat;
 mod ingress;
 mod inspect;
 mod lent_body;
+mod limits;
 mod models;
 
 mod pick;
 mod plan;
+mod pricing;
 mod refusal;
 mod relay;
 mod settle;

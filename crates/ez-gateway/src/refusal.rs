@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
+use crate::limits::RateHeaders;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Source {
     Client,
     Upstream,
     Internal,
+    /// A limit of the caller's is reached.
+    Limit,
 }
 
 /// Why a call ends without an answer of its own.
@@ -29,6 +32,8 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<Duration>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
+    /// What the caller hears of its limits.
+    pub(crate) rate: RateHeaders,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
 }
@@ -51,6 +56,10 @@ impl Refusal {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
+    pub(crate) fn limited(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Source::Limit, status, kind, code, message)
+    }
+
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
         self.fault.param = param;
         self
@@ -58,6 +67,14 @@ impl Refusal {
 
     pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// The same with what the caller hears of its limits, where the call has reserved its part of them.
+    pub(crate) fn with_rate(mut self, rate: Option<RateHeaders>) -> Self {
+        if let Some(rate) = rate {
+            self.rate = rate;
+        }
         self
     }
 
@@ -75,6 +92,7 @@ impl Refusal {
     pub(crate) fn ended_by(&self) -> EndedBy {
         match self.source {
             Source::Upstream => EndedBy::Upstream,
+            Source::Limit => EndedBy::Limit,
             Source::Client | Source::Internal => EndedBy::Gateway,
         }
     }
@@ -89,6 +107,7 @@ impl Refusal {
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         }
+        self.rate.put(headers);
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -103,7 +122,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, close: false }
+        Self { source, fault, retry_after: None, detail: None, rate: RateHeaders::default(), close: false }
     }
 }
 

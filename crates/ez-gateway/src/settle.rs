@@ -16,8 +16,11 @@ use uuid::Uuid;
 use crate::authn::Caller;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
+use crate::limits::{Charge, RateHeaders, Reservation};
 use crate::plan::{Target, UpstreamChoice};
+use crate::pricing::nanos_of;
 use crate::refusal::Refusal;
+use crate::routing::Model;
 use crate::usage_log::{UsageLog, UsageLogError};
 
 /// nginx's word for a client that left before its answer.
@@ -75,6 +78,9 @@ pub(crate) struct Account {
     arrived: Instant,
     settler: Arc<Settler>,
     is_open: bool,
+    /// What the call holds of its limits; given back with the account's end.
+    reservation: Option<Reservation>,
+    model: Option<Arc<Model>>,
 }
 
 /// How a call ended.
@@ -126,7 +132,7 @@ impl Account {
             response_bytes: 0,
         };
         metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self { record, arrived, settler, is_open: true }
+        Self { record, arrived, settler, is_open: true, reservation: None, model: None }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
@@ -138,6 +144,12 @@ impl Account {
     pub(crate) fn note_target(&mut self, target: &Target) {
         self.record.namespace.clone_from(&target.namespace);
         self.record.model.clone_from(&target.public_model);
+    }
+
+    /// Takes what the call reserved of its limits, and the model whose prices it pays.
+    pub(crate) fn note_reservation(&mut self, reservation: Option<Reservation>, model: Option<Arc<Model>>) {
+        self.reservation = reservation;
+        self.model = model;
     }
 
     pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
@@ -171,6 +183,16 @@ impl Account {
         self.record.attempts
     }
 
+    /// What the caller hears of its limits, once its part of them is reserved.
+    pub(crate) fn rate(&self) -> Option<RateHeaders> {
+        self.reservation.as_ref().map(Reservation::rate)
+    }
+
+    /// What the call cost, US dollars, once it is settled and where that is known.
+    pub(crate) fn cost(&self) -> Option<&str> {
+        self.record.cost.as_deref()
+    }
+
     /// What the client speaks.
     pub(crate) fn protocol(&self) -> Protocol {
         self.record.protocol
@@ -187,6 +209,7 @@ impl Account {
         // Masters read this too, so it must not name the operator's accounts.
         self.record.error = end.error.map(|error| redact(&error).chars().take(MAX_ERROR_CHARS).collect());
         self.record.latency_ms = self.elapsed_ms();
+        self.charge();
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;
         appended
@@ -197,6 +220,28 @@ impl Account {
         self.note_status(refusal.fault.status);
         let error = format!("{}: {}", refusal.fault.code, refusal.fault.message);
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
+    }
+
+    /// Puts a price on what was used, and settles the limits to it. Once: there is no reservation after.
+    fn charge(&mut self) {
+        let record = &mut self.record;
+        let prices = self.model.as_ref().and_then(|model| model.prices.as_ref());
+        let priced = prices.and_then(|prices| Some((prices.cost(&record.tokens)?, prices.version())));
+        if let Some((cost, version)) = priced {
+            record.cost = Some(cost.to_string());
+            record.price_version = Some(version.to_owned());
+        }
+        let Some(reservation) = self.reservation.take() else { return };
+        let TokenUsage { input_tokens, output_tokens, .. } = record.tokens;
+        let counted = input_tokens.unwrap_or_default().saturating_add(output_tokens.unwrap_or_default());
+        let is_known = input_tokens.is_some() || output_tokens.is_some();
+        // An upstream that refused, or was never tried, used nothing; of one that broke off nobody knows.
+        let used_nothing = record.attempts == 0 || (record.status >= 400 && record.status != STATUS_CLIENT_CLOSED);
+        reservation.settle(Charge {
+            tokens: (is_known || used_nothing).then_some(counted),
+            ledger_tokens: counted,
+            nanos: priced.map_or(0, |(cost, _)| nanos_of(cost)),
+        });
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -215,13 +260,14 @@ impl Drop for Account {
         } else {
             (EndedBy::Client, "the client left before the call had ended")
         };
+        if self.record.status == 0 {
+            self.record.status = STATUS_CLIENT_CLOSED;
+        }
+        self.charge();
         let mut record = self.record.clone();
         record.ended_by = ended_by;
         record.error = Some(error.to_owned());
         record.latency_ms = self.elapsed_ms();
-        if record.status == 0 {
-            record.status = STATUS_CLIENT_CLOSED;
-        }
         if self.settler.cancelled.send(record).is_err() {
             tracing::error!(
                 request_id = self.record.request_id,

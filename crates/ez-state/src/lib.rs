@@ -7,7 +7,9 @@
 
 mod error;
 mod in_process;
+mod in_process_limits;
 mod lease;
+mod limits;
 mod publication;
 mod redis_state;
 mod server;
@@ -19,6 +21,7 @@ pub mod fail_point;
 pub use error::StateError;
 pub use in_process::InProcessState;
 pub use lease::Lease;
+pub use limits::{Lessee, LimitAsk, LimitGrant};
 pub use publication::{Base, MAX_NAMED, Publication, Scope, SnapshotDelta, SnapshotImage};
 pub use redis_state::RedisState;
 pub use server::ServerFacts;

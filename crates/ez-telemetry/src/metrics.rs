@@ -10,6 +10,14 @@ pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
 pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
 /// Calls in flight.
 pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
+/// Calls refused by a limit. Labels: `limit`, `scope`.
+pub const LIMIT_REFUSALS: &str = "ez_limit_refusals_total";
+/// Calls that waited for a slice of a limit that gateways share.
+pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
+/// Round trips for slices of limits that gateways share. Label: `outcome`.
+pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
+/// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
+pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Usage records on disk that the control plane has not taken yet.
 pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
 /// Snapshot version that the gateway serves from.

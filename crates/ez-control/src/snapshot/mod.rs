@@ -180,6 +180,7 @@ pub fn master_snapshot(master: &Master) -> MasterSnapshot {
             concurrency: master.max_concurrency,
         },
         monthly_budget: master.monthly_budget.clone(),
+        spend: None,
     }
 }
 

@@ -7,4 +7,4 @@ mod snapshot;
 pub use follower::{FollowerConfig, follow};
 pub use snapshot::{RoutingSnapshot, SnapshotCell};
 
-pub(crate) use snapshot::Upstream;
+pub(crate) use snapshot::{Model, Upstream};

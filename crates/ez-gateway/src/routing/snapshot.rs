@@ -6,12 +6,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
+    BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
 };
 use ez_contract::status::ApiKeyStatus;
 use ez_contract::{Protocol, TokenDigest};
 
 use super::sharded::ShardedMap;
+use crate::pricing::Prices;
 use crate::upstream::UpstreamTarget;
 
 /// Where the current snapshot stands; a call takes one `Arc` of it and uses nothing else.
@@ -25,6 +26,7 @@ pub struct RoutingSnapshot {
     masters: ShardedMap<i64, Arc<MasterSnapshot>>,
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
+    models: ShardedMap<String, Arc<Model>>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
 }
@@ -35,6 +37,14 @@ pub(crate) struct Upstream {
     pub(crate) snapshot: ProviderSnapshot,
     /// Where and how to call; `None` where the snapshot's URL or secret cannot be used.
     pub(crate) target: Option<UpstreamTarget>,
+}
+
+/// What is known of a `namespace.public_model`.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) snapshot: ModelSnapshot,
+    /// What its tokens cost, where that is known.
+    pub(crate) prices: Option<Prices>,
 }
 
 impl Upstream {
@@ -63,6 +73,7 @@ impl RoutingSnapshot {
             masters: ShardedMap::new(),
             bindings: ShardedMap::new(),
             upstreams: ShardedMap::new(),
+            models: ShardedMap::new(),
             namespaces: HashMap::new(),
         }
     }
@@ -113,6 +124,10 @@ impl RoutingSnapshot {
         self.upstreams.get(&api_key_id)
     }
 
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<Model>> {
+        self.models.get(key)
+    }
+
     pub(crate) fn has_namespace(&self, name: &str) -> bool {
         self.namespaces.contains_key(name)
     }
@@ -136,8 +151,12 @@ impl RoutingSnapshot {
                 let upstream = open_upstream(provider, secret_key);
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
-            // Capabilities and flags are not asked for by any stage yet.
-            (SnapshotEntry::Model(_) | SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
+            (SnapshotEntry::Model(model), _) => {
+                let prices = Prices::of(&model);
+                self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices }));
+            }
+            // Flags are not asked for by any stage yet.
+            (SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
         }
     }
 
@@ -155,7 +174,8 @@ impl RoutingSnapshot {
                     }
                 }
             }
-            SnapshotKey::Model(_) | SnapshotKey::Feature(_) => {}
+            SnapshotKey::Model(name) => drop(self.models.remove(name.as_str())),
+            SnapshotKey::Feature(_) => {}
         }
     }
 }

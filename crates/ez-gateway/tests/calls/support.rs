@@ -9,7 +9,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry,
+    BindingSnapshot, Candidate, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry,
     TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
@@ -161,6 +161,7 @@ impl TestGateway {
         let parts = GatewayParts {
             config,
             snapshot: cell,
+            state: state.clone(),
             usage_log,
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
@@ -241,9 +242,18 @@ pub(crate) async fn publish(state: &SharedState, changes: Vec<SnapshotChange>) {
     state.publish("test", at, Publication { changes, scope: Scope::Changes, base: None }).await.unwrap();
 }
 
+/// A key without limits.
 pub(crate) fn token() -> TokenSnapshot {
     let golden = include_str!("../../../ez-contract/goldens/token.json");
-    TokenSnapshot { expires_at: None, ..serde_json::from_str(golden).unwrap() }
+    let golden = serde_json::from_str(golden).unwrap();
+    TokenSnapshot { expires_at: None, limits: Limits::default(), quota: None, ..golden }
+}
+
+/// Its master, without limits.
+pub(crate) fn master() -> MasterSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/master.json");
+    let golden = serde_json::from_str(golden).unwrap();
+    MasterSnapshot { limits: Limits::default(), monthly_budget: None, ..golden }
 }
 
 pub(crate) fn token_entry(token: TokenSnapshot) -> SnapshotEntry {
@@ -274,10 +284,8 @@ pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingS
 }
 
 fn entries(base_url: &str) -> Vec<SnapshotEntry> {
-    let master = include_str!("../../../ez-contract/goldens/master.json");
-    let master: MasterSnapshot = serde_json::from_str(master).unwrap();
     vec![
-        SnapshotEntry::Master(master),
+        SnapshotEntry::Master(master()),
         token_entry(token()),
         SnapshotEntry::Provider(provider(1, base_url, "sk-up-1")),
         SnapshotEntry::Provider(provider(2, base_url, "sk-up-2")),
