@@ -201,7 +201,7 @@ fn control_link(settings: &Settings, plane: Option<&Plane>) -> anyhow::Result<Ar
     let (Some(url), Some(token)) = (&settings.control_url, &settings.internal_token) else {
         return Err(anyhow!("EZ_CONTROL_URL and EZ_INTERNAL_TOKEN are needed for a gateway of its own"));
     };
-    Ok(Arc::new(HttpControlLink::new(url, token.expose_secret())?))
+    Ok(Arc::new(HttpControlLink::new(url, token.expose_secret(), settings.gateway.upstream.tls.clone())?))
 }
 
 /// Only for its owner: it holds digests, sealed secrets and clients' addresses.

@@ -4,11 +4,13 @@
 pub mod access;
 pub mod clock;
 pub mod digest;
+pub mod google;
 pub mod health;
 pub mod model_ref;
 pub mod models;
 pub mod operation;
 pub mod provider;
+pub mod reach;
 pub mod routing;
 pub mod secret;
 pub mod selector;

@@ -149,7 +149,7 @@ async fn prepare(
     let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
     let reservation = gateway.limiter.reserve(caller, demand).await?;
     account.note_reservation(reservation, model.cloned());
-    let plan = plan::plan(snapshot, &target, form.api.protocol())?;
+    let plan = plan::plan(snapshot, &target, form.api)?;
     let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
     let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
     Ok((inspected, answer))

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use crate::upstream::{UpstreamTls, UpstreamTlsError};
+
 /// Settings of the data plane.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
@@ -28,8 +30,19 @@ pub struct GatewayConfig {
     pub call_timeout: Duration,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Connections to upstreams.
+    pub upstream: UpstreamConfig,
     /// The durable usage log.
     pub usage_log: UsageLogConfig,
+}
+
+/// Settings of connections to upstreams.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// Whom they trust.
+    pub tls: UpstreamTls,
+    /// Whether HTTP/2 is spoken where it is offered; HTTP/1.1 otherwise.
+    pub http2: bool,
 }
 
 /// Settings of the durable usage log.

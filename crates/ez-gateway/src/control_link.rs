@@ -12,7 +12,8 @@ use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::{Deserialize, Serialize};
 
-use crate::upstream::Transport;
+use crate::config::UpstreamConfig;
+use crate::upstream::{Transport, UpstreamTls};
 
 /// A call over the line under way.
 pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkError>> + Send + 'a>>;
@@ -80,8 +81,8 @@ pub enum InvalidControlLink {
 }
 
 impl HttpControlLink {
-    /// A line to the control plane at `control_url`.
-    pub fn new(control_url: &str, internal_token: &str) -> Result<Self, InvalidControlLink> {
+    /// A line to the control plane at `control_url`, which is trusted like an upstream.
+    pub fn new(control_url: &str, internal_token: &str, tls: UpstreamTls) -> Result<Self, InvalidControlLink> {
         let url = |path: &str| -> Result<Uri, InvalidControlLink> {
             let url = format!("{}{path}", control_url.trim_end_matches('/')).parse::<Uri>();
             let is_http = |url: &Uri| url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"));
@@ -94,7 +95,8 @@ impl HttpControlLink {
             logs: url("/internal/logs")?,
             heartbeat: url("/internal/heartbeat")?,
             authorization,
-            transport: Transport::new(Duration::from_secs(5)),
+            // One batch at a time gains nothing from HTTP/2.
+            transport: Transport::new(&UpstreamConfig { tls, http2: false }, Duration::from_secs(5)),
         })
     }
 

@@ -13,19 +13,19 @@ use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
 use crate::failure::{
-    broken, chain, client_fault, credential_refused, is_credentials_fault, status_of, timed_out, unreachable_upstream,
-    vendor_failure,
+    broken, chain, client_fault, credential_refused, is_credentials_fault, sign_in_failed, status_of, timed_out,
+    unreachable_upstream, vendor_failure,
 };
 use crate::headers;
 use crate::inspect::Inspected;
 use crate::plan::UpstreamChoice;
 use crate::refusal::Refusal;
 use crate::settle::Account;
+use crate::upstream::UpstreamBody;
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
 pub(crate) struct Answer {
@@ -62,7 +62,7 @@ pub(crate) struct StreamContent {
     pub(crate) peeked: Vec<(Bytes, Meaning)>,
     pub(crate) reader: StreamReader,
     pub(crate) framer: EventFramer,
-    pub(crate) rest: Incoming,
+    pub(crate) rest: UpstreamBody,
 }
 
 /// What an attempt came to.
@@ -123,10 +123,12 @@ struct Attempt<'c> {
 
 impl Attempt<'_> {
     async fn run(&self, choice: UpstreamChoice) -> Outcome {
-        let Some(request) = self.encode(&choice) else {
-            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used".to_owned()));
-        };
         let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
+        let request = match timeout_at(head_by, self.encode(&choice)).await {
+            Err(_) => return Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
+            Ok(Err(refusal)) => return Outcome::TryNext(refusal),
+            Ok(Ok(request)) => request,
+        };
         let response = match timeout_at(head_by, self.scope.gateway.transport.send(request)).await {
             Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
             Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(chain(&e))),
@@ -135,6 +137,9 @@ impl Attempt<'_> {
         if !response.status().is_success() {
             return self.classify_error(response, choice).await;
         }
+        if headers::is_coded(response.headers()) {
+            return Outcome::TryNext(broken("the upstream coded its answer, although it was asked not to"));
+        }
         if is_event_stream(response.headers()) {
             self.peek_stream(response, choice, head_by).await
         } else {
@@ -142,21 +147,26 @@ impl Attempt<'_> {
         }
     }
 
-    fn encode(&self, choice: &UpstreamChoice) -> Option<Request<Full<Bytes>>> {
-        let target = choice.upstream.target.as_ref()?;
+    /// The request as it goes out, signed in.
+    async fn encode(&self, choice: &UpstreamChoice) -> Result<Request<Full<Bytes>>, Refusal> {
+        let api = self.inspected.api;
+        let target = choice.upstream.target.as_ref();
+        let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
+        let uri = target.url(api, &choice.upstream_model, "").map_err(|e| unreachable_upstream(e.to_string()))?;
+        let sign_in = target.sign_in(api.protocol(), &self.scope.gateway.tokens).await;
+        let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = target.chat_completions();
-        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers);
-        let (name, value) = target.auth();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, api.protocol());
         request.headers_mut().insert(name, value);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Some(request)
+        Ok(request)
     }
 
     /// A status outside 2xx: the client's own fault is told to it in the vendor's words, all else goes on.
-    async fn classify_error(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
+    async fn classify_error(&self, response: Response<UpstreamBody>, choice: UpstreamChoice) -> Outcome {
         let (parts, body) = response.into_parts();
         let status = parts.status;
         // Redirects are never followed: they would carry the credential to another host.
@@ -188,7 +198,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn read_plain(&self, response: Response<Incoming>, choice: UpstreamChoice) -> Outcome {
+    async fn read_plain(&self, response: Response<UpstreamBody>, choice: UpstreamChoice) -> Outcome {
         let (parts, body) = response.into_parts();
         let body = match self.collect(body).await {
             Ok(body) => body,
@@ -206,7 +216,7 @@ impl Attempt<'_> {
     }
 
     /// A whole plain body: bounded in size, in silence and by the call's deadline.
-    async fn collect(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
+    async fn collect(&self, mut body: UpstreamBody) -> Result<Bytes, Refusal> {
         let mut whole = BytesMut::new();
         loop {
             match timeout_at(self.by(self.scope.gateway.config.idle_timeout), body.frame()).await {
@@ -225,7 +235,7 @@ impl Attempt<'_> {
     }
 
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
-    async fn peek_stream(&self, response: Response<Incoming>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+    async fn peek_stream(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
         let (parts, mut rest) = response.into_parts();
         let mut framer = EventFramer::new(self.scope.gateway.config.max_answer_bytes);
         let mut reader = StreamReader::new(self.inspected.api);

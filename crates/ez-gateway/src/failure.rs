@@ -8,6 +8,7 @@ use ez_protocol::redact::redact;
 use http::StatusCode;
 
 use crate::refusal::Refusal;
+use crate::upstream::TokenError;
 
 /// Whether a status means that the credential is at fault, not the call: 402 is an empty account.
 pub(crate) fn is_credentials_fault(status: u16) -> bool {
@@ -81,6 +82,14 @@ pub(crate) fn credential_refused() -> Refusal {
 pub(crate) fn unreachable_upstream(detail: String) -> Refusal {
     let message = "the upstream cannot be reached";
     Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_unreachable", message).with_detail(detail)
+}
+
+/// A call that could not even sign in.
+pub(crate) fn sign_in_failed(e: &TokenError) -> Refusal {
+    match e {
+        TokenError::Refused(_) => credential_refused().with_detail(e.to_string()),
+        TokenError::Unavailable(_) => unreachable_upstream(e.to_string()),
+    }
 }
 
 pub(crate) fn timed_out(message: &str) -> Refusal {

@@ -12,12 +12,13 @@ use tokio_util::task::TaskTracker;
 use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
+use crate::gauges::{Sampled, keep_gauges};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::limits::{Leasing, Limiter, keep_leased};
 use crate::routing::SnapshotCell;
 use crate::settle::{Settler, settle_cancelled};
-use crate::upstream::Transport;
+use crate::upstream::{TokenClient, Transport};
 use crate::usage_log::{self, UsageLog};
 
 /// What calls share.
@@ -25,6 +26,8 @@ pub struct Gateway {
     pub(crate) config: GatewayConfig,
     pub(crate) snapshot: Arc<SnapshotCell>,
     pub(crate) transport: Transport,
+    /// Fetches the access tokens of service accounts.
+    pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -58,7 +61,7 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, leases limits and sends heartbeats.
+    /// Settles cancelled calls, leases limits, sends heartbeats and samples gauges.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -90,9 +93,17 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
+        let sampled = Sampled { usage_log: usage_log.clone(), clock: clock.clone() };
+        tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
-        let transport = Transport::new(config.connect_timeout);
-        Arc::new(Self { config, snapshot, transport, settler: Arc::new(settler), limiter, clock })
+        let transport = Transport::new(&config.upstream, config.connect_timeout);
+        let tokens = TokenClient {
+            transport: transport.clone(),
+            clock: clock.clone(),
+            tasks: tasks.settling.clone(),
+            stop: stops.cut_off.clone(),
+        };
+        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), limiter, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

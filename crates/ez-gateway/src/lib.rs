@@ -6,6 +6,7 @@ mod authn;
 mod call;
 mod dispatch;
 mod failure;
+mod gauges;
 mod headers;
 mod heartbeat;
 mod ingress;

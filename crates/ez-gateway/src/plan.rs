@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use ez_contract::Protocol;
 use ez_contract::model_ref::ModelRef;
 use ez_contract::routing::{Forbidden, Unserved, can_serve, model_not_found};
 use ez_contract::snapshot::{BindingSnapshot, Candidate};
 use ez_contract::status::RecordStatus;
+use ez_protocol::Api;
 use ez_protocol::error::FaultKind;
 use http::StatusCode;
 
@@ -55,19 +55,18 @@ pub(crate) fn resolve(snapshot: &RoutingSnapshot, caller: &Caller, model: &str) 
 }
 
 /// Orders what can serve the target; a refusal tells the real reason where nothing can.
-pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, protocol: Protocol) -> Result<Plan, Refusal> {
+pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, api: Api) -> Result<Plan, Refusal> {
     let key = ez_contract::model_ref::binding_key(&target.namespace, &target.public_model);
     let binding = snapshot.binding(&key).filter(|binding| binding.status == RecordStatus::Active);
     let binding = binding.ok_or_else(|| unknown_model(target))?;
 
     let mut tiers: Vec<(i32, Vec<Choice>)> = Vec::new();
-    let mut speaks_otherwise = false;
+    let mut lacking = Lacking::Everything;
     for candidate in binding.candidates.iter().filter(|candidate| can_serve(candidate)) {
         let all = usable_upstreams(snapshot, candidate);
-        let had_some = !all.is_empty();
-        let upstreams: Vec<_> = all.into_iter().filter(|choice| choice.upstream.speaks(protocol)).collect();
+        lacking = all.iter().map(|choice| Lacking::of(&choice.upstream, api)).fold(lacking, Ord::max);
+        let upstreams: Vec<_> = all.into_iter().filter(|choice| choice.upstream.serves(api)).collect();
         if upstreams.is_empty() {
-            speaks_otherwise |= had_some;
             continue;
         }
         let choice = Choice { weight: u64::from(candidate.weight), upstreams };
@@ -77,10 +76,28 @@ pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, protocol: Protoc
         }
     }
     if tiers.is_empty() {
-        return Err(if speaks_otherwise { not_translated(target, protocol) } else { no_candidate(binding, target) });
+        return Err(match lacking {
+            Lacking::Everything => no_candidate(binding, target),
+            Lacking::Protocol => not_translated(target, api),
+            Lacking::Endpoint => not_offered(target),
+        });
     }
     tiers.sort_by_key(|(priority, _)| std::cmp::Reverse(*priority));
     Ok(Plan { tiers: tiers.into_iter().map(|(_, tier)| tier).collect() })
+}
+
+/// What the candidates that could serve lack for an endpoint: the nearest to serving tells the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lacking {
+    Everything,
+    Protocol,
+    Endpoint,
+}
+
+impl Lacking {
+    fn of(upstream: &Upstream, api: Api) -> Self {
+        if upstream.speaks(api) { Self::Endpoint } else { Self::Protocol }
+    }
 }
 
 fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<UpstreamChoice> {
@@ -97,10 +114,20 @@ fn unknown_model(target: &Target) -> Refusal {
     Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "model_not_found", message).with_param(Some("model"))
 }
 
-fn not_translated(target: &Target, protocol: Protocol) -> Refusal {
-    let model = &target.public_model;
+fn not_translated(target: &Target, api: Api) -> Refusal {
+    let (protocol, model) = (api.protocol(), &target.public_model);
     let message = format!("the upstreams of `{model}` do not speak {protocol}: call it in their own protocol");
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_protocol", message)
+        .with_param(Some("model"))
+}
+
+/// Another model, or an operator, can help: a provider group of another type, or one that is `compatible`.
+fn not_offered(target: &Target) -> Refusal {
+    let model = &target.public_model;
+    let message = format!(
+        "the upstreams of `{model}` do not offer this endpoint: call another model, or have it bound to a provider group whose type does"
+    );
+    Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_endpoint", message)
         .with_param(Some("model"))
 }
 

@@ -15,7 +15,6 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::{AnswerBody, CallScope};
@@ -23,6 +22,7 @@ use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
 use crate::inspect::Inspected;
 use crate::refusal::{Refusal, full};
 use crate::settle::{Account, End, not_accountable};
+use crate::upstream::UpstreamBody;
 
 /// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ struct StreamRelay {
     /// Whether the upstream's body has ended, and if so whether it broke.
     ended: Option<bool>,
     framer: EventFramer,
-    upstream: Incoming,
+    upstream: UpstreamBody,
     phase: Phase,
     public_name: Option<String>,
     withholds_usage: bool,

@@ -51,7 +51,8 @@ impl Settler {
     /// Refuses a call that could not be accounted for, before anything is spent on it.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         self.usage_log.check().map_err(|e| {
-            tracing::error!(error = %e, "call refused");
+            // The log itself tells, once, that it fails.
+            tracing::debug!(error = %e, "call refused");
             not_accountable()
         })
     }
@@ -66,8 +67,8 @@ pub(crate) fn not_accountable() -> Refusal {
 /// Settles the accounts of cancelled calls until every call is gone.
 pub(crate) async fn settle_cancelled(usage_log: UsageLog, mut cancelled: mpsc::UnboundedReceiver<UsageRecord>) {
     while let Some(record) = cancelled.recv().await {
-        if let Err(e) = usage_log.append(&record).await {
-            tracing::error!(error = %e, request_id = record.request_id, "usage record of a cancelled call not written");
+        if usage_log.append(&record).await.is_err() {
+            usage_log.hold(record);
         }
     }
 }
@@ -202,23 +203,42 @@ impl Account {
         &self.record.request_id
     }
 
-    /// Closes the account. Once this returns, the record survives a kill of the process, and what the call still holds
-    /// back may be released.
+    /// Closes the account. Once this succeeded, the record survives a kill of the process, and what the call still holds
+    /// back may be released. Where it fails, the record is held in memory, and tells that the answer was withheld.
     pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
-        self.record.ended_by = end.ended_by;
-        // Masters read this too, so it must not name the operator's accounts.
-        self.record.error = end.error.map(|error| redact(&error).chars().take(MAX_ERROR_CHARS).collect());
-        self.record.latency_ms = self.elapsed_ms();
-        self.charge();
+        self.close(end);
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;
+        if appended.is_err() {
+            self.settler.usage_log.hold(self.withheld());
+        }
         appended
+    }
+
+    /// The record of a call whose end the client does not get, because it could not be accounted for in time.
+    fn withheld(&self) -> UsageRecord {
+        let mut record = self.record.clone();
+        if record.ended_by == EndedBy::Complete {
+            record.ended_by = EndedBy::Gateway;
+            record.error = Some("the answer was withheld: the usage log could not be written".to_owned());
+        }
+        if !record.stream {
+            record.status = not_accountable().fault.status;
+            record.response_bytes = 0;
+        }
+        record
     }
 
     /// Closes the account of a refused call.
     pub(crate) async fn refuse(&mut self, refusal: &Refusal) -> Result<(), UsageLogError> {
         self.note_status(refusal.fault.status);
         let error = format!("{}: {}", refusal.fault.code, refusal.fault.message);
+        if self.record.attempts == 0 {
+            self.close(End { ended_by: refusal.ended_by(), error: Some(error) });
+            self.settler.usage_log.append_refusal(&self.record).await;
+            self.is_open = false;
+            return Ok(());
+        }
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
     }
 
@@ -242,6 +262,15 @@ impl Account {
             ledger_tokens: counted,
             nanos: priced.map_or(0, |(cost, _)| nanos_of(cost)),
         });
+    }
+
+    /// Notes how the call ended.
+    fn close(&mut self, end: End) {
+        self.record.ended_by = end.ended_by;
+        // Masters read this too, so it must not name the operator's accounts.
+        self.record.error = end.error.map(|error| redact(&error).chars().take(MAX_ERROR_CHARS).collect());
+        self.record.latency_ms = self.elapsed_ms();
+        self.charge();
     }
 
     fn elapsed_ms(&self) -> u64 {

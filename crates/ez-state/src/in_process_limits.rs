@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{KEPT_APART, LimitAsk, LimitGrant, Lessee, slice};
+use crate::limits::{KEPT_APART, Lessee, LimitAsk, LimitGrant, slice};
 
 /// Counters are swept of those past their time when they pass this number, and then twice what was left.
 const SWEEP_AT: usize = 1024;

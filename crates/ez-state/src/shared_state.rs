@@ -10,7 +10,8 @@ use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
 use crate::{
-    ConfigWatch, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication, RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
+    ConfigWatch, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication, RedisState, ServerFacts,
+    SnapshotDelta, SnapshotImage, StateError,
 };
 
 /// Health states that an API key has at most.

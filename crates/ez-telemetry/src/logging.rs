@@ -44,7 +44,12 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
 /// Installs the process-wide log writer. Every line carries the fields of the spans around it: inside the control
 /// plane a request's `request_id`. The gateway opens no spans; its lines about a call name the id themselves.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
-    let builder = tracing_subscriber::fmt().with_env_filter(parse_filter(filter)?).with_span_events(FmtSpan::NONE);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(parse_filter(filter)?)
+        .with_span_events(FmtSpan::NONE)
+        // It would tell of a line that cannot be written where that line was to go, and panic when that fails too: a log
+        // file on a full disk must not end the thread that has something to say about it.
+        .log_internal_errors(false);
     let installed = match format {
         LogFormat::Console => builder.with_ansi(io::stderr().is_terminal()).with_writer(io::stderr).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_writer(|| NamesService(io::stderr())).try_init(),

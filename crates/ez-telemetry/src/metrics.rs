@@ -20,8 +20,26 @@ pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
 pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Usage records on disk that the control plane has not taken yet.
 pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
+/// Bytes of the usage log on disk.
+pub const USAGE_LOG_BYTES: &str = "ez_usage_log_bytes";
+/// Age of the oldest usage record that the control plane has not taken yet, seconds.
+pub const USAGE_LOG_OLDEST: &str = "ez_usage_log_oldest_seconds";
+/// Usage records held in memory because the disk refused them.
+pub const USAGE_LOG_HELD: &str = "ez_usage_log_held";
+/// 1 while the disk of the usage log refuses records, and calls are refused for it.
+pub const USAGE_LOG_FAILING: &str = "ez_usage_log_failing";
+/// Writes of usage records that the disk refused.
+pub const USAGE_LOG_WRITE_FAILURES: &str = "ez_usage_log_write_failures_total";
+/// Usage records that nothing could store: each is an error in the log.
+pub const USAGE_LOG_LOST: &str = "ez_usage_log_lost_total";
+/// Calls refused before anything was spent on them that left no usage record, because the log had no room for it.
+pub const USAGE_LOG_UNRECORDED: &str = "ez_usage_log_unrecorded_refusals_total";
 /// Snapshot version that the gateway serves from.
 pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
+/// Time since the shared state last confirmed the snapshot that the gateway serves from, seconds.
+pub const SNAPSHOT_AGE: &str = "ez_snapshot_age_seconds";
+/// 1 while the gateway serves from the snapshot saved on its disk, because it has not reached the shared state yet.
+pub const SNAPSHOT_FROM_DISK: &str = "ez_snapshot_from_disk";
 /// Runs of the control plane's jobs. Labels: `job`, `outcome`.
 pub const JOB_RUNS: &str = "ez_job_runs_total";
 /// How long the last run of a job took, seconds. Label: `job`.

@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod database;
+pub mod google;
 pub mod http_client;
 pub mod load;
 pub mod redis_server;

@@ -94,7 +94,12 @@ async fn send(
             None => break true,
         }
     };
-    Ok(Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(bytes).unwrap(), whole })
+    Ok(Answer {
+        status: parts.status,
+        headers: parts.headers,
+        body: String::from_utf8_lossy(&bytes).into_owned(),
+        whole,
+    })
 }
 
 /// Parses SSE strictly: every event is `event:` at most once, one `data:`, an empty line, with the given line ends.
@@ -352,6 +357,101 @@ async fn embeddings_in_both_encodings_and_models() {
     assert_eq!((unknown.status.as_u16(), &unknown.json()["error"]["code"]), (404, &json!("model_not_found")));
     let unknown = post(&upstream, "/v1beta/models/m-2:generateContent", &generate()).await;
     assert_eq!((unknown.status.as_u16(), &unknown.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
+}
+
+#[tokio::test]
+async fn completions_plain_and_streamed() {
+    let upstream = SimUpstream::start(counted()).await.unwrap();
+    let mut request = json!({"model": "m-1", "prompt": "eight by"});
+    let plain = post(&upstream, "/v1/completions", &request).await.json();
+    assert_eq!((&plain["object"], &plain["usage"]["prompt_tokens"]), (&json!("text_completion"), &json!(2)));
+    request["stream"] = json!(true);
+    request["stream_options"] = json!({"include_usage": true});
+    let chunks = post(&upstream, "/v1/completions", &request).await.chunks();
+    let text: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
+    assert_eq!(text, plain["choices"][0]["text"].as_str().unwrap());
+    assert_eq!(chunks.last().unwrap()["usage"]["completion_tokens"], 5);
+}
+
+#[tokio::test]
+async fn a_response_is_kept_for_the_credential_that_made_it() {
+    let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+    let made = post(&upstream, RESPONSES, &responses(false)).await.json();
+    let id = made["id"].as_str().unwrap();
+    let path = format!("{RESPONSES}/{id}");
+    assert_eq!(call(&upstream, Method::GET, &path, "").await.json(), made);
+    let other = [("authorization", "Bearer sk-b")];
+    assert_eq!(try_call(&upstream, Method::GET, &path, &other, "").await.unwrap().status, 404);
+    assert_eq!(call(&upstream, Method::GET, &format!("{path}/input_items"), "").await.json()["object"], "list");
+    assert_eq!(call(&upstream, Method::POST, &format!("{path}/cancel"), "").await.json()["status"], "cancelled");
+    assert_eq!(call(&upstream, Method::PUT, &path, "").await.status, 405);
+
+    let mut next = responses(false);
+    next["previous_response_id"] = json!(id);
+    let body = next.to_string();
+    let refused = try_call(&upstream, Method::POST, RESPONSES, &other, &body).await.unwrap();
+    assert_eq!(
+        (refused.status.as_u16(), &refused.json()["error"]["code"]),
+        (400, &json!("previous_response_not_found"))
+    );
+    assert_eq!(post(&upstream, RESPONSES, &next).await.status, 200);
+    assert_eq!(call(&upstream, Method::DELETE, &path, "").await.json()["deleted"], true);
+    assert_eq!(call(&upstream, Method::GET, &path, "").await.status, 404);
+}
+
+#[tokio::test]
+async fn scores_pictures_and_sounds() {
+    let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+    let request = json!({"model": "m-1", "query": "eight by", "documents": ["a", "b", "c"], "top_n": 2});
+    let ranked = post(&upstream, "/v1/rerank", &request).await.json();
+    let indexes: Vec<&Value> = ranked["results"].as_array().unwrap().iter().map(|result| &result["index"]).collect();
+    assert_eq!((indexes, &ranked["usage"]["total_tokens"]), (vec![&json!(0), &json!(1)], &json!(3)));
+    let moderated = post(&upstream, "/v1/moderations", &json!({"model": "m-1", "input": "x"})).await.json();
+    assert_eq!(moderated["results"][0]["flagged"], false);
+    let painted = post(&upstream, "/v1/images/generations", &json!({"model": "m-1", "prompt": "x"})).await.json();
+    assert!(painted["data"][0]["b64_json"].as_str().unwrap().starts_with("iVBOR"));
+    let spoken = post(&upstream, "/v1/audio/speech", &json!({"model": "m-1", "input": "x", "voice": "v"})).await;
+    assert_eq!((&spoken.headers["content-type"], spoken.status.as_u16()), (&"audio/mpeg".parse().unwrap(), 200));
+
+    let form = |format: &str| {
+        let part = |name: &str, value: &str| {
+            format!("--cut\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+        };
+        [&part("file", "sound"), &part("model", "m-1"), &part("response_format", format), "--cut--\r\n"].concat()
+    };
+    let headers = [("authorization", "Bearer sk-a"), ("content-type", "multipart/form-data; boundary=cut")];
+    let path = "/v1/audio/transcriptions";
+    let heard = try_call(&upstream, Method::POST, path, &headers, &form("json")).await.unwrap();
+    assert!(heard.json()["text"].as_str().unwrap().starts_with("tok tok "));
+    let heard = try_call(&upstream, Method::POST, path, &headers, &form("text")).await.unwrap();
+    assert!(heard.body.starts_with("tok tok ") && heard.body.ends_with('\n'), "{}", heard.body);
+    assert_eq!(post(&upstream, path, &json!({"model": "m-1"})).await.status, 400);
+}
+
+#[tokio::test]
+async fn gemini_embeds_one_and_many() {
+    let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+    let one = json!({"content": {"parts": [{"text": "x"}]}, "outputDimensionality": 3});
+    let answer = post(&upstream, "/v1beta/models/gem-1:embedContent", &one).await.json();
+    assert_eq!(answer["embedding"]["values"].as_array().unwrap().len(), 3);
+    let many = json!({"requests": [one, {"content": {"parts": [{"text": "y"}]}}]});
+    let answer = post(&upstream, "/v1beta/models/gem-1:batchEmbedContents", &many).await.json();
+    let sizes: Vec<usize> =
+        answer["embeddings"].as_array().unwrap().iter().map(|one| one["values"].as_array().unwrap().len()).collect();
+    assert_eq!(sizes, [3, 8]);
+}
+
+#[tokio::test]
+async fn answers_carry_the_headers_asked_for() {
+    let headers = [("anthropic-organization-id".to_owned(), "org-1".to_owned())].into();
+    let answering = Behaviour { headers, ..Behaviour::default() };
+    let failing = Behaviour { fault: Behaviour::status(429).fault, ..answering.clone() };
+    for (behaviour, status) in [(answering, 200), (failing, 429)] {
+        let upstream = SimUpstream::start(behaviour).await.unwrap();
+        let answer = post(&upstream, MESSAGES, &messages(true)).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.headers["anthropic-organization-id"], "org-1");
+    }
 }
 
 #[tokio::test]

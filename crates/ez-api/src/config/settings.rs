@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ez_contract::secret::SecretKey;
 use ez_control::scheduler::{Job, jobs};
-use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
 use secrecy::SecretString;
 
@@ -183,10 +183,11 @@ impl Reader {
         let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
         let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
         let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
+        let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
         let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
-        let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 1, 10_000_000);
+        let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 100, 10_000_000);
         let ship_batch = self.number("EZ_LOG_BATCH_SIZE", 1, 10_000);
         let ship_interval = self.duration("EZ_LOG_FLUSH_INTERVAL", MS, HOUR);
         let usage_log = UsageLogConfig {
@@ -210,8 +211,26 @@ impl Reader {
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
             trusted_proxies,
+            upstream: upstream?,
             usage_log,
         })
+    }
+
+    fn upstream(&mut self) -> Option<UpstreamConfig> {
+        let http2 = self.required("EZ_UPSTREAM_HTTP2", |text| match text {
+            "auto" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("allowed is auto or off".to_owned()),
+        });
+        let with_extra = |path: &str| {
+            let pem = std::fs::read(path).map_err(|e| format!("the file cannot be read: {e}"))?;
+            UpstreamTls::new(Some(&pem)).map_err(|e| e.to_string())
+        };
+        let tls = match self.text("EZ_UPSTREAM_CA_FILE") {
+            Some(_) => self.optional("EZ_UPSTREAM_CA_FILE", with_extra),
+            None => UpstreamTls::new(None).map_err(|e| self.faults.push(e.to_string())).ok(),
+        };
+        Some(UpstreamConfig { tls: tls?, http2: http2? })
     }
 
     /// What a plane in a process of its own cannot do without.

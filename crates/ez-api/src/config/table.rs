@@ -77,6 +77,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
     plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
+    plain("EZ_UPSTREAM_HTTP2", "auto", "auto speaks HTTP/2 with upstreams that offer it over TLS, off never does"),
+    optional(
+        "EZ_UPSTREAM_CA_FILE",
+        "file with certificates in PEM form that upstreams are trusted by besides the public authorities",
+    ),
     plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
     plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
     plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),

@@ -122,16 +122,16 @@ impl fmt::Display for Repair {
 ///
 /// Errors: `Unavailable` while the database or the shared state does not answer, or another process keeps publishing.
 pub async fn reconcile(control: &Control) -> Result<ReconcileReport, ControlError> {
-    let report = match find_nothing(control).await {
+    // What is missing altogether is published first, so that changes need not wait for the comparison behind it.
+    let was_missing = !standing(control).await?.is_whole;
+    if was_missing {
+        publish_missing(control).await?;
+    }
+    let mut report = match find_nothing(control).await {
         Some(report) => report,
-        None => {
-            let _one_at_a_time = control.publishing().turn.lock().await;
-            let turn = wait_for_turn(control).await?;
-            let outcome = reconcile_in_turn(&turn).await;
-            turn.end().await;
-            outcome?
-        }
+        None => repair_drift(control).await?,
     };
+    report.rebuilt |= was_missing;
     keep(control, &report).await;
     Ok(report)
 }
@@ -221,6 +221,22 @@ async fn find_nothing(control: &Control) -> Option<ReconcileReport> {
     comparison.drifts.retain(|key, _| !published.contains(key));
     let is_nothing = comparison.drifts.is_empty() && comparison.account_drift.is_none();
     is_nothing.then(|| comparison.report(control, version))
+}
+
+async fn publish_missing(control: &Control) -> Result<(), ControlError> {
+    let _one_at_a_time = control.publishing().turn.lock().await;
+    let turn = wait_for_turn(control).await?;
+    let outcome = publish_all_due(&turn).await;
+    turn.end().await;
+    outcome.map(drop)
+}
+
+async fn repair_drift(control: &Control) -> Result<ReconcileReport, ControlError> {
+    let _one_at_a_time = control.publishing().turn.lock().await;
+    let turn = wait_for_turn(control).await?;
+    let outcome = reconcile_in_turn(&turn).await;
+    turn.end().await;
+    outcome
 }
 
 async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlError> {

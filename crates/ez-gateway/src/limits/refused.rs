@@ -24,7 +24,8 @@ pub(super) fn refused(scope: Scope, rule: &Rule, left: u64, rate: RateHeaders, n
     let name = rule.limit.as_str();
     let figure = rule.figure;
     let resets_in = rule.resets_at.map(|at| seconds_until(Some(at), now));
-    let resets = resets_in.map_or_else(String::new, |seconds| format!("; it starts anew in {}", duration_text(seconds)));
+    let resets =
+        resets_in.map_or_else(String::new, |seconds| format!("; it starts anew in {}", duration_text(seconds)));
     let calls = |window: &str| format!("the limit `{name}` {whose} of {figure} calls per {window} is reached{resets}");
     let tokens = |window: &str| {
         let amount = rule.amount;

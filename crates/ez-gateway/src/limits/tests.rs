@@ -94,7 +94,8 @@ async fn tokens_are_reserved_by_estimate_and_settled_to_the_truth() {
     let limiter = Limiter::new(None);
     let caller = caller(|token, _| token.limits.tpm = Some(250));
     let now = time(START);
-    let (one, two) = (take(&limiter, &caller, now).await.unwrap().unwrap(), take(&limiter, &caller, now).await.unwrap());
+    let (one, two) =
+        (take(&limiter, &caller, now).await.unwrap().unwrap(), take(&limiter, &caller, now).await.unwrap());
     let refused = take(&limiter, &caller, now).await.err().unwrap();
     assert!(refused.fault.message.contains("leaves 50, and this call may need 100"), "{}", refused.fault.message);
     one.settle(used(10));
@@ -156,7 +157,11 @@ async fn a_refused_call_takes_nothing_of_any_limit() {
     }
     let mut headers = HeaderMap::new();
     take(&limiter, &caller, time(START)).await.err().unwrap().rate.put(&mut headers);
-    assert_eq!(header(&headers, "x-ratelimit-remaining-requests").as_deref(), Some("0"), "the master's is the tightest");
+    assert_eq!(
+        header(&headers, "x-ratelimit-remaining-requests").as_deref(),
+        Some("0"),
+        "the master's is the tightest"
+    );
     assert_eq!(header(&headers, "x-ratelimit-remaining-tokens").as_deref(), Some("100"));
     drop(held);
 }

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ez_contract::TokenDigest;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey, TokenSnapshot,
+    BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey,
+    TokenSnapshot,
 };
 use ez_contract::status::ApiKeyStatus;
-use ez_contract::{Protocol, TokenDigest};
+use ez_protocol::Api;
 
 use super::sharded::ShardedMap;
 use crate::pricing::Prices;
-use crate::upstream::UpstreamTarget;
+use crate::upstream::{UpstreamTarget, offers, protocols_of};
 
 /// Where the current snapshot stands; a call takes one `Arc` of it and uses nothing else.
 pub type SnapshotCell = ArcSwap<RoutingSnapshot>;
@@ -57,10 +59,14 @@ impl Upstream {
         u64::from(self.snapshot.weight.unwrap_or(1))
     }
 
-    pub(crate) fn speaks(&self, protocol: Protocol) -> bool {
-        let own = &self.snapshot.protocols;
-        let protocols = if own.is_empty() { self.snapshot.provider_type.default_protocols() } else { own };
-        protocols.contains(&protocol)
+    /// Whether it speaks the protocol of an endpoint.
+    pub(crate) fn speaks(&self, api: Api) -> bool {
+        protocols_of(&self.snapshot).contains(&api.protocol())
+    }
+
+    /// Whether it speaks the protocol of an endpoint and has the endpoint.
+    pub(crate) fn serves(&self, api: Api) -> bool {
+        self.speaks(api) && offers(self.snapshot.provider_type, api)
     }
 }
 
@@ -148,7 +154,8 @@ impl RoutingSnapshot {
                 }
             }
             (SnapshotEntry::Provider(provider), _) => {
-                let upstream = open_upstream(provider, secret_key);
+                let previous = self.upstreams.get(&provider.id);
+                let upstream = open_upstream(provider, secret_key, previous.map(Arc::as_ref));
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
             (SnapshotEntry::Model(model), _) => {
@@ -182,16 +189,20 @@ impl RoutingSnapshot {
 
 /// Decrypts an upstream's secret and prepares how to call it. One that cannot be used stays in the snapshot, unusable,
 /// so that calls to it fail over instead of vanishing.
-fn open_upstream(snapshot: ProviderSnapshot, secret_key: &SecretKey) -> Upstream {
+fn open_upstream(snapshot: ProviderSnapshot, secret_key: &SecretKey, previous: Option<&Upstream>) -> Upstream {
     let target = match open_secret(&snapshot, secret_key) {
         Ok(secret) => UpstreamTarget::new(&snapshot, &secret).map_err(|e| e.to_string()),
         Err(reason) => Err(reason),
     };
-    let target = target
+    let mut target = target
         .inspect_err(|reason| {
             tracing::error!(api_key_id = snapshot.id, name = snapshot.name, reason, "API key cannot be used")
         })
         .ok();
+    let kept = previous.filter(|previous| previous.snapshot.api_key == snapshot.api_key);
+    if let (Some(target), Some(kept)) = (&mut target, kept.and_then(|previous| previous.target.as_ref())) {
+        target.keep_tokens_of(kept);
+    }
     Upstream { snapshot, target }
 }
 

@@ -1,22 +1,23 @@
-//! Segments on disk: framing with checksums, reading with torn tails, and the position up to which records are shipped.
+//! Segments on disk: framing with checksums, and reading what crashes and faults left whole.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ez_contract::UsageRecord;
-use serde::{Deserialize, Serialize};
 
 /// Bytes before each payload: its length and its CRC-32, both little-endian `u32`.
 const HEADER_BYTES: usize = 8;
 /// No record is near this size; a longer length is damage.
 const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+const MAX_FRAME_BYTES: usize = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 /// Read from a segment at once; holds many of the largest records.
 const WINDOW_BYTES: u64 = 4 << 20;
-const POSITION_FILE: &str = "position.json";
+/// Payloads of one batch, bytes; well within what the control plane takes at once.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// A place in the log: everything before it is shipped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A place in the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) segment: u64,
     pub(super) offset: u64,
@@ -62,12 +63,14 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
 /// The next records behind `from`, at most `limit`. Nothing at or behind `end` is read: the writer has not finished it.
 pub(super) fn read_batch(dir: &Path, from: Position, end: Position, limit: usize) -> io::Result<Batch> {
     let mut batch = Batch { records: Vec::new(), next: from };
+    let mut bytes = 0;
     walk(dir, from, end, |payload| {
         match serde_json::from_slice(payload) {
             Ok(record) => batch.records.push(record),
             Err(e) => return Visit::Damaged(format!("a record of unknown shape: {e}")),
         }
-        if batch.records.len() < limit { Visit::Next } else { Visit::Stop }
+        bytes += payload.len();
+        if batch.records.len() < limit && bytes < MAX_BATCH_BYTES { Visit::Next } else { Visit::Stop }
     })
     .map(|next| Batch { next, ..batch })
 }
@@ -99,69 +102,99 @@ fn walk(dir: &Path, from: Position, end: Position, mut visit: impl FnMut(&[u8]) 
         }
         let length = fs::metadata(path_of(dir, segment))?.len();
         let readable = if segment == end.segment { end.offset.min(length) } else { length };
-        loop {
-            let window = read_window(&path_of(dir, segment), at.offset, readable)?;
-            let is_last_window = at.offset + window.len() as u64 >= readable;
-            let mut read_bytes = 0;
-            let stopped = loop {
-                match Frame::first_of(&window[read_bytes..]) {
-                    Frame::Whole(payload) => {
-                        read_bytes += HEADER_BYTES + payload.len();
-                        match visit(payload) {
-                            Visit::Next => {}
-                            Visit::Stop => break true,
-                            Visit::Damaged(reason) => keep_aside(dir, segment, &reason),
-                        }
-                    }
-                    Frame::Spoilt { bytes } => {
-                        keep_aside(dir, segment, "a record whose checksum is wrong");
-                        read_bytes += bytes;
-                    }
-                    Frame::Cut => break false,
-                    Frame::Senseless => {
-                        keep_aside(dir, segment, "a length that no record has");
-                        // Where the next record starts cannot be known.
-                        read_bytes = window.len();
-                        at.offset = readable - read_bytes as u64;
-                        break false;
-                    }
-                }
-            };
-            at.offset += read_bytes as u64;
-            if stopped {
-                return Ok(at);
-            }
-            if is_last_window || read_bytes == 0 {
-                break;
-            }
-        }
-        if segment == end.segment {
-            break;
-        }
-        let torn_bytes = readable.saturating_sub(at.offset);
-        if torn_bytes > 0 {
-            tracing::warn!(
-                segment,
-                torn_bytes,
-                "usage log segment ends in a torn record, left by a crash; no answer was released for it"
-            );
+        let (next, is_stopped) = walk_segment(dir, at, readable, &mut visit)?;
+        at = next;
+        if is_stopped || segment == end.segment {
+            return Ok(at);
         }
         at = Position { segment: segment + 1, offset: 0 };
     }
     Ok(at)
 }
 
+/// Visits the payloads of one segment up to `readable`; tells where it came to, and whether the visitor stopped it.
+fn walk_segment(
+    dir: &Path,
+    from: Position,
+    readable: u64,
+    visit: &mut impl FnMut(&[u8]) -> Visit,
+) -> io::Result<(Position, bool)> {
+    let mut at = from;
+    let segment = from.segment;
+    loop {
+        let window = read_window(&path_of(dir, segment), at.offset, readable)?;
+        let is_last = at.offset + window.len() as u64 >= readable;
+        let mut read_bytes = 0;
+        while let Some(Found { skipped_bytes, payload }) = find_frame(&window[read_bytes..], is_last) {
+            if skipped_bytes > 0 {
+                keep_aside(dir, segment, "bytes that are no record");
+            }
+            read_bytes += skipped_bytes + HEADER_BYTES + payload.len();
+            match visit(payload) {
+                Visit::Next => {}
+                Visit::Damaged(reason) => keep_aside(dir, segment, &reason),
+                Visit::Stop => return Ok((Position { offset: at.offset + read_bytes as u64, ..at }, true)),
+            }
+        }
+        at.offset += read_bytes as u64;
+        if is_last {
+            report_rest(dir, segment, &window[read_bytes..]);
+            return Ok((at, false));
+        }
+        if read_bytes == 0 {
+            // A whole window of damage; a record may begin in it and end in the next.
+            keep_aside(dir, segment, "bytes that are no record");
+            at.offset += window.len().saturating_sub(MAX_FRAME_BYTES).max(1) as u64;
+        }
+    }
+}
+
+/// The next whole record.
+struct Found<'b> {
+    /// Before it, and no record.
+    skipped_bytes: usize,
+    payload: &'b [u8],
+}
+
+/// Finds the next whole record, also behind damage. Control characters are escaped in JSON and a frame's length has some,
+/// so nothing inside a payload can pass for a frame.
+fn find_frame(bytes: &[u8], is_last: bool) -> Option<Found<'_>> {
+    match Frame::first_of(bytes) {
+        Frame::Whole(payload) => return Some(Found { skipped_bytes: 0, payload }),
+        // It may be whole in the next window.
+        Frame::Cut if !is_last && bytes.len() < MAX_FRAME_BYTES => return None,
+        Frame::Cut | Frame::Damaged => {}
+    }
+    (1..bytes.len().saturating_sub(HEADER_BYTES)).find_map(|skipped_bytes| {
+        let rest = &bytes[skipped_bytes..];
+        let begins_object = rest[HEADER_BYTES..].starts_with(b"{\"");
+        match begins_object.then(|| Frame::first_of(rest))? {
+            Frame::Whole(payload) => Some(Found { skipped_bytes, payload }),
+            Frame::Cut | Frame::Damaged => None,
+        }
+    })
+}
+
+/// Tells of what stands behind the last record of a segment.
+fn report_rest(dir: &Path, segment: u64, rest: &[u8]) {
+    match Frame::first_of(rest) {
+        _ if rest.is_empty() => {}
+        Frame::Whole(_) | Frame::Damaged => keep_aside(dir, segment, "a last record whose checksum is wrong"),
+        Frame::Cut => tracing::warn!(
+            segment,
+            torn_bytes = rest.len(),
+            "usage log segment ends in a torn record, left by a crash; no answer was released for it"
+        ),
+    }
+}
+
 /// What stands at a place.
 enum Frame<'b> {
     Whole(&'b [u8]),
-    /// A frame whose payload is not what was written.
-    Spoilt {
-        bytes: usize,
-    },
     /// Less than a frame.
     Cut,
-    /// No frame.
-    Senseless,
+    /// Not what was written: a length that no record has, or a payload with another checksum.
+    Damaged,
 }
 
 impl<'b> Frame<'b> {
@@ -172,14 +205,10 @@ impl<'b> Frame<'b> {
         };
         let length = u32::from_le_bytes(length) as usize;
         if length > MAX_PAYLOAD_BYTES {
-            return Self::Senseless;
+            return Self::Damaged;
         }
         let Some(payload) = rest.get(..length) else { return Self::Cut };
-        if crc32fast::hash(payload).to_le_bytes() == checksum {
-            Self::Whole(payload)
-        } else {
-            Self::Spoilt { bytes: HEADER_BYTES + length }
-        }
+        if crc32fast::hash(payload).to_le_bytes() == checksum { Self::Whole(payload) } else { Self::Damaged }
     }
 }
 
@@ -197,25 +226,6 @@ fn read_window(path: &Path, offset: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(end.saturating_sub(offset).min(WINDOW_BYTES)).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The saved position; the beginning where none was saved.
-pub(super) fn load_position(dir: &Path) -> io::Result<Position> {
-    match fs::read(dir.join(POSITION_FILE)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Position::default()),
-        Err(e) => Err(e),
-    }
-}
-
-/// Saves the position: a new file, then a rename, so that a crash leaves the old one or the new one.
-pub(super) fn save_position(dir: &Path, position: Position) -> io::Result<()> {
-    let temporary = dir.join("position.json.new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(&position)?)?;
-    file.sync_data()?;
-    fs::rename(temporary, dir.join(POSITION_FILE))?;
-    sync_dir(dir)
 }
 
 /// Makes new names in `dir` survive a power failure.
@@ -252,16 +262,65 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_at_every_byte_loses_only_the_torn_record() {
-        let whole: Vec<u8> = (0..3).flat_map(|n| encode(&record(n)).unwrap()).collect();
-        let third_starts = whole.len() - encode(&record(2)).unwrap().len();
-        for length in third_starts..whole.len() {
-            let dir = tempfile::tempdir().unwrap();
+    fn a_tail_torn_at_any_byte_costs_no_record_before_it_and_doubles_none() {
+        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n)).unwrap()).collect();
+        let whole = frames.concat();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path_of(dir.path(), 2), encode(&record(9)).unwrap()).unwrap();
+        for length in 0..=whole.len() {
             fs::write(path_of(dir.path(), 1), &whole[..length]).unwrap();
-            fs::write(path_of(dir.path(), 2), encode(&record(9)).unwrap()).unwrap();
             let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
-            assert_eq!(numbers(&batch), [0, 1, 9], "torn at {length}");
+            let mut end_of_frame = 0;
+            let mut expected: Vec<u64> = Vec::new();
+            for (n, frame) in (0..).zip(&frames) {
+                end_of_frame += frame.len();
+                expected.extend((end_of_frame <= length).then_some(n));
+            }
+            expected.push(9);
+            assert_eq!(numbers(&batch), expected, "torn at {length}");
         }
+    }
+
+    #[test]
+    fn a_flipped_bit_costs_at_most_the_record_it_stands_in() {
+        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n)).unwrap()).collect();
+        let whole = frames.concat();
+        let dir = tempfile::tempdir().unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(path_of(dir.path(), 1), &damaged).unwrap();
+            let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+            let struck = (at / frames[0].len()) as u64;
+            let expected: Vec<u64> = (0..3).filter(|n| *n != struck).collect();
+            assert_eq!(numbers(&batch), expected, "bit {at}");
+            assert_eq!(batch.next.segment, 2, "reading comes to the end of the segment");
+        }
+        assert!(path_of(dir.path(), 1).with_extension("damaged").exists());
+    }
+
+    #[test]
+    fn damage_larger_than_what_is_read_at_once_costs_no_record_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let damage = vec![0xff; usize::try_from(WINDOW_BYTES).unwrap() * 2];
+        let bytes = [encode(&record(0)).unwrap(), damage, encode(&record(1)).unwrap()].concat();
+        fs::write(path_of(dir.path(), 1), bytes).unwrap();
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!(numbers(&batch), [0, 1]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut large = record(0);
+        large.model = "a".repeat(MAX_PAYLOAD_BYTES / 2);
+        let frame = encode(&large).unwrap();
+        let frames = MAX_BATCH_BYTES / frame.len() + 10;
+        fs::write(path_of(dir.path(), 1), frame.repeat(frames)).unwrap();
+        let batch = read_batch(dir.path(), Position::default(), END, 10_000).unwrap();
+        assert!((1..frames).contains(&batch.records.len()), "{}", batch.records.len());
+        let rest = read_batch(dir.path(), batch.next, END, 10_000).unwrap();
+        assert_eq!(batch.records.len() + rest.records.len(), frames);
     }
 
     #[test]
@@ -320,8 +379,6 @@ mod tests {
             let batch = read_batch(dir.path(), position, Position { segment: 3, offset: u64::MAX }, 2).unwrap();
             seen.extend(numbers(&batch));
             position = batch.next;
-            save_position(dir.path(), position).unwrap();
-            assert_eq!(load_position(dir.path()).unwrap(), position);
         }
         assert_eq!(seen, [10, 11, 20, 21, 30, 31]);
         assert!(delete_shipped(dir.path(), position).unwrap() > 0);

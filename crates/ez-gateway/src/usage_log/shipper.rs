@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ez_contract::UsageRecord;
 use tokio_util::sync::CancellationToken;
 
+use super::log::{Shared, UsageLog};
 use super::segment::{self, Batch, Position};
-use super::writer::{Shared, UsageLog};
 use crate::control_link::ControlLink;
 
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
@@ -71,9 +72,47 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
             let moving = shared.clone();
             blocking(move || moving.shipped(0, batch.next)).await?;
         }
+        return ship_held(shared, link).await;
+    }
+    ingest(link, &batch.records).await?;
+    let taken = batch.records.len();
+    let saving = shared.clone();
+    blocking(move || saving.shipped(taken as u64, batch.next)).await?;
+    Ok(taken)
+}
+
+/// Ships records that the disk did not take, once everything before them is shipped; tells how many.
+async fn ship_held(shared: &Shared, link: &dyn ControlLink) -> Result<usize, ShipError> {
+    let records = shared.held.take(shared.config.ship_batch);
+    if records.is_empty() {
         return Ok(0);
     }
-    let report = link.ingest(&batch.records).await?;
+    // A task that is dropped meanwhile must not take them along.
+    let held = PutsBack { shared, records };
+    ingest(link, &held.records).await?;
+    Ok(held.are_taken())
+}
+
+/// Held records on their way; they go back unless they were taken.
+struct PutsBack<'s> {
+    shared: &'s Shared,
+    records: Vec<UsageRecord>,
+}
+
+impl PutsBack<'_> {
+    fn are_taken(mut self) -> usize {
+        std::mem::take(&mut self.records).len()
+    }
+}
+
+impl Drop for PutsBack<'_> {
+    fn drop(&mut self) {
+        self.shared.held.put_back(std::mem::take(&mut self.records));
+    }
+}
+
+async fn ingest(link: &dyn ControlLink, records: &[UsageRecord]) -> Result<(), ShipError> {
+    let report = link.ingest(records).await?;
     for rejected in &report.rejected {
         tracing::error!(
             record_id = rejected.id,
@@ -81,15 +120,16 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
             "usage record rejected by the control plane"
         );
     }
-    let taken = batch.records.len();
-    let saving = shared.clone();
-    blocking(move || saving.shipped(taken as u64, batch.next)).await?;
-    Ok(taken)
+    Ok(())
 }
 
 fn read_next(shared: &Shared) -> io::Result<(Position, Batch)> {
-    let from = segment::load_position(shared.dir())?;
-    Ok((from, segment::read_batch(shared.dir(), from, shared.committed(), shared.config.ship_batch)?))
+    let from = shared.position();
+    let batch = segment::read_batch(shared.dir(), from, shared.committed(), shared.config.ship_batch)?;
+    if let Some(oldest) = batch.records.first() {
+        shared.note_oldest(oldest);
+    }
+    Ok((from, batch))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::support::{TestGateway, master, publish, token, token_entry};
 use ez_contract::UsageRecord;
-use ez_contract::snapshot::{Limits, MasterSnapshot, ModelSnapshot, Quota, SnapshotChange, SnapshotEntry, TokenSnapshot};
+use ez_contract::snapshot::{
+    Limits, MasterSnapshot, ModelSnapshot, Quota, SnapshotChange, SnapshotEntry, TokenSnapshot,
+};
 use ez_contract::usage::EndedBy;
-use ez_testkit::upstream::{Behaviour, Rule};
+use ez_testkit::upstream::{Behaviour, Fault};
 use http::StatusCode;
 use http_body_util::BodyExt;
 
@@ -18,8 +20,6 @@ async fn limited(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -
     let gateway = TestGateway::start().await;
     let (mut token, mut master) = (token(), master());
     change(&mut token, &mut master);
-    // Tells that this publication has arrived.
-    token.group = "limited".to_owned();
     let changes = vec![SnapshotEntry::Master(master), token_entry(token), priced_model()];
     publish(&gateway.state, changes.into_iter().map(SnapshotChange::Put).collect()).await;
     gateway.caught_up().await;
@@ -31,6 +31,10 @@ fn priced_model() -> SnapshotEntry {
     let golden: ModelSnapshot = serde_json::from_str(golden).unwrap();
     let prices = [("input", "2.5"), ("output", "10")].map(|(name, price)| (name.to_owned(), price.to_owned()));
     SnapshotEntry::Model(ModelSnapshot { name: "default.m".to_owned(), prices: prices.into(), ..golden })
+}
+
+fn server_error() -> Fault {
+    Fault::Status { status: 500, retry_after: None, code: None, message: None, html: None }
 }
 
 fn refusals(records: &[UsageRecord]) -> Vec<&UsageRecord> {
@@ -68,7 +72,8 @@ async fn each_limit_refuses_with_its_reason_and_leaves_a_record() {
 
 #[tokio::test]
 async fn answers_tell_what_is_left_and_the_limit_holds() {
-    let gateway = limited(|token, _| token.limits = Limits { rpd: Some(2), tpd: Some(100_000), ..Limits::default() }).await;
+    let gateway =
+        limited(|token, _| token.limits = Limits { rpd: Some(2), tpd: Some(100_000), ..Limits::default() }).await;
     let first = gateway.chat(PLAIN).await;
     assert_eq!(first.status, StatusCode::OK, "{}", first.text());
     let told = ["limit", "remaining"].map(|what| first.header(&format!("x-ratelimit-{what}-requests")).unwrap());
@@ -82,9 +87,9 @@ async fn answers_tell_what_is_left_and_the_limit_holds() {
     assert_eq!(refused.header("x-ratelimit-remaining-requests"), Some("0"));
     let left: u64 = refused.header("x-ratelimit-remaining-tokens").unwrap().parse().unwrap();
     let records = gateway.finish().await;
-    let used = records.iter().map(|record| {
-        record.tokens.input_tokens.unwrap_or_default() + record.tokens.output_tokens.unwrap_or_default()
-    });
+    let used = records
+        .iter()
+        .map(|record| record.tokens.input_tokens.unwrap_or_default() + record.tokens.output_tokens.unwrap_or_default());
     assert_eq!(100_000 - left, used.sum::<u64>(), "estimates were settled to the truth");
     assert_eq!(refusals(&records).len(), 1);
 }
@@ -92,7 +97,7 @@ async fn answers_tell_what_is_left_and_the_limit_holds() {
 #[tokio::test]
 async fn a_call_that_fails_upstream_gives_its_tokens_back() {
     let gateway = limited(|token, _| token.limits.tpd = Some(100_000)).await;
-    gateway.upstream.set(Behaviour::default().then(Rule::status(500)));
+    gateway.upstream.set(Behaviour { fault: Some(server_error()), ..Behaviour::default() });
     let failed = gateway.chat(PLAIN).await;
     assert!(failed.status.is_server_error(), "{}", failed.text());
     assert!(failed.header("x-ratelimit-remaining-tokens").is_some(), "headers are on failures as well");
@@ -108,12 +113,13 @@ async fn a_call_that_fails_upstream_gives_its_tokens_back() {
 #[tokio::test]
 async fn a_place_among_calls_in_flight_comes_free_when_the_client_leaves() {
     let gateway = limited(|token, _| token.limits.concurrency = Some(1)).await;
-    gateway.upstream.set(Behaviour { chunks: 1_000, chunk_delay: Duration::from_millis(20), ..Behaviour::default() });
+    gateway.upstream.set(Behaviour { tokens: 1_000, tokens_per_second: Some(50.0), ..Behaviour::default() });
     let mut stream = gateway.send(gateway.request("/v1/chat/completions", STREAM)).await.into_body();
     stream.frame().await.unwrap().unwrap();
     let refused = gateway.chat(PLAIN).await;
     assert_eq!(refused.json()["error"]["code"], "concurrency_exceeded");
     assert_eq!(refused.header("retry-after"), Some("1"));
+    gateway.upstream.set(Behaviour::default());
     drop(stream);
     let freed = async {
         while gateway.chat(PLAIN).await.status != StatusCode::OK {

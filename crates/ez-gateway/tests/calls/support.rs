@@ -9,15 +9,15 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry,
-    TokenSnapshot,
+    BindingSnapshot, Candidate, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
+    SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
-use ez_gateway::usage_log::UsageLog;
+use ez_gateway::usage_log::{Disk, LocalDisk, UsageLog};
 use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
@@ -41,6 +41,7 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) state: SharedState,
     pub(crate) records: Arc<RecordingLink>,
+    snapshot: Arc<SnapshotCell>,
     pub(crate) stop: CancellationToken,
     stops: GatewayStops,
     tasks: TaskTracker,
@@ -53,7 +54,9 @@ pub(crate) struct TestGateway {
 /// A control plane that keeps every record it is given.
 #[derive(Default)]
 pub(crate) struct RecordingLink {
-    taken: Mutex<Vec<UsageRecord>>,
+    pub(crate) taken: Mutex<Vec<UsageRecord>>,
+    /// The sizes of the batches that it was given.
+    pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
     is_away: AtomicBool,
 }
@@ -78,6 +81,7 @@ impl ControlLink for RecordingLink {
             if self.is_away.load(Ordering::SeqCst) {
                 return Err(ControlLinkError::Unreachable("away".into()));
             }
+            self.batches.lock().unwrap().push(records.len());
             self.taken.lock().unwrap().extend_from_slice(records);
             Ok(IngestReport { accepted: records.len() as u64, ..IngestReport::default() })
         })
@@ -121,15 +125,24 @@ impl TestGateway {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        Self::start_publishing(true, change).await
+        Self::start_publishing(true, Arc::new(LocalDisk), change).await
+    }
+
+    /// A gateway whose usage log is on a disk that may fail.
+    pub(crate) async fn start_on(disk: Arc<dyn Disk>) -> Self {
+        Self::start_publishing(true, disk, |_| ()).await
     }
 
     /// A gateway that nothing was published for.
     pub(crate) async fn start_before_publication() -> Self {
-        Self::start_publishing(false, |_| ()).await
+        Self::start_publishing(false, Arc::new(LocalDisk), |_| ()).await
     }
 
-    async fn start_publishing(is_published: bool, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+    async fn start_publishing(
+        is_published: bool,
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
         let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
         let usage_dir = tempfile::tempdir().unwrap();
         let mut config = config(usage_dir.path());
@@ -155,12 +168,12 @@ impl TestGateway {
             is_applied.wait_for(|applied| *applied).await.unwrap();
         }
 
-        let (usage_log, _threads) = UsageLog::open(config.usage_log.clone()).unwrap();
+        let (usage_log, _threads) = UsageLog::open_on(config.usage_log.clone(), disk).unwrap();
         let records = Arc::new(RecordingLink::default());
         let stops = GatewayStops::default();
         let parts = GatewayParts {
             config,
-            snapshot: cell,
+            snapshot: cell.clone(),
             state: state.clone(),
             usage_log,
             control_link: records.clone(),
@@ -177,6 +190,7 @@ impl TestGateway {
             upstream,
             address,
             state,
+            snapshot: cell,
             records,
             stop,
             stops,
@@ -186,6 +200,17 @@ impl TestGateway {
             follower_stop,
             _usage_dir: usage_dir,
         }
+    }
+
+    /// Waits until the gateway serves from what was published last.
+    pub(crate) async fn caught_up(&self) {
+        let published = self.state.meta().await.unwrap().version;
+        let applied = async {
+            while self.snapshot.load().version() != published {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the publication is applied");
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
@@ -306,12 +331,13 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
         trusted_proxies: Vec::new(),
+        upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),
             fsync_interval: Duration::from_millis(50),
             max_bytes: 1 << 30,
             segment_bytes: 1 << 20,
-            queue_capacity: 100,
+            queue_capacity: 1_000,
             ship_batch: 100,
             ship_interval: Duration::from_millis(5),
         },

@@ -9,7 +9,7 @@ use redis::Script;
 use super::RedisState;
 use super::counters::milliseconds;
 use crate::StateError;
-use crate::limits::{KEPT_APART, LimitAsk, LimitGrant, Lessee, SHARES_PER_GATEWAY, SMALLEST_SLICE_DIVISOR};
+use crate::limits::{KEPT_APART, Lessee, LimitAsk, LimitGrant, SHARES_PER_GATEWAY, SMALLEST_SLICE_DIVISOR};
 
 /// Redis computes in doubles, which are exact up to here. More than this is practically without a limit.
 const MAX_EXACT: u64 = 1 << 53;
@@ -108,11 +108,7 @@ impl RedisState {
         self.link().call(&call).await
     }
 
-    pub(crate) async fn lease_limits(
-        &self,
-        lessee: &Lessee,
-        asks: &[LimitAsk],
-    ) -> Result<Vec<LimitGrant>, StateError> {
+    pub(crate) async fn lease_limits(&self, lessee: &Lessee, asks: &[LimitAsk]) -> Result<Vec<LimitGrant>, StateError> {
         let mut call = LEASE.prepare_invoke();
         call.arg(&lessee.instance).arg(lessee.gateways.max(1)).arg(SHARES_PER_GATEWAY).arg(SMALLEST_SLICE_DIVISOR);
         call.arg(milliseconds(KEPT_APART));

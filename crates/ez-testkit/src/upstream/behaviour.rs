@@ -1,5 +1,6 @@
 //! What a simulated vendor does with a request: how much it says, how fast, and what goes wrong.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Behaviour {
     pub reasoning_tokens: u32,
     /// Numbers per embedding when the request names no `dimensions`.
     pub embedding_dimensions: u32,
+    /// Further headers of every answer, errors included, such as a vendor's rate limits.
+    pub headers: BTreeMap<String, String>,
     /// The models that exist; empty accepts every model.
     pub models: Vec<String>,
     /// What goes wrong.
@@ -118,6 +121,7 @@ impl Default for Behaviour {
             cache_write_tokens: 0,
             reasoning_tokens: 0,
             embedding_dimensions: 8,
+            headers: BTreeMap::new(),
             models: Vec::new(),
             fault: None,
         }

@@ -1,4 +1,4 @@
-//! OpenAI embeddings: deterministic vectors, one per input.
+//! Embeddings of OpenAI and Gemini: deterministic vectors, one per input.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,20 @@ pub(super) fn whole(job: &Job<'_>, ask: &Ask<'_>, dimensions: u32) -> Bytes {
         job.model
     )
     .into()
+}
+
+/// The answer of Gemini's `embedContent`.
+pub(super) fn gemini(dimensions: u32) -> Bytes {
+    json!({"embedding": {"values": vector(0, dimensions)}}).to_string().into()
+}
+
+/// The answer of Gemini's `batchEmbedContents`.
+pub(super) fn gemini_batch(ask: &Ask<'_>, default: u32) -> Bytes {
+    let requests = ask.requests.iter().flatten().enumerate();
+    let embeddings: Vec<Value> = requests
+        .map(|(index, request)| json!({"values": vector(index, request.output_dimensionality.unwrap_or(default))}))
+        .collect();
+    json!({ "embeddings": embeddings }).to_string().into()
 }
 
 /// Inputs of a request: the items of an array, but a text or an array of token numbers is one input.

@@ -1,11 +1,12 @@
 //! The parts of a request body that decide the answer, in all dialects at once.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// A request body. Everything is optional here; what an operation requires is checked where it is served.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Ask<'a> {
     pub(super) model: Option<String>,
     pub(super) stream: Option<bool>,
@@ -16,6 +17,16 @@ pub(super) struct Ask<'a> {
     pub(super) input: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) contents: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) prompt: Option<&'a RawValue>,
+    pub(super) requests: Option<Vec<EmbedAsk>>,
+    pub(super) documents: Option<Vec<IgnoredAny>>,
+    pub(super) top_n: Option<usize>,
+    pub(super) previous_response_id: Option<String>,
+    pub(super) store: Option<bool>,
+    pub(super) response_format: Option<Value>,
     pub(super) max_tokens: Option<u64>,
     pub(super) tools: Option<Vec<Value>>,
     pub(super) tool_choice: Option<Value>,
@@ -23,6 +34,18 @@ pub(super) struct Ask<'a> {
     pub(super) tool_config: Option<Value>,
     pub(super) encoding_format: Option<String>,
     pub(super) dimensions: Option<u32>,
+    #[serde(rename = "outputDimensionality", alias = "output_dimensionality")]
+    pub(super) output_dimensionality: Option<u32>,
+    /// Whether it came as a form.
+    #[serde(skip)]
+    pub(super) is_form: bool,
+}
+
+/// One of the requests of Gemini's `batchEmbedContents`.
+#[derive(Deserialize)]
+pub(super) struct EmbedAsk {
+    #[serde(rename = "outputDimensionality", alias = "output_dimensionality")]
+    pub(super) output_dimensionality: Option<u32>,
 }
 
 /// OpenAI's `stream_options`.
@@ -42,6 +65,16 @@ impl Ask<'_> {
 
     pub(super) fn wants_usage(&self) -> bool {
         self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
+    }
+
+    /// Whether a transcription is asked for as text instead of JSON.
+    pub(super) fn wants_text(&self) -> bool {
+        self.response_format.as_ref().and_then(Value::as_str) == Some("text")
+    }
+
+    /// Numbers per embedding of a Gemini request.
+    pub(super) fn output_dimensions(&self, default: u32) -> u32 {
+        self.output_dimensionality.unwrap_or(default)
     }
 
     /// `tool_choice` none in the dialect's way of saying it.

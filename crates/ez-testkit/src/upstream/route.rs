@@ -15,8 +15,15 @@ pub(super) enum Vendor {
 pub(super) enum Operation {
     Models,
     Chat,
+    Completions,
     Responses,
     Embeddings,
+    Rerank,
+    Moderations,
+    Images,
+    Speech,
+    /// Translations too.
+    Transcriptions,
     Messages,
     CountMessageTokens,
     Generate,
@@ -25,6 +32,8 @@ pub(super) enum Operation {
         sse: bool,
     },
     CountTokens,
+    EmbedContent,
+    BatchEmbedContents,
 }
 
 /// Where a request goes.
@@ -55,8 +64,17 @@ impl Route {
     }
 
     fn find_post(path: &str, query: &str) -> Option<Self> {
-        const BY_ENDING: [(&str, Vendor, Operation); 5] = [
+        const BY_ENDING: [(&str, Vendor, Operation); 14] = [
             ("/chat/completions", Vendor::OpenAi, Operation::Chat),
+            ("/completions", Vendor::OpenAi, Operation::Completions),
+            ("/rerank", Vendor::OpenAi, Operation::Rerank),
+            ("/moderations", Vendor::OpenAi, Operation::Moderations),
+            ("/images/generations", Vendor::OpenAi, Operation::Images),
+            ("/images/edits", Vendor::OpenAi, Operation::Images),
+            ("/images/variations", Vendor::OpenAi, Operation::Images),
+            ("/audio/speech", Vendor::OpenAi, Operation::Speech),
+            ("/audio/transcriptions", Vendor::OpenAi, Operation::Transcriptions),
+            ("/audio/translations", Vendor::OpenAi, Operation::Transcriptions),
             ("/responses", Vendor::OpenAi, Operation::Responses),
             ("/embeddings", Vendor::OpenAi, Operation::Embeddings),
             ("/v1/messages", Vendor::Anthropic, Operation::Messages),
@@ -72,6 +90,8 @@ impl Route {
             "generateContent" => Operation::Generate,
             "streamGenerateContent" => Operation::StreamGenerate { sse: parameter(query, "alt") == Some("sse") },
             "countTokens" => Operation::CountTokens,
+            "embedContent" => Operation::EmbedContent,
+            "batchEmbedContents" => Operation::BatchEmbedContents,
             _ => return None,
         };
         Some(Self { vendor: Vendor::Gemini, operation, model: Some(percent_decoded(model)) })

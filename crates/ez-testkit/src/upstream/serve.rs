@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
@@ -16,8 +16,12 @@ use super::error::VendorError;
 use super::request::Ask;
 use super::route::{NoRoute, Operation, Route, Vendor, credential};
 use super::script::{Record, RecordedRequest, Script};
+use super::stored::{Stored, StoredRoute};
 use super::tools::ToolCall;
-use super::{Fault, admin, anthropic, chat, embeddings, gemini, input_tokens, models, responses};
+use super::{
+    Fault, admin, anthropic, chat, completions, embeddings, gemini, input_tokens, media, models, multipart, responses,
+    scores,
+};
 
 /// Larger requests get 413.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -27,6 +31,7 @@ pub(super) struct SimState {
     pub(super) script: Mutex<Script>,
     pub(super) record: Mutex<Record>,
     pub(super) counters: Arc<Counters>,
+    pub(super) stored: Mutex<Stored>,
 }
 
 /// A request that has been understood.
@@ -53,6 +58,9 @@ pub(super) async fn serve(
     let credential = credential(&parts.headers, query);
     let serial = state.counters.requests.fetch_add(1, Ordering::Relaxed);
     record(&state, &parts, credential.as_deref(), body.as_ref().ok());
+    if let (Some(stored), Some(credential)) = (StoredRoute::find(parts.uri.path()), &credential) {
+        return Ok(state.stored.lock().unwrap().answer(&parts.method, stored, credential, serial));
+    }
     let route = match Route::find(&parts.method, parts.uri.path(), query, &parts.headers) {
         Ok(route) => route,
         Err(NoRoute { vendor, status }) => {
@@ -66,7 +74,7 @@ pub(super) async fn serve(
     let Some(credential) = credential else {
         return Ok(VendorError::unauthenticated(vendor).response(vendor, serial));
     };
-    let ask = match read_ask(&route, &body) {
+    let ask = match read_ask(&route, &parts, &body) {
         Ok(ask) => ask,
         Err(error) => return Ok(error.response(vendor, serial)),
     };
@@ -76,9 +84,24 @@ pub(super) async fn serve(
 
 impl Order<'_> {
     async fn serve(self, state: &SimState, socket: &SocketFault, parts: &Parts) -> Result<Response<SimBody>, Dropped> {
+        let plan = state.script.lock().unwrap().choose(&self.credential, self.model());
+        let mut answer = self.follow(state, socket, parts, &plan).await?;
+        for (name, value) in &plan.behaviour.headers {
+            let name: HeaderName = name.parse().expect("a behaviour's header has a name that can be sent");
+            answer.headers_mut().insert(name, value.parse().expect("a behaviour's header can be sent"));
+        }
+        Ok(answer)
+    }
+
+    async fn follow(
+        self,
+        state: &SimState,
+        socket: &SocketFault,
+        parts: &Parts,
+        plan: &Plan,
+    ) -> Result<Response<SimBody>, Dropped> {
         let (vendor, serial) = (self.route.vendor, self.serial);
         let mut in_flight = InFlight::new(&state.counters);
-        let plan = state.script.lock().unwrap().choose(&self.credential, self.model());
         let behaviour = &plan.behaviour;
         let one_request_per_connection = parts.version < Version::HTTP_2;
 
@@ -109,11 +132,21 @@ impl Order<'_> {
             }
             None => {}
         }
-        if let Err(error) = self.check(&plan, parts) {
+        if let Err(error) = self.check(plan, parts).and_then(|()| self.check_previous(state)) {
             in_flight.done();
             return Ok(error.response(vendor, serial));
         }
-        self.answer(&plan, in_flight).await
+        self.answer(state, plan, in_flight).await
+    }
+
+    /// A response can only be gone on from with the credential that made it.
+    fn check_previous(&self, state: &SimState) -> Result<(), VendorError> {
+        let previous = self.ask.as_ref().and_then(|ask| ask.previous_response_id.as_deref());
+        let Some(id) = previous.filter(|id| !state.stored.lock().unwrap().has(id, &self.credential)) else {
+            return Ok(());
+        };
+        let message = format!("Previous response with id '{id}' not found.");
+        Err(VendorError::new(400, message).code("previous_response_not_found"))
     }
 
     /// The answer to a fault that is one.
@@ -146,8 +179,19 @@ impl Order<'_> {
         };
         match self.route.operation {
             Operation::Chat => require(ask.messages.is_some(), "Missing required parameter: 'messages'.")?,
-            Operation::Responses | Operation::Embeddings => {
+            Operation::Responses | Operation::Embeddings | Operation::Moderations | Operation::Speech => {
                 require(ask.input.is_some(), "Missing required parameter: 'input'.")?;
+            }
+            Operation::Completions | Operation::Images => {
+                require(ask.is_form || ask.prompt.is_some(), "Missing required parameter: 'prompt'.")?;
+            }
+            Operation::Rerank => require(ask.documents.is_some(), "Missing required parameter: 'documents'.")?,
+            Operation::Transcriptions => require(ask.is_form, "The body isn't a form.")?,
+            Operation::EmbedContent => {
+                require(ask.content.is_some(), "* EmbedContentRequest.content: contents is not specified")?;
+            }
+            Operation::BatchEmbedContents => {
+                require(ask.requests.is_some(), "* BatchEmbedContentsRequest.requests: is not specified")?;
             }
             Operation::Messages | Operation::CountMessageTokens => {
                 require(parts.headers.contains_key("anthropic-version"), "anthropic-version: header is required")?;
@@ -155,14 +199,23 @@ impl Order<'_> {
                 require(counts || ask.max_tokens.is_some(), "max_tokens: Field required")?;
                 require(ask.messages.is_some(), "messages: Field required")?;
             }
-            _ => require(ask.contents.is_some(), "* GenerateContentRequest.contents: contents is not specified")?,
+            _ => {
+                require(ask.contents.is_some(), "* GenerateContentRequest.contents: contents is not specified")?;
+                let is_list = ask.contents.is_some_and(|contents| contents.get().starts_with('['));
+                require(is_list, "Invalid value at 'contents': a list is expected")?;
+            }
         }
         let Some(model) = self.model() else { return Err(VendorError::new(400, "you must provide a model parameter")) };
         let known = plan.behaviour.models.is_empty() || plan.behaviour.models.iter().any(|known| known == model);
         if known { Ok(()) } else { Err(VendorError::unknown_model(vendor, model)) }
     }
 
-    async fn answer(self, plan: &Plan, mut in_flight: InFlight) -> Result<Response<SimBody>, Dropped> {
+    async fn answer(
+        self,
+        state: &SimState,
+        plan: &Plan,
+        mut in_flight: InFlight,
+    ) -> Result<Response<SimBody>, Dropped> {
         let (vendor, operation, serial) = (self.route.vendor, self.route.operation, self.serial);
         let behaviour = &plan.behaviour;
         let Some(ask) = &self.ask else {
@@ -180,9 +233,14 @@ impl Order<'_> {
             sse: operation == Operation::StreamGenerate { sse: true },
             tool_call: ToolCall::answering(ask),
         };
+        if operation == Operation::Responses && ask.store != Some(false) {
+            state.stored.lock().unwrap().keep(job.id("resp_"), &self.credential, responses::whole(&job));
+        }
         if self.streams() {
             let events = match operation {
                 Operation::Chat => chat::events(&job),
+                Operation::Completions => completions::events(&job),
+                Operation::Transcriptions => media::transcription_events(&job),
                 Operation::Responses => responses::events(&job),
                 Operation::Messages => anthropic::events(&job),
                 _ => gemini::events(&job),
@@ -200,28 +258,22 @@ impl Order<'_> {
             let body = SimBody::stream(events, error_events, behaviour, in_flight);
             return Ok(response(vendor, serial, content_type, body));
         }
-        let bytes = match operation {
-            Operation::Chat => chat::whole(&job),
-            Operation::Responses => responses::whole(&job),
-            Operation::Embeddings => {
-                embeddings::whole(&job, ask, ask.dimensions.unwrap_or(behaviour.embedding_dimensions))
-            }
-            Operation::Messages => anthropic::whole(&job),
-            Operation::CountMessageTokens => anthropic::count(&job),
-            Operation::CountTokens => gemini::count(&job),
-            _ => gemini::whole(&job),
-        };
+        let (content_type, bytes) = whole(operation, &job, ask);
         if operation.generates() && behaviour.tokens_per_second.is_some() {
             tokio::time::sleep(behaviour.token_gap().saturating_mul(behaviour.tokens)).await;
         }
-        Ok(plain(vendor, serial, bytes, behaviour.fault.as_ref(), in_flight))
+        let mut answer = plain(vendor, serial, bytes, behaviour.fault.as_ref(), in_flight);
+        answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(answer)
     }
 
     fn streams(&self) -> bool {
         match self.route.operation {
-            Operation::Chat | Operation::Responses | Operation::Messages => {
-                self.ask.as_ref().is_some_and(Ask::wants_stream)
-            }
+            Operation::Chat
+            | Operation::Completions
+            | Operation::Transcriptions
+            | Operation::Responses
+            | Operation::Messages => self.ask.as_ref().is_some_and(Ask::wants_stream),
             Operation::StreamGenerate { .. } => true,
             _ => false,
         }
@@ -236,10 +288,36 @@ impl Order<'_> {
     }
 }
 
+/// A plain answer: its content type and its bytes.
+fn whole(operation: Operation, job: &Job<'_>, ask: &Ask<'_>) -> (&'static str, Bytes) {
+    let behaviour = &job.plan.behaviour;
+    let bytes = match operation {
+        Operation::Chat => chat::whole(job),
+        Operation::Completions => completions::whole(job),
+        Operation::Responses => responses::whole(job),
+        Operation::Embeddings => embeddings::whole(job, ask, ask.dimensions.unwrap_or(behaviour.embedding_dimensions)),
+        Operation::Rerank => scores::rerank(job, ask),
+        Operation::Moderations => scores::moderations(job),
+        Operation::Images => media::image(job),
+        Operation::Speech => return ("audio/mpeg", media::speech(job)),
+        Operation::Transcriptions if ask.wants_text() => {
+            return ("text/plain; charset=utf-8", media::transcribed_text(job));
+        }
+        Operation::Transcriptions => media::transcription(job),
+        Operation::Messages => anthropic::whole(job),
+        Operation::CountMessageTokens => anthropic::count(job),
+        Operation::CountTokens => gemini::count(job),
+        Operation::EmbedContent => embeddings::gemini(ask.output_dimensions(behaviour.embedding_dimensions)),
+        Operation::BatchEmbedContents => embeddings::gemini_batch(ask, behaviour.embedding_dimensions),
+        _ => gemini::whole(job),
+    };
+    ("application/json", bytes)
+}
+
 impl Operation {
     /// Whether the answer is made of output tokens.
     fn generates(self) -> bool {
-        matches!(self, Self::Chat | Self::Responses | Self::Messages | Self::Generate)
+        matches!(self, Self::Chat | Self::Completions | Self::Responses | Self::Messages | Self::Generate)
     }
 }
 
@@ -292,9 +370,14 @@ fn plain(
     response
 }
 
-fn read_ask<'a>(route: &Route, body: &'a Bytes) -> Result<Option<Ask<'a>>, VendorError> {
+fn read_ask<'a>(route: &Route, parts: &Parts, body: &'a Bytes) -> Result<Option<Ask<'a>>, VendorError> {
     if route.operation == Operation::Models {
         return Ok(None);
+    }
+    let content_type =
+        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if content_type.starts_with("multipart/form-data") {
+        return Ok(Some(multipart::read(content_type, body)));
     }
     let malformed = |error: serde_json::Error| match route.vendor {
         Vendor::OpenAi => VendorError::new(400, format!("We could not parse the JSON body of your request. ({error})")),

@@ -16,6 +16,7 @@ use super::body::Counters;
 use super::connection::{SimConnection, SocketFault};
 use super::script::{Record, Script};
 use super::serve::{SimState, serve};
+use super::stored::Stored;
 use super::{Behaviour, RecordedRequest, Rule};
 
 /// A running simulated vendor, HTTP/1.1 and HTTP/2 (prior knowledge) on one port. Dropping it closes the port and all connections.
@@ -46,6 +47,7 @@ impl SimUpstream {
             script: Mutex::new(Script::new(behaviour)),
             record: Mutex::new(Record { enabled: true, requests: VecDeque::new() }),
             counters: Arc::new(Counters::default()),
+            stored: Mutex::new(Stored::default()),
         });
         let mut accepting = JoinSet::new();
         accepting.spawn(accept(listener, Arc::clone(&state)));

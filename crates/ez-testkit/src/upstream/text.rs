@@ -10,8 +10,8 @@ const TEXT_BYTES_PER_TOKEN: u64 = 4;
 
 /// Input tokens of a request body in any of the dialects: a quarter of the bytes of its text, rounded up, at least 1; 0 if the body isn't JSON.
 ///
-/// Text is every string found under the keys `messages`, `content`, `contents`, `parts`, `text`, `input`, `system`, `instructions`, `output`
-/// or `arguments`, directly or in arrays. A number there (a token of an embedding request) counts as one token. Images, tool definitions and
+/// Text is every string found under the keys `messages`, `content`, `contents`, `parts`, `text`, `input`, `system`, `instructions`, `output`,
+/// `arguments`, `prompt`, `query` or `documents`, directly or in arrays. A number there (a token of an embedding request) counts as one token. Images, tool definitions and
 /// the arguments of calls that are objects count nothing.
 #[must_use]
 pub fn input_tokens(body: &[u8]) -> u64 {
@@ -114,6 +114,9 @@ impl Visitor<'_> for TextKey {
                 | "instructions"
                 | "output"
                 | "arguments"
+                | "prompt"
+                | "query"
+                | "documents"
         ))
     }
 }

@@ -28,7 +28,8 @@ impl ToolCall {
         let forced = ask.forced_tool();
         let tool = tools.iter().find(|tool| forced.is_some() && tool["name"].as_str() == forced).or(tools.first())?;
         let name = tool["name"].as_str()?;
-        let schema = ["parameters", "input_schema", "parametersJsonSchema"].iter().find_map(|key| tool.get(key));
+        const SCHEMAS: [&str; 4] = ["parameters", "input_schema", "parametersJsonSchema", "parameters_json_schema"];
+        let schema = SCHEMAS.iter().find_map(|key| tool.get(key));
         let arguments = schema.map_or_else(|| json!({}), |schema| example(schema, SCHEMA_DEPTH_MAX));
         let arguments = if arguments.is_object() { arguments } else { json!({}) };
         Some(Self { name: json_string(name), arguments: arguments.to_string() })

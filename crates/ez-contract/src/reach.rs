@@ -1,4 +1,5 @@
 //! Which addresses a request may go to: what an operator set reaches private networks, what others can choose does not.
+//! Each plane checks what its names resolve to with the same tables.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,7 +8,7 @@ use url::{Host, Url};
 
 /// How far a URL may reach, by who can choose it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// Set by operators alone, such as base URLs: private addresses are fine, link-local ones and metadata services are
     /// not.
     Operator,
@@ -17,13 +18,17 @@ pub(crate) enum Reach {
 
 /// Why a URL or an address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Forbidden {
+pub enum Forbidden {
+    /// No URL, or of another scheme.
     #[error("must be an http or https URL such as https://llm.example.com/v1")]
     NotHttp,
+    /// Credentials in the URL.
     #[error("must not hold a user name or password")]
     Credentials,
+    /// Link-local, or a metadata service.
     #[error("must not point to a link-local or cloud metadata address")]
     Metadata,
+    /// Not on the public internet.
     #[error("must not point to a loopback, private or otherwise not public address")]
     NotPublic,
 }
@@ -71,7 +76,7 @@ const NOT_PUBLIC: &[&str] = &[
 
 impl Reach {
     /// Reads a URL, and refuses what its text alone tells. A name is checked again once it has been resolved.
-    pub(crate) fn parse(self, text: &str) -> Result<Url, Forbidden> {
+    pub fn parse(self, text: &str) -> Result<Url, Forbidden> {
         let url = Url::parse(text.trim()).map_err(|_| Forbidden::NotHttp)?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Forbidden::NotHttp);
@@ -85,7 +90,7 @@ impl Reach {
 
     /// Refuses what the text of a URL alone tells. The parser has made one address of every way to write it
     /// (hexadecimal, as one number, …).
-    pub(crate) fn check(self, url: &Url) -> Result<(), Forbidden> {
+    pub fn check(self, url: &Url) -> Result<(), Forbidden> {
         match url.host() {
             Some(Host::Domain(name)) => self.check_name(name),
             Some(Host::Ipv4(address)) => self.check_address(address.into()),
@@ -95,7 +100,7 @@ impl Reach {
     }
 
     /// Refuses an address that is out of reach.
-    pub(crate) fn check_address(self, address: IpAddr) -> Result<(), Forbidden> {
+    pub fn check_address(self, address: IpAddr) -> Result<(), Forbidden> {
         let address = embedded_v4(address).map_or(address, IpAddr::V4);
         if is_within(METADATA, address) {
             Err(Forbidden::Metadata)

@@ -1,8 +1,6 @@
 //! Requests that the control plane itself sends: to vendors, webhooks and catalogues. The address is checked after it has
 //! been resolved and is the one that is connected to, redirects are not followed, and time and size are bounded.
 
-mod reach;
-
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +19,7 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use url::Url;
 
-pub(crate) use reach::{Forbidden, Reach};
+pub(crate) use ez_contract::reach::{Forbidden, Reach};
 
 /// Bound on connecting, within the bound on the whole exchange.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

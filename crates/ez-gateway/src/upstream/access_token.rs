@@ -1,0 +1,230 @@
+//! Access tokens of Google service accounts: kept until they end, renewed ahead of it, and fetched by one task at a time
+//! however many calls wait for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ez_contract::Clock;
+use ez_contract::google::{ServiceAccount, TokenAnswer};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use serde::Deserialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::sign_in::bearer;
+use super::transport::Transport;
+use crate::failure::chain;
+
+/// A token is renewed when it lasts no longer than this, or than half of its life.
+const RENEW_AHEAD: Duration = Duration::from_secs(300);
+/// A token that ends sooner is not used, as it must still be good when it arrives.
+const USABLE_AHEAD: Duration = Duration::from_secs(10);
+/// Bound on one exchange.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a failure stands before the token endpoint is asked again.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
+/// Bound on the answer, bytes; tokens have about 1,000.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// What tokens are fetched with.
+#[derive(Clone)]
+pub(crate) struct TokenClient {
+    pub(crate) transport: Transport,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Knows the task that fetches.
+    pub(crate) tasks: TaskTracker,
+    /// Ends it.
+    pub(crate) stop: CancellationToken,
+}
+
+/// The tokens of one service account.
+pub(super) struct AccessTokens {
+    account: ServiceAccount,
+    current: ArcSwapOption<AccessToken>,
+    /// The exchange that runs, or the last one.
+    exchange: Mutex<watch::Receiver<Option<Exchanged>>>,
+}
+
+struct AccessToken {
+    header: HeaderValue,
+    renew_at: Instant,
+    ends_at: Instant,
+}
+
+/// How an exchange ended.
+#[derive(Clone)]
+struct Exchanged {
+    at: Instant,
+    result: Result<HeaderValue, TokenError>,
+}
+
+/// Why there is no token. Never carries the account or the token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// The credential is dead: the account was deleted, disabled, or its key revoked.
+    #[error("the token endpoint refuses the service account: {0}")]
+    Refused(String),
+    /// The token endpoint cannot be reached, or fails.
+    #[error("no access token could be fetched: {0}")]
+    Unavailable(String),
+}
+
+impl AccessTokens {
+    pub(super) fn new(account: ServiceAccount) -> Self {
+        // The sender is gone at once: there is no exchange yet.
+        let (_, none) = watch::channel(None);
+        Self { account, current: ArcSwapOption::empty(), exchange: Mutex::new(none) }
+    }
+
+    pub(super) fn project_id(&self) -> Option<&str> {
+        self.account.project_id()
+    }
+
+    /// The header with a token. A token near its end is renewed meanwhile, without anyone waiting for it.
+    pub(super) async fn bearer(
+        self: &Arc<Self>,
+        client: &TokenClient,
+    ) -> Result<(HeaderName, HeaderValue), TokenError> {
+        let now = Instant::now();
+        if let Some(token) = self.current.load_full().filter(|token| now < token.ends_at) {
+            if now >= token.renew_at {
+                self.exchange(client);
+            }
+            return Ok((AUTHORIZATION, token.header.clone()));
+        }
+        let mut exchange = self.exchange(client);
+        let exchanged = exchange.wait_for(Option::is_some).await.ok().and_then(|exchanged| exchanged.clone());
+        let stopped = || TokenError::Unavailable("the gateway stops".to_owned());
+        Ok((AUTHORIZATION, exchanged.ok_or_else(stopped)?.result?))
+    }
+
+    /// The exchange that runs, the last one where it failed just now, else a new one. It belongs to no call: one that
+    /// leaves takes nothing from the others.
+    fn exchange(self: &Arc<Self>, client: &TokenClient) -> watch::Receiver<Option<Exchanged>> {
+        let mut last = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_running = last.has_changed().is_ok();
+        let failed_just_now = || {
+            let exchanged = last.borrow();
+            exchanged
+                .as_ref()
+                .is_some_and(|exchanged| exchanged.result.is_err() && exchanged.at.elapsed() < FAILURE_STANDS)
+        };
+        if is_running || failed_just_now() {
+            return last.clone();
+        }
+        let (done, exchange) = watch::channel(None);
+        *last = exchange.clone();
+        drop(last);
+        let (tokens, client) = (self.clone(), client.clone());
+        client.tasks.clone().spawn(async move {
+            tokio::select! {
+                () = client.stop.cancelled() => {}
+                result = tokens.renew(&client) => {
+                    done.send_replace(Some(Exchanged { at: Instant::now(), result }));
+                }
+            }
+        });
+        exchange
+    }
+
+    async fn renew(&self, client: &TokenClient) -> Result<HeaderValue, TokenError> {
+        let result = timeout(EXCHANGE_TIMEOUT, self.fetch(client)).await.unwrap_or_else(|_| {
+            Err(TokenError::Unavailable(format!("no answer within {} seconds", EXCHANGE_TIMEOUT.as_secs())))
+        });
+        match result {
+            Ok(token) => {
+                let header = token.header.clone();
+                self.current.store(Some(Arc::new(token)));
+                Ok(header)
+            }
+            Err(e) => {
+                tracing::warn!(error = %e, "access token of a service account not renewed");
+                Err(e)
+            }
+        }
+    }
+
+    async fn fetch(&self, client: &TokenClient) -> Result<AccessToken, TokenError> {
+        let unavailable = |e: &dyn std::error::Error| TokenError::Unavailable(chain(e));
+        let form = self.account.token_request(client.clock.now()).map_err(|e| TokenError::Refused(e.to_string()))?;
+        let mut request = Request::new(Full::new(Bytes::from(form)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() =
+            self.account.token_uri().as_str().parse().map_err(|e: http::uri::InvalidUri| unavailable(&e))?;
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(CONTENT_TYPE, form_type);
+        let asked_at = Instant::now();
+        let (head, body) = client.transport.send(request).await.map_err(|e| unavailable(&e))?.into_parts();
+        let body =
+            Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|e| unavailable(e.as_ref()))?.to_bytes();
+        if !head.status.is_success() {
+            return Err(refused(head.status, &body));
+        }
+        let answer: TokenAnswer = serde_json::from_slice(&body)
+            .map_err(|_| TokenError::Unavailable("the token endpoint's answer holds no token".to_owned()))?;
+        let header = bearer(&answer.access_token)
+            .ok_or_else(|| TokenError::Unavailable("the token cannot be sent in a header".to_owned()))?;
+        Ok(AccessToken::new(header, asked_at, Duration::from_secs(answer.expires_in)))
+    }
+}
+
+impl AccessToken {
+    fn new(header: HeaderValue, asked_at: Instant, life: Duration) -> Self {
+        // A token for years is none: no vendor gives more than half a day.
+        let life = life.min(Duration::from_secs(86_400));
+        let renew_at = asked_at + life.saturating_sub(RENEW_AHEAD.min(life / 2));
+        Self { header, renew_at, ends_at: asked_at + life.saturating_sub(USABLE_AHEAD.min(life / 4)) }
+    }
+}
+
+/// What a token endpoint's error means. OAuth's code tells a dead credential (RFC 6749, 5.2); all else is the
+/// endpoint's own trouble, or that of something before it.
+fn refused(status: StatusCode, body: &[u8]) -> TokenError {
+    #[derive(Deserialize)]
+    struct OAuthError {
+        error: String,
+    }
+    let code = serde_json::from_slice::<OAuthError>(body).ok().map(|answer| answer.error);
+    let is_code =
+        |code: &String| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    match (status.as_u16(), code.filter(is_code)) {
+        (400 | 401 | 403, Some(code)) => TokenError::Refused(code),
+        _ => TokenError::Unavailable(format!("the token endpoint answered with status {}", status.as_u16())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_well_before_its_end() {
+        let now = Instant::now();
+        let cases = [(3_600, 3_300, 3_590), (400, 200, 390), (20, 10, 15), (0, 0, 0)];
+        for (life, renew, end) in cases {
+            let token = AccessToken::new(HeaderValue::from_static("Bearer x"), now, Duration::from_secs(life));
+            assert_eq!((token.renew_at - now).as_secs(), renew, "{life}");
+            assert_eq!((token.ends_at - now).as_secs(), end, "{life}");
+        }
+    }
+
+    #[test]
+    fn only_oauths_own_words_mean_a_dead_credential() {
+        let invalid = br#"{"error":"invalid_grant","error_description":"Invalid JWT Signature for canary."}"#;
+        assert_eq!(refused(StatusCode::BAD_REQUEST, invalid), TokenError::Refused("invalid_grant".to_owned()));
+        for (status, body) in [
+            (StatusCode::SERVICE_UNAVAILABLE, invalid.as_slice()),
+            (StatusCode::FORBIDDEN, b"<html>"),
+            (StatusCode::BAD_REQUEST, br#"{"error":{"code":400}}"#),
+            (StatusCode::BAD_REQUEST, br#"{"error":"Canary 1"}"#),
+        ] {
+            assert!(matches!(refused(status, body), TokenError::Unavailable(_)), "{status}");
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The log's handle, and what its writer, its syncer and its shipper share.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use chrono::{DateTime, Utc};
+use ez_contract::UsageRecord;
+use ez_telemetry::metrics::{USAGE_LOG_UNRECORDED, USAGE_LOG_WRITE_FAILURES};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::disk::{Disk, LocalDisk, LogFile};
+use super::held::{Held, report_lost};
+use super::position::PositionFile;
+use super::segment::{self, Position};
+use super::writer::{Append, Work, Writer, sync_until};
+use crate::config::UsageLogConfig;
+
+/// Room beyond `max_bytes` for the accounts of calls that were under way when it was reached; half of it is for them
+/// alone, the other half also for the records of calls refused since.
+pub(super) const HEADROOM_BYTES: u64 = 8 << 20;
+
+/// The log's handle; clones share it. It closes when the last clone that can append is gone.
+#[derive(Clone)]
+pub struct UsageLog {
+    sender: mpsc::Sender<Work>,
+    shared: Arc<Shared>,
+}
+
+/// A record could not be put on disk, so the answer that it accounts for must not be released.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UsageLogError {
+    /// The directory cannot be used.
+    #[error("the usage log in {dir} cannot be used: {reason}")]
+    Unusable {
+        /// The directory.
+        dir: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Too much is waiting for the control plane.
+    #[error(
+        "the usage log holds {bytes} bytes that the control plane has not taken: see that it runs and can be reached"
+    )]
+    Full {
+        /// Bytes waiting.
+        bytes: u64,
+    },
+    /// The write failed.
+    #[error("the usage log cannot be written: {0}")]
+    Write(String),
+    /// The process is stopping.
+    #[error("the usage log is closed")]
+    Closed,
+}
+
+/// How much waits for the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UsageLogStats {
+    /// Records on disk.
+    pub(crate) records: u64,
+    /// Bytes of the segments on disk.
+    pub(crate) bytes: u64,
+    /// When the oldest record arrived; known once the shipper has read it.
+    pub(crate) oldest_at: Option<DateTime<Utc>>,
+    /// Whether the disk refuses records at the moment.
+    pub(crate) is_failing: bool,
+}
+
+/// What writer, syncer and shipper share.
+pub(super) struct Shared {
+    pub(super) config: UsageLogConfig,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) written: Notify,
+    /// Everything before this is written whole.
+    committed: Mutex<Position>,
+    shipped: Mutex<Shipped>,
+    /// Records on disk that are not shipped.
+    pub(super) depth: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    /// Arrival of the oldest record that waits, Unix milliseconds; 0 where none does.
+    oldest_ms: AtomicI64,
+    /// Whether the disk refused a write since it last took a trial write.
+    is_failing: AtomicBool,
+    pub(super) held: Held,
+    pub(super) file: Mutex<Option<Arc<dyn LogFile>>>,
+    pub(super) is_dirty: AtomicBool,
+    /// Held for as long as the log is used, so that two processes never share a directory.
+    _lock: File,
+}
+
+/// Everything before `position` was taken by the control plane. The file is only what a restart reads.
+struct Shipped {
+    position: Position,
+    file: PositionFile,
+    was_saved: bool,
+}
+
+impl UsageLog {
+    /// Opens the log in its directory, taking up what a former process left, and starts its threads. They end when
+    /// every clone of the log is dropped. A full disk is no reason to refuse: calls are refused until it has room.
+    pub fn open(config: UsageLogConfig) -> Result<(Self, Vec<JoinHandle<()>>), UsageLogError> {
+        Self::open_on(config, Arc::new(LocalDisk))
+    }
+
+    /// The same on a disk that may fail.
+    pub fn open_on(config: UsageLogConfig, disk: Arc<dyn Disk>) -> Result<(Self, Vec<JoinHandle<()>>), UsageLogError> {
+        let dir = config.dir.clone();
+        Self::open_in(config, disk)
+            .map_err(|e| UsageLogError::Unusable { dir: dir.display().to_string(), reason: e.to_string() })
+    }
+
+    fn open_in(config: UsageLogConfig, disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let dir = config.dir.as_path();
+        fs::create_dir_all(dir)?;
+        let lock = OpenOptions::new().create(true).append(true).open(dir.join("lock"))?;
+        lock.try_lock()
+            .map_err(|_| io::Error::other("another process uses this directory: give each its own EZ_DATA_DIR"))?;
+        let (file, position) = PositionFile::open(dir)?;
+        let segments = segment::list(dir)?;
+        // Above every number ever used, so that no position of the past points into a segment of the future.
+        let active = segments.last().copied().unwrap_or_default().max(position.segment) + 1;
+        let committed = Position { segment: active, offset: 0 };
+        let waiting = segment::count(dir, position, committed)?;
+        let bytes =
+            segments.iter().map(|n| Ok(fs::metadata(segment::path_of(dir, *n))?.len())).sum::<io::Result<u64>>()?;
+        if waiting > 0 {
+            tracing::info!(records = waiting, "usage records of a former run are waiting for the control plane");
+        }
+        let created = match disk.create(&segment::path_of(dir, active)) {
+            Ok(created) => Some(created),
+            Err(e) if is_out_of_room(&e) => {
+                tracing::error!(error = %e, "usage log has no room on its disk; calls are refused until it has");
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        let shared = Arc::new(Shared {
+            disk,
+            written: Notify::new(),
+            committed: Mutex::new(committed),
+            shipped: Mutex::new(Shipped { position, file, was_saved: true }),
+            depth: AtomicU64::new(waiting),
+            bytes: AtomicU64::new(bytes),
+            oldest_ms: AtomicI64::new(0),
+            is_failing: AtomicBool::new(created.is_none()),
+            held: Held::default(),
+            file: Mutex::new(created.clone()),
+            is_dirty: AtomicBool::new(false),
+            _lock: lock,
+            config,
+        });
+        let (sender, receiver) = mpsc::channel(shared.config.queue_capacity);
+        let (stop_syncing, stopped) = std::sync::mpsc::channel();
+        let writer = Writer::new(shared.clone(), active, created, stop_syncing);
+        let (syncing, wake) = (shared.clone(), sender.downgrade());
+        let threads = vec![
+            std::thread::Builder::new().name("usage-log-write".into()).spawn(move || writer.run(receiver))?,
+            std::thread::Builder::new()
+                .name("usage-log-sync".into())
+                .spawn(move || sync_until(&syncing, &wake, &stopped))?,
+        ];
+        Ok((Self { sender, shared }, threads))
+    }
+
+    /// Whether a new call could be accounted for: asked before anything is spent on it.
+    pub fn check(&self) -> Result<(), UsageLogError> {
+        let bytes = self.shared.bytes.load(Ordering::Relaxed);
+        if bytes >= self.shared.config.max_bytes {
+            return Err(UsageLogError::Full { bytes });
+        }
+        if self.shared.is_failing() {
+            return Err(UsageLogError::Write("it refused the last records".to_owned()));
+        }
+        if self.sender.capacity() == 0 {
+            return Err(UsageLogError::Write("it is slower than calls end".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Takes a record. Once this returns, a kill of the process does not lose it.
+    pub async fn append(&self, record: &UsageRecord) -> Result<(), UsageLogError> {
+        let frame = segment::encode(record).map_err(|e| UsageLogError::Write(e.to_string()))?;
+        let slot = self.sender.reserve().await.map_err(|_| UsageLogError::Closed)?;
+        let (done, answer) = oneshot::channel();
+        slot.send(Work::Append(Append { frame, done }));
+        answer.await.unwrap_or(Err(UsageLogError::Closed))
+    }
+
+    /// Takes the record of a call that was refused before anything was spent on it. While there is no room for such
+    /// records they are counted instead, so that refusals cannot take the room that the accounts of calls need.
+    pub(crate) async fn append_refusal(&self, record: &UsageRecord) {
+        let has_room = !self.shared.is_failing()
+            && self.shared.bytes.load(Ordering::Relaxed) < self.shared.config.max_bytes + HEADROOM_BYTES / 2;
+        if !has_room || self.append(record).await.is_err() {
+            metrics::counter!(USAGE_LOG_UNRECORDED).increment(1);
+        }
+    }
+
+    /// Holds a record that [`Self::append`] refused in memory, until the disk or the control plane takes it.
+    pub(crate) fn hold(&self, record: UsageRecord) {
+        if self.sender.is_closed() {
+            return report_lost(&record, "the usage log is closed");
+        }
+        self.shared.held.put(record);
+        self.shared.written.notify_one();
+    }
+
+    /// Records on disk that the control plane has not taken.
+    pub fn depth(&self) -> u64 {
+        self.shared.depth.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stats(&self) -> UsageLogStats {
+        let oldest_ms = self.shared.oldest_ms.load(Ordering::Relaxed);
+        UsageLogStats {
+            records: self.depth(),
+            bytes: self.shared.bytes.load(Ordering::Relaxed),
+            oldest_at: (oldest_ms > 0).then(|| DateTime::from_timestamp_millis(oldest_ms)).flatten(),
+            is_failing: self.shared.is_failing(),
+        }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+}
+
+impl Shared {
+    pub(super) fn dir(&self) -> &Path {
+        &self.config.dir
+    }
+
+    /// Where the reader must stop.
+    pub(super) fn committed(&self) -> Position {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_committed(&self, position: Position) {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = position;
+    }
+
+    /// Where the reader goes on.
+    pub(super) fn position(&self) -> Position {
+        self.lock_shipped().position
+    }
+
+    /// Notes that everything before `position` was taken by the control plane, and frees its room. A position that cannot
+    /// be saved only makes a restart ship again what is still on disk, so it keeps nobody from freeing room.
+    pub(super) fn shipped(&self, records: u64, position: Position) -> io::Result<()> {
+        let mut shipped = self.lock_shipped();
+        shipped.position = position;
+        let saved = shipped.file.save(position);
+        if let Err(e) = &saved
+            && shipped.was_saved
+        {
+            tracing::warn!(error = %e, "position of the usage log not saved; a restart ships some records again");
+        }
+        shipped.was_saved = saved.is_ok();
+        drop(shipped);
+        if subtract(&self.depth, records) == 0 {
+            self.oldest_ms.store(0, Ordering::Relaxed);
+        }
+        subtract(&self.bytes, segment::delete_shipped(self.dir(), position)?);
+        Ok(())
+    }
+
+    /// Notes the arrival of the record that has waited longest.
+    pub(super) fn note_oldest(&self, record: &UsageRecord) {
+        self.oldest_ms.store(record.created_at.timestamp_millis(), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.config.max_bytes
+    }
+
+    /// Notes that the disk refused something. Told once, and not for every call that meets it.
+    pub(super) fn note_failing(&self, error: &dyn std::fmt::Display) {
+        metrics::counter!(USAGE_LOG_WRITE_FAILURES).increment(1);
+        if !self.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "usage log cannot be written: calls are refused until its disk takes records again");
+        }
+    }
+
+    /// Notes that the disk takes records again.
+    pub(super) fn note_recovered(&self) {
+        if self.is_failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("usage log can be written again: calls are served");
+        }
+    }
+
+    fn lock_shipped(&self) -> MutexGuard<'_, Shipped> {
+        self.shipped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for record in self.held.take(usize::MAX) {
+            report_lost(&record, "the process stopped before its disk or the control plane took it");
+        }
+    }
+}
+
+/// Whether room on the disk, which may come back, is what was missing.
+fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
+}
+
+/// Subtracts down to zero at the least, and tells what is left.
+fn subtract(from: &AtomicU64, amount: u64) -> u64 {
+    let before = from.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| Some(value.saturating_sub(amount)));
+    before.unwrap_or_else(|unchanged| unchanged).saturating_sub(amount)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(dir: &Path, max_bytes: u64) -> UsageLogConfig {
+        UsageLogConfig {
+            dir: dir.to_owned(),
+            fsync_interval: Duration::from_millis(50),
+            max_bytes,
+            segment_bytes: 2_000,
+            queue_capacity: 100,
+            ship_batch: 100,
+            ship_interval: Duration::from_millis(10),
+        }
+    }
+
+    fn record() -> UsageRecord {
+        serde_json::from_str(include_str!("../../../ez-contract/goldens/usage_record.json")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn records_survive_without_a_clean_end_and_roll_over_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, threads) = UsageLog::open(config(dir.path(), 1 << 20)).unwrap();
+        let appends = (0..50).map(|_| async { log.append(&record()).await.unwrap() });
+        futures_util::future::join_all(appends).await;
+        log.append(&record()).await.unwrap();
+        let segments = segment::list(dir.path()).unwrap();
+        assert!(segments.len() > 1, "{segments:?}");
+        let stored = segment::read_batch(dir.path(), Position::default(), log.shared().committed(), 1_000).unwrap();
+        assert_eq!((stored.records.len(), log.depth()), (51, 51));
+        drop(log);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let (reopened, _threads) = UsageLog::open(config(dir.path(), 1 << 20)).unwrap();
+        assert_eq!(reopened.depth(), 51);
+    }
+
+    #[tokio::test]
+    async fn a_full_log_refuses_new_calls_and_recovers_once_it_is_shipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _threads) = UsageLog::open(config(dir.path(), 10_000)).unwrap();
+        while log.check().is_ok() {
+            log.append(&record()).await.unwrap();
+        }
+        assert!(matches!(log.check(), Err(UsageLogError::Full { .. })));
+        log.append(&record()).await.expect("the account of a call that was under way still fits");
+        let shared = log.shared();
+        shared.shipped(log.depth(), shared.committed()).unwrap();
+        assert_eq!(log.depth(), 0);
+        assert!(log.check().is_ok(), "shipped segments no longer count");
+    }
+
+    #[tokio::test]
+    async fn a_directory_has_one_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, _threads) = UsageLog::open(config(dir.path(), 1)).unwrap();
+        let second = UsageLog::open(config(dir.path(), 1)).err().unwrap().to_string();
+        assert!(second.contains("another process uses this directory"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn segments_are_numbered_above_all_that_ever_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let numbers = || segment::list(dir.path()).unwrap();
+        let reopen = || {
+            let (log, threads) = UsageLog::open(config(dir.path(), 1 << 20)).unwrap();
+            (log.shared().committed().segment, log, threads)
+        };
+        let (first, log, threads) = reopen();
+        log.append(&record()).await.unwrap();
+        // Shipped and deleted, so that only the position knows that the number was used.
+        let shared = log.shared();
+        shared.shipped(1, Position { segment: first + 7, offset: 0 }).unwrap();
+        assert!(numbers().is_empty());
+        drop((log, shared));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let (second, log, _threads) = reopen();
+        assert_eq!((second, numbers()), (first + 8, vec![first + 8]));
+        assert_eq!(log.depth(), 0);
+    }
+}

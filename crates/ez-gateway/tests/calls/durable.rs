@@ -1,0 +1,295 @@
+//! The usage log on disks that fill up, break and come back, and beside a control plane that is away.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ez_contract::UsageRecord;
+use ez_contract::usage::EndedBy;
+use ez_gateway::config::UsageLogConfig;
+use ez_gateway::usage_log::{Disk, LocalDisk, LogFile, UsageLog, UsageLogError, ship};
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{RecordingLink, TestGateway};
+
+const PLAIN: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+/// `ENOSPC` and `EIO`.
+const NO_SPACE: i32 = 28;
+const BROKEN: i32 = 5;
+
+/// What is wrong with a disk.
+#[derive(Debug, Clone, Copy, Default)]
+struct Faults {
+    /// Bytes that it takes before it is full.
+    room_bytes: Option<usize>,
+    /// Writes fail.
+    is_broken: bool,
+    /// Nothing can be cut off.
+    keeps_torn_writes: bool,
+    /// Nothing can be forced to it.
+    cannot_sync: bool,
+    /// Takes so many bytes at once at the most.
+    short_writes: Option<usize>,
+}
+
+/// The disk of this machine with faults.
+#[derive(Clone, Default)]
+struct FaultyDisk(Arc<Mutex<Faults>>);
+
+impl FaultyDisk {
+    fn set(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    fn heal(&self) {
+        self.set(|faults| *faults = Faults::default());
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        Ok(Arc::new(FaultyFile { file: LocalDisk.create(path)?, faults: self.0.clone() }))
+    }
+}
+
+struct FaultyFile {
+    file: Arc<dyn LogFile>,
+    faults: Arc<Mutex<Faults>>,
+}
+
+impl LogFile for FaultyFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut faults = self.faults.lock().unwrap();
+        if faults.is_broken {
+            return Err(io::Error::from_raw_os_error(BROKEN));
+        }
+        let mut length = bytes.len().min(faults.short_writes.unwrap_or(usize::MAX));
+        if let Some(room_bytes) = &mut faults.room_bytes {
+            length = length.min(*room_bytes);
+            *room_bytes -= length;
+            if length == 0 {
+                return Err(io::Error::from_raw_os_error(NO_SPACE));
+            }
+        }
+        self.file.append(&bytes[..length])
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        if self.faults.lock().unwrap().keeps_torn_writes {
+            return Err(io::Error::from_raw_os_error(BROKEN));
+        }
+        self.file.truncate(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.faults.lock().unwrap().cannot_sync {
+            return Err(io::Error::from_raw_os_error(BROKEN));
+        }
+        self.file.sync()
+    }
+}
+
+fn config(dir: &Path) -> UsageLogConfig {
+    UsageLogConfig {
+        dir: dir.to_owned(),
+        fsync_interval: Duration::from_millis(5),
+        max_bytes: 1 << 30,
+        segment_bytes: 64 << 10,
+        queue_capacity: 1_000,
+        ship_batch: 100,
+        ship_interval: Duration::from_millis(1),
+    }
+}
+
+fn record(id: impl std::fmt::Display) -> UsageRecord {
+    let golden = include_str!("../../../ez-contract/goldens/usage_record.json");
+    UsageRecord { id: id.to_string(), ..serde_json::from_str(golden).unwrap() }
+}
+
+/// Waits for something that must come to pass.
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+/// Everything that a log holds, shipped.
+async fn shipped(log: UsageLog) -> Arc<RecordingLink> {
+    let link = Arc::new(RecordingLink::default());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    ship(log, link.clone(), stop).await;
+    link
+}
+
+fn ids(link: &RecordingLink) -> Vec<String> {
+    link.taken.lock().unwrap().iter().map(|record| record.id.clone()).collect()
+}
+
+async fn code_of(gateway: &TestGateway, body: &'static str) -> (u16, String) {
+    let answer = gateway.chat(body).await;
+    let code = answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
+    (answer.status.as_u16(), code)
+}
+
+#[tokio::test]
+async fn on_a_disk_that_fills_up_nothing_is_spent_unaccounted_and_nothing_is_lost() {
+    for body in [PLAIN, STREAM] {
+        let disk = FaultyDisk::default();
+        let gateway = TestGateway::start_on(Arc::new(disk.clone())).await;
+        gateway.records.set_away(true);
+        assert_eq!(gateway.chat(body).await.status, StatusCode::OK);
+
+        disk.set(|faults| faults.room_bytes = Some(100));
+        let caught = gateway.chat(body).await;
+        assert!(caught.text().contains("usage_log_unavailable"), "its end is withheld: {}", caught.text());
+        assert!(!caught.text().contains("[DONE]"), "{}", caught.text());
+        for refused in [PLAIN, STREAM, PLAIN] {
+            assert_eq!(code_of(&gateway, refused).await, (503, "usage_log_unavailable".to_owned()));
+        }
+        assert_eq!(gateway.upstream.request_count(), 2, "nothing is spent on refused calls");
+
+        disk.heal();
+        let mut attempts = 0;
+        while gateway.chat(body).await.status != StatusCode::OK {
+            attempts += 1;
+            assert!(attempts < 1_000, "calls are served again");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        gateway.records.set_away(false);
+        let records = gateway.finish().await;
+        let spent: Vec<_> = records.iter().filter(|record| record.attempts > 0).collect();
+        let ends: Vec<EndedBy> = spent.iter().map(|record| record.ended_by).collect();
+        assert_eq!(ends, [EndedBy::Complete, EndedBy::Gateway, EndedBy::Complete], "{records:#?}");
+        assert!(spent[1].error.as_deref().is_some_and(|error| error.contains("withheld")), "{:?}", spent[1]);
+        assert_eq!(spent[1].tokens, spent[0].tokens, "what was spent is accounted for");
+        let unique: HashSet<_> = records.iter().map(|record| &record.id).collect();
+        assert_eq!(unique.len(), records.len());
+    }
+}
+
+#[tokio::test]
+async fn what_a_broken_disk_refused_reaches_the_control_plane_without_it() {
+    let disk = FaultyDisk::default();
+    let gateway = TestGateway::start_on(Arc::new(disk.clone())).await;
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
+    disk.set(|faults| faults.is_broken = true);
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    // The disk stays broken to the end.
+    eventually("the held record is shipped", || gateway.records.taken.lock().unwrap().len() == 2).await;
+    let records = gateway.finish().await;
+    assert_eq!(records.iter().map(|record| record.ended_by).collect::<Vec<_>>(), [EndedBy::Complete, EndedBy::Gateway]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_the_disk_fails_is_accounted_for() {
+    let disk = FaultyDisk::default();
+    let gateway = TestGateway::start_on(Arc::new(disk.clone())).await;
+    let hang = ez_testkit::upstream::Behaviour {
+        tokens: 100_000,
+        tokens_per_second: Some(100.0),
+        ..ez_testkit::upstream::Behaviour::default()
+    };
+    gateway.upstream.set(hang);
+    let response = gateway.send(gateway.request("/v1/chat/completions", STREAM)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    disk.set(|faults| faults.is_broken = true);
+    drop(response);
+    eventually("its record is shipped", || gateway.records.taken.lock().unwrap().len() == 1).await;
+    assert_eq!(gateway.finish_with_one_record().await.ended_by, EndedBy::Client);
+}
+
+#[tokio::test]
+async fn calls_are_refused_while_nothing_can_be_forced_to_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let (log, _threads) = UsageLog::open_on(config(dir.path()), Arc::new(disk.clone())).unwrap();
+    disk.set(|faults| faults.cannot_sync = true);
+    log.append(&record(1)).await.unwrap();
+    eventually("the failure is noticed", || log.check().is_err()).await;
+    disk.heal();
+    eventually("the disk is used again", || log.check().is_ok()).await;
+    assert_eq!(ids(&*shipped(log).await), ["1"]);
+}
+
+#[tokio::test]
+async fn a_write_that_stops_at_any_byte_spoils_no_record_beside_it() {
+    let frame_bytes = serde_json::to_vec(&record(1)).unwrap().len() + 8;
+    for keeps_torn_writes in [false, true] {
+        for room_bytes in (0..frame_bytes).step_by(23) {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = FaultyDisk::default();
+            let (log, _threads) = UsageLog::open_on(config(dir.path()), Arc::new(disk.clone())).unwrap();
+            log.append(&record(1)).await.unwrap();
+            disk.set(|faults| {
+                *faults = Faults { room_bytes: Some(room_bytes), keeps_torn_writes, ..Faults::default() }
+            });
+            let refused = log.append(&record(2)).await;
+            assert!(matches!(refused, Err(UsageLogError::Write(_))), "{refused:?}");
+            disk.heal();
+            log.append(&record(3)).await.unwrap();
+            assert_eq!(ids(&*shipped(log).await), ["1", "3"], "after {room_bytes} bytes");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_little_at_once_gets_whole_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    disk.set(|faults| faults.short_writes = Some(7));
+    let (log, _threads) = UsageLog::open_on(config(dir.path()), Arc::new(disk)).unwrap();
+    for n in 0..20 {
+        log.append(&record(n)).await.unwrap();
+    }
+    let expected: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(ids(&*shipped(log).await), expected);
+}
+
+#[tokio::test]
+async fn a_control_plane_away_for_long_costs_a_bounded_disk_and_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let max_bytes = 4 << 20;
+    let settings = UsageLogConfig { max_bytes, ..config(dir.path()) };
+    let (log, _threads) = UsageLog::open(settings.clone()).unwrap();
+    let link = Arc::new(RecordingLink::default());
+    link.set_away(true);
+    let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
+    tasks.spawn(ship(log.clone(), link.clone(), stop.clone()));
+    let mut written = 0_u64;
+    while log.check().is_ok() {
+        let appends = (written..written + 250).map(|n| {
+            let log = log.clone();
+            async move { log.append(&record(n)).await.unwrap() }
+        });
+        futures_util::future::join_all(appends).await;
+        written += 250;
+    }
+    assert!(matches!(log.check(), Err(UsageLogError::Full { .. })));
+    assert_eq!(log.depth(), written);
+    let bytes_on_disk =
+        || std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>();
+    assert!((max_bytes..max_bytes + (1 << 20)).contains(&bytes_on_disk()), "{}", bytes_on_disk());
+
+    link.set_away(false);
+    eventually("everything is shipped", || log.depth() == 0).await;
+    eventually("calls are served again", || log.check().is_ok()).await;
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    ids(&link).into_iter().for_each(|id| *counts.entry(id).or_default() += 1);
+    assert_eq!(counts.len() as u64, written);
+    assert!(counts.values().all(|count| *count == 1), "each exactly once");
+    let largest = link.batches.lock().unwrap().iter().copied().max();
+    assert_eq!(largest, Some(settings.ship_batch));
+    assert!(bytes_on_disk() < 256 << 10, "shipped segments are deleted: {}", bytes_on_disk());
+    drop(log);
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
