@@ -126,7 +126,8 @@ mod tests {
     fn costs_are_exact_to_the_last_digit() {
         let all = [("input", "2.5"), ("output", "10"), ("cache_read", "0.125"), ("cache_write", "3.125")];
         let plain = [("input", "0.1"), ("output", "0.3")];
-        let cases: [(&[(&str, &str)], TokenUsage, Option<&str>); 9] = [
+        type PriceList = [(&'static str, &'static str)];
+        let cases: [(&PriceList, TokenUsage, Option<&str>); 9] = [
             (&all, tokens(1, 0, 0, 0), Some("0.0000025")),
             (&all, tokens(1_000_000, 0, 0, 1_000_000), Some("12.5")),
             (&all, tokens(1000, 600, 300, 50), Some("0.0017625")),

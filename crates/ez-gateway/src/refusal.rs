@@ -33,7 +33,7 @@ pub(crate) struct Refusal {
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
     /// What the caller hears of its limits.
-    pub(crate) rate: RateHeaders,
+    pub(crate) rate: Option<Box<RateHeaders>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
 }
@@ -72,9 +72,7 @@ impl Refusal {
 
     /// The same with what the caller hears of its limits, where the call has reserved its part of them.
     pub(crate) fn with_rate(mut self, rate: Option<RateHeaders>) -> Self {
-        if let Some(rate) = rate {
-            self.rate = rate;
-        }
+        self.rate = rate.map(Box::new).or(self.rate);
         self
     }
 
@@ -107,7 +105,9 @@ impl Refusal {
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
         }
-        self.rate.put(headers);
+        if let Some(rate) = self.rate {
+            rate.put(headers);
+        }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -122,7 +122,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, rate: RateHeaders::default(), close: false }
+        Self { source, fault, retry_after: None, detail: None, rate: None, close: false }
     }
 }
 

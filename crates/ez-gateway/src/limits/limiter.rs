@@ -29,10 +29,13 @@ pub(crate) struct Limiter {
 
 /// All keys and masters that are counted.
 pub(super) struct Subjects {
-    shards: [RwLock<HashMap<(Scope, i64), Arc<Subject>>>; SHARDS],
+    shards: [RwLock<Shard>; SHARDS],
 }
 
+type Shard = HashMap<(Scope, i64), Arc<Subject>>;
+
 /// What became of an attempt to reserve.
+#[expect(clippy::large_enum_variant, reason = "nearly every call reserves, and a box would be one more allocation")]
 enum Taken {
     Reserved(Reservation),
     Refused(Box<Refusal>),

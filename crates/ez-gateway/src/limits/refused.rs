@@ -56,10 +56,9 @@ pub(super) fn refused(scope: Scope, rule: &Rule, left: u64, rate: RateHeaders, n
         Limit::Budget => "budget_exceeded",
     };
     let mut refusal = Refusal::limited(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, code, message);
-    refusal.rate = rate;
     refusal.retry_after = match rule.limit {
         Limit::Concurrency => Some(SLOT_RETRY),
         _ => resets_in.map(Duration::from_secs),
     };
-    refusal
+    refusal.with_rate(Some(rate))
 }

@@ -156,7 +156,7 @@ async fn a_refused_call_takes_nothing_of_any_limit() {
         assert_eq!(told(take(&limiter, &caller, time(START)).await).0, "rate_limit_exceeded");
     }
     let mut headers = HeaderMap::new();
-    take(&limiter, &caller, time(START)).await.err().unwrap().rate.put(&mut headers);
+    take(&limiter, &caller, time(START)).await.err().unwrap().rate.unwrap().put(&mut headers);
     assert_eq!(
         header(&headers, "x-ratelimit-remaining-requests").as_deref(),
         Some("0"),
@@ -278,9 +278,10 @@ fn many_threads_take_exactly_what_there_is() {
 
 #[tokio::test]
 async fn keys_of_which_nothing_is_left_to_count_are_forgotten() {
+    type Change = fn(&mut Limits);
     let limiter = Limiter::new(None);
     let now = time(START);
-    let key = |id, change: fn(&mut Limits)| {
+    let key = |id, change: Change| {
         caller(|token, _| {
             token.id = id;
             change(&mut token.limits);

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{TestGateway, master, publish, token, token_entry};
+use crate::support::{TestGateway, master, token, token_entry};
 use ez_contract::UsageRecord;
-use ez_contract::snapshot::{
-    Limits, MasterSnapshot, ModelSnapshot, Quota, SnapshotChange, SnapshotEntry, TokenSnapshot,
-};
+use ez_contract::snapshot::{Limits, MasterSnapshot, ModelSnapshot, Quota, SnapshotEntry, TokenSnapshot};
 use ez_contract::usage::EndedBy;
 use ez_testkit::upstream::{Behaviour, Fault};
 use http::StatusCode;
@@ -20,9 +18,7 @@ async fn limited(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -
     let gateway = TestGateway::start().await;
     let (mut token, mut master) = (token(), master());
     change(&mut token, &mut master);
-    let changes = vec![SnapshotEntry::Master(master), token_entry(token), priced_model()];
-    publish(&gateway.state, changes.into_iter().map(SnapshotChange::Put).collect()).await;
-    gateway.caught_up().await;
+    gateway.apply(vec![SnapshotEntry::Master(master), token_entry(token), priced_model()]).await;
     gateway
 }
 

@@ -6,3 +6,5 @@ mod chat;
 mod durable;
 mod limits;
 mod support;
+mod transport;
+mod upstreams;

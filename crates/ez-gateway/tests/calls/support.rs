@@ -47,6 +47,7 @@ pub(crate) struct TestGateway {
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
+    snapshot: Arc<SnapshotCell>,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
@@ -197,20 +198,19 @@ impl TestGateway {
             tasks,
             work,
             serving,
+            snapshot: cell,
             follower_stop,
             _usage_dir: usage_dir,
         }
     }
 
-    /// Waits until the gateway serves from what was published last.
-    pub(crate) async fn caught_up(&self) {
-        let published = self.state.meta().await.unwrap().version;
-        let applied = async {
-            while self.snapshot.load().version() != published {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the publication is applied");
+    /// Publishes changes, and waits until the gateway routes by them.
+    pub(crate) async fn apply(&self, entries: Vec<SnapshotEntry>) {
+        let version = self.snapshot.load().version();
+        publish(&self.state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
+        while self.snapshot.load().version() == version {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Response<Incoming> {
