@@ -47,7 +47,6 @@ pub(crate) struct TestGateway {
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
-    snapshot: Arc<SnapshotCell>,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
@@ -198,7 +197,6 @@ impl TestGateway {
             tasks,
             work,
             serving,
-            snapshot: cell,
             follower_stop,
             _usage_dir: usage_dir,
         }

@@ -53,7 +53,7 @@ static LEASE: LazyLock<Script> = LazyLock::new(|| {
                 end
             end
             if not stands then
-                stands, seed = now, ledger
+                stands, seed = time[1] * 1000000 + time[2], ledger
                 redis.call('HSET', key, 'generation', text(stands), 'seed', text(seed))
             elseif gone > 0 then
                 seed = seed + gone
