@@ -110,6 +110,16 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of an upstream's stream when the client leaves before its end.
+    ClientGone {
+        /// The upstream is cut off at once; what was used is estimated where it was not told yet.
+        Cancel = "cancel",
+        /// The stream is read to its end, so that what was used is known exactly; the upstream goes on working meanwhile.
+        Drain = "drain",
+    }
+}
+
 /// One binding as the router sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
@@ -132,6 +142,9 @@ pub struct Candidate {
     pub error: Option<CandidateError>,
     /// API key id to upstream model.
     pub upstreams: BTreeMap<i64, String>,
+    /// What becomes of a stream whose client left; absent means as the gateway is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_client_gone: Option<ClientGone>,
 }
 
 /// All candidates of a `namespace.public_model`.

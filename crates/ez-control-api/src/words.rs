@@ -36,6 +36,8 @@ word_schemas! {
     Protocol = ez_contract::Protocol;
     /// How a binding picks the upstream model.
     SelectorType = ez_contract::selector::SelectorType;
+    /// What becomes of a stream whose client left before its end.
+    ClientGone = ez_contract::snapshot::ClientGone;
     /// A temporary state of an API key.
     HealthKind = ez_contract::health::HealthKind;
     /// State of a circuit breaker.

@@ -2,6 +2,7 @@
 
 use ez_contract::model_ref::is_namespace_name;
 use ez_contract::selector::{SelectorError, SelectorType, select};
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::RecordStatus;
 use ez_store::bindings::{self as stored, Binding, BindingFilter, NewBinding};
 use ez_store::{Page, Paged, Sort, namespaces, provider_groups};
@@ -30,6 +31,8 @@ pub struct CreateBinding {
     pub selector_value: Option<String>,
     /// Active.
     pub status: Option<RecordStatus>,
+    /// As the gateway is set.
+    pub on_client_gone: Option<ClientGone>,
 }
 
 /// Changes to a binding; what is absent stays, `Some(None)` clears.
@@ -51,6 +54,8 @@ pub struct ChangeBinding {
     pub selector_value: Option<Option<String>>,
     /// Its state.
     pub status: Option<RecordStatus>,
+    /// What becomes of a stream whose client left.
+    pub on_client_gone: Option<Option<ClientGone>>,
 }
 
 /// Creates a binding. One that picks no upstream model (yet) is fine: it shows as `config_error`. Errors: `Invalid`;
@@ -65,6 +70,7 @@ pub async fn create(write: &Write, new: CreateBinding) -> Result<Binding, Contro
         selector_type: new.selector_type.unwrap_or(SelectorType::Exact),
         selector_value: new.selector_value.unwrap_or_default(),
         status: new.status.unwrap_or(RecordStatus::Active),
+        on_client_gone: new.on_client_gone,
         created_at: write.now(),
     };
     check(write, &record).await?;
@@ -85,6 +91,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeBinding) -> Result<Bin
         selector_type: change.selector_type.unwrap_or(before.selector_type),
         selector_value: change.selector_value.map_or_else(|| before.selector_value.clone(), Option::unwrap_or_default),
         status: change.status.unwrap_or(before.status),
+        on_client_gone: change.on_client_gone.unwrap_or(before.on_client_gone),
         created_at: before.created_at,
     };
     check(write, &record).await?;
@@ -98,6 +105,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeBinding) -> Result<Bin
         selector_type: record.selector_type,
         selector_value: record.selector_value,
         status: record.status,
+        on_client_gone: record.on_client_gone,
         created_at: record.created_at,
         updated_at: write.now(),
     };

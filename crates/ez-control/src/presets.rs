@@ -186,6 +186,7 @@ async fn bind(write: &Write, group: &ProviderGroup, namespace: &str) -> Result<V
             selector_type: SelectorType::Exact,
             selector_value: String::new(),
             status: RecordStatus::Active,
+            on_client_gone: None,
             created_at: write.now(),
         };
         bindings.push(stored_bindings::create(write.tx(), &new).await?);

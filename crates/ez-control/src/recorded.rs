@@ -206,7 +206,7 @@ impl Recorded for Binding {
         json!({
             "namespace": self.namespace, "public_model": self.public_model, "group_id": self.group_id,
             "weight": self.weight, "priority": self.priority, "selector_type": self.selector_type,
-            "selector_value": self.selector_value, "status": self.status,
+            "selector_value": self.selector_value, "status": self.status, "on_client_gone": self.on_client_gone,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Bindings: which provider groups serve a public model in a namespace.
 
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::RecordStatus;
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
@@ -31,6 +32,8 @@ record! {
         selector_value: String,
         /// Its state.
         status: RecordStatus,
+        /// What becomes of a stream whose client left; `None` means as the gateway is set.
+        on_client_gone: Option<ClientGone>,
     }
     counters {}
 }

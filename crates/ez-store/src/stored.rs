@@ -5,6 +5,7 @@ use ez_contract::TokenDigest;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_contract::usage::{EndedBy, UsageSource};
 use rust_decimal::Decimal;
@@ -119,7 +120,17 @@ macro_rules! stored_texts {
     )+};
 }
 
-stored_texts!(RecordStatus, KeyStatus, ApiKeyStatus, ProviderType, Protocol, SelectorType, EndedBy, UsageSource);
+stored_texts!(
+    RecordStatus,
+    KeyStatus,
+    ApiKeyStatus,
+    ProviderType,
+    Protocol,
+    SelectorType,
+    EndedBy,
+    UsageSource,
+    ClientGone
+);
 stored_texts!(RecordKind, ActorKind, IssuedBy, QuotaReset, TokenDigest, Uuid, ModelKind, Decimal);
 
 impl<T: Stored> Stored for Option<T> {

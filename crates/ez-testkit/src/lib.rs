@@ -15,6 +15,7 @@ pub mod database;
 pub mod google;
 pub mod http_client;
 pub mod load;
+pub mod postgres_server;
 pub mod redis_server;
 pub mod sandbox;
 pub mod upstream;

@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+pub(crate) use process::descendants;
 pub use process::{ProcessUsage, process_usage};
 pub use samples::Distribution;
 

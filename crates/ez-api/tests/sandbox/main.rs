@@ -7,6 +7,7 @@ mod crash;
 mod doctor;
 mod fail_points;
 mod fuzz;
+mod gateways;
 mod life;
 mod logs;
 mod outage;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::RecordStatus;
 use ez_control::bindings::{self, ChangeBinding, CreateBinding};
 use ez_store::bindings::{Binding, BindingFilter};
@@ -54,6 +55,10 @@ pub(crate) struct CreateBindingRequest {
     /// `active` where absent.
     #[schema(value_type = Option<words::RecordStatus>)]
     status: Option<RecordStatus>,
+    /// What becomes of a stream whose client left before its end; as the gateways are set (`EZ_ON_CLIENT_GONE`) where
+    /// absent.
+    #[schema(value_type = Option<words::ClientGone>)]
+    on_client_gone: Option<ClientGone>,
 }
 
 /// What to change about a binding. Absent fields stay, and `null` clears those that may be empty.
@@ -92,6 +97,10 @@ pub(crate) struct UpdateBindingRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = words::RecordStatus, required = false)]
     status: Option<RecordStatus>,
+    /// What becomes of a stream whose client left before its end; `null` is as the gateways are set.
+    #[serde(default)]
+    #[schema(value_type = Option<words::ClientGone>)]
+    on_client_gone: Patch<ClientGone>,
 }
 
 /// Which provider group serves a public model.
@@ -118,6 +127,9 @@ pub(crate) struct BindingResponse {
     /// A suspended binding is skipped.
     #[schema(value_type = words::RecordStatus)]
     status: RecordStatus,
+    /// What becomes of a stream whose client left before its end; `null` is as the gateways are set.
+    #[schema(value_type = Option<words::ClientGone>)]
+    on_client_gone: Option<ClientGone>,
     /// When it was created.
     created_at: DateTime<Utc>,
     /// When it last changed.
@@ -205,6 +217,7 @@ impl From<CreateBindingRequest> for CreateBinding {
             selector_type: request.selector_type,
             selector_value: request.selector_value,
             status: request.status,
+            on_client_gone: request.on_client_gone,
         }
     }
 }
@@ -220,6 +233,7 @@ impl From<UpdateBindingRequest> for ChangeBinding {
             selector_type: request.selector_type,
             selector_value: request.selector_value.into(),
             status: request.status,
+            on_client_gone: request.on_client_gone.into(),
         }
     }
 }
@@ -238,6 +252,7 @@ impl From<Binding> for BindingResponse {
             selector_type: binding.selector_type,
             selector_value: binding.selector_value,
             status: binding.status,
+            on_client_gone: binding.on_client_gone,
             created_at: binding.created_at,
             updated_at: binding.updated_at,
         }

@@ -117,7 +117,7 @@ pub(crate) async fn the_routing_records_live_from_create_to_delete(app: TestApp)
     let api_key = answer_with_location(app.post(ADMIN_TOKEN, "/admin/api-keys", wish).await, "/admin/api-keys");
     insta::assert_json_snapshot!("api_key", api_key, {".id" => "[id]", ".group_id" => "[id]"});
     let wish = json!({"namespace": "default", "public_model": "gpt", "group_id": group["id"],
-        "selector_type": "regex", "selector_value": "^gpt-4o$", "weight": 3, "priority": -1});
+        "selector_type": "regex", "selector_value": "^gpt-4o$", "weight": 3, "priority": -1, "on_client_gone": "drain"});
     let binding = answer_with_location(app.post(ADMIN_TOKEN, "/admin/bindings", wish).await, "/admin/bindings");
     insta::assert_json_snapshot!("binding", binding, {".id" => "[id]", ".group_id" => "[id]"});
 

@@ -83,6 +83,7 @@ fn candidate(public_model: &str, binding: &Binding, supply: &Supply) -> Candidat
         status: both(binding.status, supply.group.status),
         error,
         upstreams,
+        on_client_gone: binding.on_client_gone,
     }
 }
 

@@ -35,6 +35,7 @@ fn binding(id: i64, group_id: i64) -> Binding {
         group_id,
         weight: 1,
         priority: 0,
+        on_client_gone: None,
         selector_type: SelectorType::Exact,
         selector_value: String::new(),
         status: RecordStatus::Active,

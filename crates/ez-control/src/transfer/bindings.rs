@@ -46,6 +46,7 @@ pub(super) fn read(reading: &Reading<'_>, plan: &mut Plan, findings: &mut Findin
             selector_type: entry.word("selector_type", findings).unwrap_or(SelectorType::Exact),
             selector_value: entry.label("selector_value", findings).unwrap_or_default(),
             status,
+            on_client_gone: entry.word("on_client_gone", findings),
             created_at: reading.now,
         };
         check_selector(&entry, &record, findings);

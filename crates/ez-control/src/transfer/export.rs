@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use ez_contract::models::ModelKind;
 use ez_contract::secret::SecretPlace;
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_contract::{Protocol, ProviderType, TokenDigest};
 use ez_store::api_keys::{self, ApiKey};
@@ -184,6 +185,8 @@ struct ExportedBinding {
     selector_type: SelectorType,
     selector_value: String,
     status: RecordStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    on_client_gone: Option<ClientGone>,
 }
 
 #[derive(Debug, Serialize)]
@@ -410,6 +413,7 @@ impl ExportedBinding {
             selector_type: binding.selector_type,
             selector_value: binding.selector_value,
             status: binding.status,
+            on_client_gone: binding.on_client_gone,
         })
     }
 }

@@ -151,6 +151,7 @@ pub(crate) async fn a_group_or_namespace_goes_at_once_with_all_that_is_bound(pla
                 group_id: group.id,
                 weight: 1,
                 priority: 0,
+                on_client_gone: None,
                 selector_type: SelectorType::Exact,
                 selector_value: "m".to_owned(),
                 status: RecordStatus::Active,

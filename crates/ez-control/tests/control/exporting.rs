@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ez_contract::secret::SecretPlace;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::snapshot::SnapshotEntry;
 use ez_contract::status::{ApiKeyStatus, KeyStatus};
 use ez_control::child_keys::{self, ChangeChildKey};
@@ -126,7 +127,12 @@ async fn fill(plane: &Plane) -> (String, String) {
     plane.try_api_key(secret_in(spare.id, "sk-canary-spare")).await.unwrap();
     plane.namespace("team-a").await;
     plane.binding(group.id).await;
-    plane.try_binding(ez_control::bindings::CreateBinding { priority: Some(-1), ..model_of(spare.id) }).await.unwrap();
+    let last = ez_control::bindings::CreateBinding {
+        priority: Some(-1),
+        on_client_gone: Some(ClientGone::Drain),
+        ..model_of(spare.id)
+    };
+    plane.try_binding(last).await.unwrap();
     let created = plane.master("acme").await;
     let dead = plane.key(created.master.id).await;
     plane.model_entry("m", Some("2.50")).await;

@@ -25,6 +25,7 @@ pub(crate) async fn a_change_too_large_for_one_publication_is_published_in_parts
             group_id: group.id,
             weight: 1,
             priority: 0,
+            on_client_gone: None,
             selector_type: SelectorType::Exact,
             selector_value: "m".to_owned(),
             status: RecordStatus::Active,

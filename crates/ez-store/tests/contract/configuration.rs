@@ -4,6 +4,7 @@ use ez_contract::TokenDigest;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
+use ez_contract::snapshot::ClientGone;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
 use ez_store::api_keys::{NewApiKey, RequestCounts};
 use ez_store::child_keys::{ChildKey, KeyUsage};
@@ -272,6 +273,7 @@ pub(crate) async fn bindings_live_and_die(db: Fixture) {
     binding.selector_type = SelectorType::Regex;
     binding.selector_value = "^gpt".to_owned();
     binding.priority = i32::MAX;
+    binding.on_client_gone = Some(ClientGone::Drain);
     assert!(db.commit(async |tx| bindings::update(tx, &binding).await).await);
     assert_eq!(bindings::get(&db.store, binding.id).await.unwrap().as_ref(), Some(&binding));
     assert_eq!(bindings::list_by_model(&db.store, "default", "gpt-4.1").await.unwrap(), [binding.clone()]);

@@ -233,6 +233,7 @@ pub(crate) fn new_binding(namespace: &str, public_model: &str, group_id: i64) ->
         group_id,
         weight: 1,
         priority: -5,
+        on_client_gone: None,
         selector_type: SelectorType::NormalizeExact,
         selector_value: String::new(),
         status: RecordStatus::Active,

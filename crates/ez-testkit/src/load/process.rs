@@ -30,12 +30,13 @@ struct Stat {
 pub fn process_usage(pid: u32) -> io::Result<ProcessUsage> {
     let own = read_stat(&pid.to_string())?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let ticks = own.ticks + descendant_ticks(pid)?;
+    let ticks = own.ticks + descendants(pid)?.iter().map(|(_, ticks)| ticks).sum::<u64>();
     let cpu_time = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
     Ok(ProcessUsage { cpu_time, peak_rss_kib: peak_rss_kib(&status).unwrap_or(0) })
 }
 
-fn descendant_ticks(pid: u32) -> io::Result<u64> {
+/// The processes below one, with the ticks that each has used.
+pub(crate) fn descendants(pid: u32) -> io::Result<Vec<(u32, u64)>> {
     let mut children: HashMap<u32, Vec<(u32, u64)>> = HashMap::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -44,15 +45,15 @@ fn descendant_ticks(pid: u32) -> io::Result<u64> {
         let Ok(stat) = read_stat(&child.to_string()) else { continue };
         children.entry(stat.parent).or_default().push((child, stat.ticks));
     }
-    let mut sum = 0;
+    let mut found = Vec::new();
     let mut parents = vec![pid];
     while let Some(parent) = parents.pop() {
         for (child, ticks) in children.remove(&parent).unwrap_or_default() {
-            sum += ticks;
+            found.push((child, ticks));
             parents.push(child);
         }
     }
-    Ok(sum)
+    Ok(found)
 }
 
 fn read_stat(pid: &str) -> io::Result<Stat> {

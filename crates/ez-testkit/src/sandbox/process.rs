@@ -43,6 +43,8 @@ pub struct SandboxOptions {
     pub binary: PathBuf,
     /// Backends.
     pub backends: Backends,
+    /// Gateways, where each plane has processes of its own; else the one process is one.
+    pub gateways: usize,
     /// More settings, by name.
     pub settings: Vec<(String, String)>,
 }
@@ -56,7 +58,13 @@ impl SandboxOptions {
             Backends::Apart => SHARED_SETTINGS,
         };
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { binary: binary.into(), backends, settings }
+        Self { binary: binary.into(), backends, gateways: 1, settings }
+    }
+
+    /// A control plane and this many gateways, each a process of its own.
+    pub fn apart(binary: impl Into<PathBuf>, gateways: usize) -> Self {
+        assert!(gateways > 0, "a sandbox without a gateway has nothing to call");
+        Self { gateways, ..Self::new(binary, Backends::Apart) }
     }
 
     /// With one more setting.
@@ -70,9 +78,8 @@ impl SandboxOptions {
 /// The running binary with its own data. Dropping it kills its processes and removes the data.
 pub struct Sandbox {
     options: SandboxOptions,
-    /// The control plane's process, then the gateway's; one where both share it.
+    /// The control plane's process, then those of the gateways; one where both share it.
     nodes: Vec<Node>,
-    gateway_url: String,
     control_url: String,
     admin_token: String,
     data_dir: TempDir,
@@ -82,7 +89,20 @@ pub struct Sandbox {
 
 struct Node {
     role: &'static str,
+    /// Of its data directory, its log and, among several gateways, of the node: the role, with a number from the second on.
+    name: String,
     child: Option<Child>,
+    /// Empty for a control plane of its own.
+    gateway_url: String,
+    /// Of its own control listener.
+    control_url: String,
+}
+
+impl Node {
+    fn new(role: &'static str, number: usize) -> Self {
+        let name = if number > 1 { format!("{role}-{number}") } else { role.to_owned() };
+        Self { role, name, child: None, gateway_url: String::new(), control_url: String::new() }
+    }
 }
 
 /// What a process tells at its start.
@@ -102,14 +122,18 @@ impl Sandbox {
                 (Some(TestDatabase::postgres().await), Some(SharedRedis::for_this_test()))
             }
         };
-        let roles: &[&'static str] =
-            if options.backends == Backends::Apart { &["control", "gateway"] } else { &["all"] };
+        let nodes = match options.backends {
+            Backends::Embedded | Backends::Scaled => vec![Node::new("all", 1)],
+            Backends::Apart => {
+                let gateways = (1..=options.gateways).map(|number| Node::new("gateway", number));
+                [Node::new("control", 1)].into_iter().chain(gateways).collect()
+            }
+        };
         let given = options.settings.iter().find(|(name, _)| name == "EZ_ADMIN_TOKEN");
         let admin_token = given.map(|(_, token)| token.clone()).unwrap_or_default();
         let mut sandbox = Self {
             options,
-            nodes: roles.iter().map(|role| Node { role, child: None }).collect(),
-            gateway_url: String::new(),
+            nodes,
             control_url: String::new(),
             admin_token,
             data_dir: tempfile::tempdir()?,
@@ -120,9 +144,9 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Where the gateway serves.
+    /// Where the gateway serves; the first one, where there are several.
     pub fn gateway_url(&self) -> &str {
-        &self.gateway_url
+        self.gateways().next().map_or("", |gateway| &gateway.gateway_url)
     }
 
     /// Where the control plane serves.
@@ -140,9 +164,9 @@ impl Sandbox {
         self.data_dir.path()
     }
 
-    /// The id of the process that runs the gateway.
+    /// The id of the process that runs the gateway; the first one, where there are several.
     pub fn gateway_pid(&self) -> Option<u32> {
-        self.nodes.last()?.child.as_ref()?.id()
+        self.gateways().next()?.child.as_ref()?.id()
     }
 
     /// The id of the process that runs the control plane.
@@ -150,14 +174,19 @@ impl Sandbox {
         self.nodes.first()?.child.as_ref()?.id()
     }
 
+    /// The processes that serve calls.
+    fn gateways(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.role != "control")
+    }
+
     /// Its Redis and prefix, where it has the one that all tests share.
     pub fn redis(&self) -> Option<&SharedRedis> {
         self.redis.as_ref()
     }
 
-    /// What the process of this role (`all`, `control`, `gateway`) has logged so far.
-    pub fn log(&self, role: &str) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(self.log_path(role))?)
+    /// What the process of this name (`all`, `control`, `gateway`, `gateway-2`…) has logged so far.
+    pub fn log(&self, name: &str) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.log_path(name))?)
     }
 
     /// Changes a setting for processes that are started from now on; `None` leaves it out.
@@ -178,20 +207,22 @@ impl Sandbox {
 
     /// A client of the gateway with a child key.
     pub fn gateway_as(&self, token: &str) -> HttpClient {
-        HttpClient::new(&self.gateway_url, Some(token))
+        HttpClient::new(self.gateway_url(), Some(token))
+    }
+
+    /// A client of each gateway with a child key.
+    pub fn every_gateway_as(&self, token: &str) -> Vec<HttpClient> {
+        self.gateways().map(|gateway| HttpClient::new(&gateway.gateway_url, Some(token))).collect()
     }
 
     /// Kills every process at once, as a crash or `kill -9` does.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
-        for node in &mut self.nodes {
-            node.child.as_mut().context("the process does not run")?.start_kill()?;
-        }
-        for node in &mut self.nodes {
-            if let Some(mut child) = node.child.take() {
-                child.wait().await?;
-            }
-        }
-        Ok(())
+        kill(&mut self.nodes).await
+    }
+
+    /// Kills the process that runs the control plane.
+    pub async fn kill_control(&mut self) -> anyhow::Result<()> {
+        kill(&mut self.nodes[..1]).await
     }
 
     /// Sends SIGTERM to the process that runs the gateway.
@@ -203,7 +234,8 @@ impl Sandbox {
 
     /// Waits until the process that runs the gateway has ended by itself.
     pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        ended(self.nodes.last_mut().context("there is a process")?).await
+        let gateway = self.nodes.iter_mut().find(|node| node.role != "control");
+        ended(gateway.context("there is a process")?).await
     }
 
     /// Waits until the process that runs the control plane has ended by itself.
@@ -214,6 +246,23 @@ impl Sandbox {
     /// Starts what does not run again on the same data, on new ports.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.spawn_all().await
+    }
+
+    /// Starts the processes of gateways that do not run, and no other.
+    pub async fn restart_gateway(&mut self) -> anyhow::Result<()> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].role != "control" {
+                self.spawn(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client of the control listener of the process that runs the gateway (the first one, where there are several),
+    /// signed in as admin.
+    pub fn gateway_process(&self) -> HttpClient {
+        let url = self.gateways().next().map_or("", |gateway| &gateway.control_url);
+        HttpClient::new(url, Some(&self.admin_token))
     }
 
     /// Keeps asking until `done` says yes.
@@ -235,46 +284,47 @@ impl Sandbox {
 
     async fn spawn_all(&mut self) -> anyhow::Result<()> {
         for index in 0..self.nodes.len() {
-            if self.nodes[index].child.is_some() {
-                continue;
-            }
-            let role = self.nodes[index].role;
-            let (child, announced) = self.spawn(role).await?;
-            self.nodes[index].child = Some(child);
-            let own_control_url = announced.control_url;
-            if role != "gateway" {
-                self.control_url.clone_from(&own_control_url);
-            }
-            if let Some(url) = announced.gateway_url {
-                self.gateway_url = url;
-            }
-            if let Some(token) = announced.admin_token {
-                self.admin_token = token;
-            }
-            self.wait_until_ready(&own_control_url).await?;
+            self.spawn(index).await?;
         }
         Ok(())
     }
 
-    async fn spawn(&self, role: &str) -> anyhow::Result<(Child, Announcement)> {
-        let log_path = self.log_path(role);
+    /// Starts a process, unless it runs, and waits until it is ready.
+    async fn spawn(&mut self, index: usize) -> anyhow::Result<()> {
+        if self.nodes[index].child.is_some() {
+            return Ok(());
+        }
+        let node = &self.nodes[index];
+        let log_path = self.log_path(&node.name);
         let log = std::fs::File::options().create(true).append(true).open(&log_path)?;
-        let mut child = self.command(role).stderr(log).spawn()?;
+        let mut child = self.command(node).stderr(log).spawn()?;
         let stdout = child.stdout.take().context("the process has an output")?;
         let expects_token = self.admin_token.is_empty();
         let announced =
             tokio::time::timeout(START_TIMEOUT, read_announcement(BufReader::new(stdout), expects_token)).await;
-        match announced {
-            Ok(Ok(announced)) => Ok((child, announced)),
+        let announced = match announced {
+            Ok(Ok(announced)) => announced,
             failed => {
                 let log = std::fs::read_to_string(log_path).unwrap_or_default();
                 bail!("the process did not start: {failed:?}\n{log}")
             }
+        };
+        let node = &mut self.nodes[index];
+        node.child = Some(child);
+        node.gateway_url = announced.gateway_url.unwrap_or_default();
+        let own_control_url = announced.control_url;
+        node.control_url.clone_from(&own_control_url);
+        if node.role != "gateway" {
+            self.control_url.clone_from(&own_control_url);
         }
+        if let Some(token) = announced.admin_token {
+            self.admin_token = token;
+        }
+        self.wait_until_ready(&own_control_url).await
     }
 
-    fn log_path(&self, role: &str) -> PathBuf {
-        self.data_dir.path().join(format!("{role}.log"))
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.data_dir.path().join(format!("{name}.log"))
     }
 
     async fn wait_until_ready(&self, control_url: &str) -> anyhow::Result<()> {
@@ -294,10 +344,13 @@ impl Sandbox {
         Ok(command.output().await?)
     }
 
-    fn command(&self, role: &str) -> Command {
-        let mut command = self.bare_command(role);
-        command.args(["serve", "--role", role]);
-        command.args(["--data-dir".as_ref(), self.data_dir.path().join(role).as_os_str()]);
+    fn command(&self, node: &Node) -> Command {
+        let mut command = self.bare_command(node.role);
+        command.args(["serve", "--role", node.role]);
+        command.args(["--data-dir".as_ref(), self.data_dir.path().join(&node.name).as_os_str()]);
+        if self.options.gateways > 1 {
+            command.env("EZ_NODE_ID", &node.name);
+        }
         command.args(["--gateway-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"]);
         command
     }
@@ -319,6 +372,18 @@ impl Sandbox {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         command
     }
+}
+
+async fn kill(nodes: &mut [Node]) -> anyhow::Result<()> {
+    for node in nodes.iter_mut() {
+        node.child.as_mut().with_context(|| format!("{} does not run", node.name))?.start_kill()?;
+    }
+    for node in nodes {
+        if let Some(mut child) = node.child.take() {
+            child.wait().await?;
+        }
+    }
+    Ok(())
 }
 
 async fn ended(node: &mut Node) -> anyhow::Result<ExitStatus> {

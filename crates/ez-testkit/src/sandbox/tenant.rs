@@ -1,5 +1,6 @@
 //! A tenant that can call a simulated upstream, made through the admin API as a person would.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,12 +9,15 @@ use serde_json::{Value, json};
 
 use super::Sandbox;
 use crate::http_client::HttpClient;
+use crate::upstream::SimUpstream;
 
 /// What to set up.
 #[derive(Debug, Clone)]
 pub struct TenantPlan {
     /// Makes the names of this tenant's records unique.
     pub name: String,
+    /// Type of the provider group.
+    pub provider_type: String,
     /// Base URL of the upstream, as its SDK takes it.
     pub base_url: String,
     /// Secrets of the upstream's API keys.
@@ -27,10 +31,18 @@ impl TenantPlan {
     pub fn simple(name: &str, base_url: &str) -> Self {
         Self {
             name: name.to_owned(),
+            provider_type: "compatible".to_owned(),
             base_url: base_url.to_owned(),
             secrets: vec!["sk-up-1".to_owned(), "sk-up-2".to_owned()],
             models: vec![("gpt-sim".to_owned(), "sim-large".to_owned())],
         }
+    }
+
+    /// Two API keys of a provider group of this type, and one model that is called alike on both sides.
+    pub fn of_type(provider_type: &str, base_url: &str, model: &str) -> Self {
+        let name = format!("{provider_type}-{model}");
+        let models = vec![(model.to_owned(), model.to_owned())];
+        Self { provider_type: provider_type.to_owned(), models, ..Self::simple(&name, base_url) }
     }
 }
 
@@ -52,32 +64,8 @@ pub struct Tenant {
 impl Tenant {
     /// Makes provider group, API keys, master, child key and bindings, and waits until the gateway serves them.
     pub async fn create(sandbox: &Sandbox, plan: &TenantPlan) -> anyhow::Result<Self> {
+        let group_id = create_upstream(sandbox, plan).await?;
         let admin = sandbox.admin();
-        let upstream_models: Vec<&String> = plan.models.iter().map(|(_, upstream)| upstream).collect();
-        let group = admin
-            .post(
-                "/admin/provider-groups",
-                &json!({
-                    "name": format!("{}-upstream", plan.name), "type": "compatible",
-                    "base_url": plan.base_url, "models": upstream_models,
-                }),
-            )
-            .await?;
-        let group_id = id_of(&group)?;
-        for secret in &plan.secrets {
-            admin.post("/admin/api-keys", &json!({"group_id": group_id, "api_key": secret})).await?;
-        }
-        for (public_model, upstream_model) in &plan.models {
-            admin
-                .post(
-                    "/admin/bindings",
-                    &json!({
-                        "namespace": "default", "public_model": public_model, "group_id": group_id,
-                        "selector_value": upstream_model,
-                    }),
-                )
-                .await?;
-        }
         let master = admin.post("/admin/masters", &json!({"name": plan.name})).await?;
         let master_id = id_of(&master)?;
         let key = admin.post(&format!("/admin/masters/{master_id}/keys"), &json!({"name": "app"})).await?;
@@ -88,20 +76,72 @@ impl Tenant {
             key_id: id_of(&key)?,
             token: text_of(&key, "token")?,
         };
-        tenant.wait_until_served(sandbox, plan.models.len()).await?;
+        tenant.wait_until_served(sandbox, plan).await?;
         Ok(tenant)
     }
 
-    async fn wait_until_served(&self, sandbox: &Sandbox, models: usize) -> anyhow::Result<()> {
-        let gateway: &HttpClient = &sandbox.gateway_as(&self.token);
-        sandbox
-            .eventually("the gateway serves the new tenant", Duration::from_secs(10), || async move {
-                let answer = gateway.call(Method::GET, "/v1/models", "").await?;
-                let listed = answer.json()["data"].as_array().map_or(0, Vec::len);
-                Ok(answer.status.is_success() && listed >= models)
-            })
-            .await
+    /// A tenant that can call one upstream in every protocol: `gpt-sim` (chat and Responses), `claude-sim` and
+    /// `gemini-sim`.
+    pub async fn create_with_every_protocol(sandbox: &Sandbox, upstream: &SimUpstream) -> anyhow::Result<Self> {
+        let (base_url, openai_base_url) = (upstream.base_url(), upstream.openai_base_url());
+        let tenant = Self::create(sandbox, &TenantPlan::of_type("openai", &openai_base_url, "gpt-sim")).await?;
+        tenant.add_upstream(sandbox, &TenantPlan::of_type("anthropic", &base_url, "claude-sim")).await?;
+        tenant.add_upstream(sandbox, &TenantPlan::of_type("gemini", &base_url, "gemini-sim")).await?;
+        Ok(tenant)
     }
+
+    /// Makes another provider group with API keys and bindings, and waits until every gateway serves its models.
+    pub async fn add_upstream(&self, sandbox: &Sandbox, plan: &TenantPlan) -> anyhow::Result<()> {
+        create_upstream(sandbox, plan).await?;
+        self.wait_until_served(sandbox, plan).await
+    }
+
+    async fn wait_until_served(&self, sandbox: &Sandbox, plan: &TenantPlan) -> anyhow::Result<()> {
+        let are_listed = |list: &Value| {
+            let models = list["data"].as_array().into_iter().flatten();
+            let listed: HashSet<&str> = models.filter_map(|model| model["id"].as_str()).collect();
+            plan.models.iter().all(|(public_model, _)| listed.contains(public_model.as_str()))
+        };
+        for gateway in &sandbox.every_gateway_as(&self.token) {
+            let served = sandbox.eventually("the gateway serves the new tenant", Duration::from_secs(10), || async {
+                let answer = gateway.call(Method::GET, "/v1/models", "").await?;
+                Ok(answer.status.is_success() && are_listed(&answer.json()))
+            });
+            served.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a provider group with API keys and bindings, and tells its id.
+async fn create_upstream(sandbox: &Sandbox, plan: &TenantPlan) -> anyhow::Result<i64> {
+    let admin: &HttpClient = &sandbox.admin();
+    let upstream_models: Vec<&String> = plan.models.iter().map(|(_, upstream)| upstream).collect();
+    let group = admin
+        .post(
+            "/admin/provider-groups",
+            &json!({
+                "name": format!("{}-upstream", plan.name), "type": plan.provider_type,
+                "base_url": plan.base_url, "models": upstream_models,
+            }),
+        )
+        .await?;
+    let group_id = id_of(&group)?;
+    for secret in &plan.secrets {
+        admin.post("/admin/api-keys", &json!({"group_id": group_id, "api_key": secret})).await?;
+    }
+    for (public_model, upstream_model) in &plan.models {
+        admin
+            .post(
+                "/admin/bindings",
+                &json!({
+                    "namespace": "default", "public_model": public_model, "group_id": group_id,
+                    "selector_value": upstream_model,
+                }),
+            )
+            .await?;
+    }
+    Ok(group_id)
 }
 
 /// The `id` of a record.

@@ -57,6 +57,7 @@ pub(super) async fn apply(
             after.selector_type = record.selector_type;
             after.selector_value = record.selector_value;
             after.status = record.status;
+            after.on_client_gone = record.on_client_gone;
         }
         if after == *before {
             counts.skipped += 1;

@@ -8,7 +8,7 @@ pub(super) struct Migration;
 
 impl MigrationName for Migration {
     fn name(&self) -> &str {
-        "m0006_usage"
+        "m0007_usage"
     }
 }
 
