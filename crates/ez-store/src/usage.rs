@@ -39,7 +39,7 @@ pub(crate) async fn add_up(tx: &StoreTx, records: &[&UsageRecord]) -> Result<(),
         let usage = keys.entry(record.key_id).or_insert(none);
         usage.requests += 1;
         usage.tokens = usage.tokens.saturating_add(tokens);
-        usage.last_used_at = usage.last_used_at.max(record.created_at);
+        usage.last_used_at = std::cmp::max(usage.last_used_at, record.created_at);
         let nanos = record.cost.as_deref().map_or(0, nanos_of);
         if nanos > 0 {
             let month = spent.entry((record.master_id, month_of(record.created_at))).or_default();
