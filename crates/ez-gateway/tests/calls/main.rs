@@ -5,6 +5,7 @@
 mod chat;
 mod durable;
 mod limits;
+mod shared_limits;
 mod support;
 mod transport;
 mod upstreams;

@@ -138,7 +138,21 @@ impl TestGateway {
         Self::start_publishing(false, Arc::new(LocalDisk), |_| ()).await
     }
 
+    /// One of several gateways that share this state. All of them call the upstream of the last that was started.
+    pub(crate) async fn start_sharing(state: SharedState) -> Self {
+        Self::start_over(state, true, Arc::new(LocalDisk), |_| ()).await
+    }
+
     async fn start_publishing(
+        is_published: bool,
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
+        Self::start_over(SharedState::in_process(), is_published, disk, change).await
+    }
+
+    async fn start_over(
+        state: SharedState,
         is_published: bool,
         disk: Arc<dyn Disk>,
         change: impl FnOnce(&mut GatewayConfig),
@@ -147,7 +161,6 @@ impl TestGateway {
         let usage_dir = tempfile::tempdir().unwrap();
         let mut config = config(usage_dir.path());
         change(&mut config);
-        let state = SharedState::in_process();
         let entries = entries(&upstream.openai_base_url());
         if is_published {
             publish(&state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
@@ -200,6 +213,29 @@ impl TestGateway {
             follower_stop,
             _usage_dir: usage_dir,
         }
+    }
+
+    /// Waits until the gateway routes by what was published last.
+    pub(crate) async fn caught_up(&self) {
+        let published = self.state.meta().await.unwrap().version;
+        let applied = async {
+            while self.snapshot.load().version() != published {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the publication is applied");
+    }
+
+    /// Sends requests one after the other; their statuses.
+    pub(crate) async fn statuses(requests: Vec<Request<Full<Bytes>>>) -> Vec<StatusCode> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut statuses = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (parts, body) = client.request(request).await.unwrap().into_parts();
+            body.collect().await.expect("a whole body");
+            statuses.push(parts.status);
+        }
+        statuses
     }
 
     /// Publishes changes, and waits until the gateway routes by them.

@@ -109,7 +109,7 @@ pub(crate) async fn only_what_has_a_quota_or_budget_is_to_be_published(db: Fixtu
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]]);
 
     db.commit(async |tx| usage::forget_unpublished(tx, RecordKind::Key, &[limited.id, 77]).await).await;
-    assert_eq!(unpublished(&db).await, [vec![], vec![]]);
+    assert_eq!(unpublished(&db).await, [Vec::<i64>::new(), Vec::new()]);
     logs::ingest(&db.store, &[used(4, (unlimited.id, limited.id), 1, None)]).await.unwrap();
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]], "marked anew");
 }
