@@ -11,6 +11,9 @@ use tokio_util::task::TaskTracker;
 /// Bound on shipping the last usage records and publishing the last changes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The number of the signal of a file that grew beyond the limit, on Linux and macOS.
+const SIGXFSZ: i32 = 25;
+
 /// Everything that runs, in the order in which it ends.
 #[derive(Debug, Default)]
 pub(crate) struct LifeCycle {
@@ -36,6 +39,8 @@ pub(crate) struct LifeCycle {
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Only watched: where files may not grow, writes are to fail as on a full disk, and not to end the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -44,6 +49,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?,
             interrupt: signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?,
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be watched")?,
         })
     }
 

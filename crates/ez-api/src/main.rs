@@ -6,6 +6,7 @@ mod commands;
 mod config;
 mod direct_link;
 mod life_cycle;
+mod open_files;
 mod secret_key;
 mod serve;
 

@@ -16,9 +16,12 @@ use ez_contract::Clock;
 use ez_contract::secret::SecretKey;
 use ez_control::scheduler::Scheduler;
 use ez_control::{Control, ControlConfig, ControlParts, FirstRun};
-use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, public_router, router};
-use ez_gateway::listener::{self, Drain};
-use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
+use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, ServedSnapshot, public_router, router};
+use ez_gateway::listener::{self, Bounds, Drain};
+use ez_gateway::routing::{
+    FollowerConfig, RoutingSnapshot, SavedSnapshot, SavedSnapshotError, SnapshotCell, SnapshotState, SnapshotWatch,
+    follow, keep_saved,
+};
 use ez_gateway::usage_log::UsageLog;
 use ez_gateway::{ControlLink, Gateway, GatewayParts, HttpControlLink, LentBody, client_ip};
 use ez_state::SharedState;
@@ -35,6 +38,7 @@ use crate::clock::SystemClock;
 use crate::config::{Role, Settings};
 use crate::direct_link::DirectLink;
 use crate::life_cycle::{LifeCycle, Signals};
+use crate::open_files;
 use crate::secret_key;
 
 /// How this build describes itself.
@@ -47,12 +51,17 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
 
 /// How often a gateway looks for a new snapshot without being told: bounds what a lost announcement costs.
 const SNAPSHOT_POLL: Duration = Duration::from_secs(1);
+/// Admins, masters, gateways and health checks; far fewer than callers.
+const MAX_CONTROL_CONNECTIONS: usize = 1_024;
 const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until a signal, then drains. The gateway has a runtime of its own, so that a heavy admin query cannot delay a
 /// stream.
 pub(crate) fn run(settings: Settings, role: Role) -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| anyhow!("TLS is already set up"))?;
+    if role.has_gateway() {
+        open_files::allow_for(settings.max_connections);
+    }
     let metrics = Metrics::install()?;
     let control_runtime = Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
     let gateway_runtime = Builder::new_multi_thread().thread_name("gateway").enable_all().build()?;
@@ -94,16 +103,31 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
     let urls = Urls::of(role, &control_tcp, gateway_tcp.as_ref())?;
 
     let mut usage_threads = Vec::new();
+    let mut snapshot_watch = None;
     if let Some(((usage_log, threads), control_link)) = usage {
         usage_threads = threads;
-        let snapshot = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
-        let follower = FollowerConfig { state: state.clone(), secret_key, poll_interval: SNAPSHOT_POLL };
-        let (applied, is_applied) = watch::channel(false);
-        readiness.set_waiting("snapshot", "no snapshot has been applied yet");
-        life_cycle.others.spawn(follow(follower, snapshot.clone(), applied, life_cycle.background.clone()));
-        life_cycle.others.spawn(tell_ready(readiness.clone(), is_applied));
+        let saved = saved_snapshot(&settings, &secret_key);
+        let (snapshot, loaded) = load_snapshot(saved.as_ref(), &settings, &*clock);
+        let snapshot = Arc::new(SnapshotCell::from_pointee(snapshot));
+        let (state_sender, watch) = watch::channel(loaded);
+        snapshot_watch = Some(watch.clone());
+        let follower = FollowerConfig {
+            state: state.clone(),
+            secret_key,
+            poll_interval: SNAPSHOT_POLL,
+            clock: clock.clone(),
+            max_age: settings.snapshot_max_age,
+        };
+        life_cycle.others.spawn(follow(follower, snapshot.clone(), state_sender, life_cycle.background.clone()));
+        tell_ready(&readiness, &watch);
+        life_cycle.others.spawn(keep_telling_ready(readiness.clone(), watch.clone()));
+        if let Some(saved) = saved {
+            let stop = life_cycle.background.clone();
+            life_cycle.others.spawn(keep_saved(saved, snapshot.clone(), watch.clone(), clock.clone(), stop));
+        }
         let config = settings.gateway.clone();
-        let parts = GatewayParts { config, snapshot, state, usage_log, control_link, clock: clock.clone() };
+        let clock = clock.clone();
+        let parts = GatewayParts { config, snapshot, snapshot_watch: watch, state, usage_log, control_link, clock };
         let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.work);
         let drain = Drain {
             stop: life_cycle.stop.clone(),
@@ -111,8 +135,9 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
             timeout: settings.drain_timeout,
         };
         if let Some(tcp) = gateway_tcp {
+            let bounds = Bounds { name: "gateway", max_connections: settings.max_connections };
             let answer = move |peer, request| gateway.clone().answer(peer, request);
-            life_cycle.calls.spawn_on(listener::serve(tcp, answer, drain), calls_on);
+            life_cycle.calls.spawn_on(listener::serve(tcp, answer, bounds, drain), calls_on);
         }
     }
 
@@ -124,6 +149,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         metrics,
         metrics_tokens: settings.metrics_token.iter().chain(&settings.admin_token).cloned().collect(),
         readiness: readiness.clone(),
+        served_snapshot: Arc::new(move || served_snapshot(snapshot_watch.as_ref())),
     };
     let (store, first_run, app) = match plane {
         Some(Plane { control, store, first_run }) => {
@@ -174,6 +200,7 @@ async fn open_control(
         outbox_batch_size: settings.outbox_batch_size,
         outbox_max_retries: settings.outbox_max_retries,
         job_intervals: settings.job_intervals.clone(),
+        upstream_tls: Some(settings.gateway.upstream.tls.client_config()),
         ..ControlConfig::default()
     };
     let parts = ControlParts { store: store.clone(), state, clock, secret_key, config };
@@ -218,10 +245,50 @@ async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener>
     bound.with_context(|| format!("{setting}: {address} cannot be bound; choose another address, or stop what uses it"))
 }
 
-async fn tell_ready(readiness: Readiness, mut is_applied: watch::Receiver<bool>) {
-    // The follower is gone only when the process stops.
-    if is_applied.wait_for(|applied| *applied).await.is_ok() {
+/// Where the snapshot is saved. One process on its own has no use for it: its control plane publishes before it serves.
+fn saved_snapshot(settings: &Settings, secret_key: &Arc<SecretKey>) -> Option<SavedSnapshot> {
+    settings.redis_url.as_ref()?;
+    Some(SavedSnapshot::new(settings.data_dir.join("snapshot"), secret_key.clone()))
+}
+
+/// The snapshot that a former run saved, to serve from until the shared state is reached.
+fn load_snapshot(
+    saved: Option<&SavedSnapshot>,
+    settings: &Settings,
+    clock: &dyn Clock,
+) -> (RoutingSnapshot, Option<SnapshotState>) {
+    match saved.map(|saved| saved.load(clock.now(), settings.snapshot_max_age)) {
+        Some(Ok((snapshot, state))) => {
+            tracing::info!(version = state.version, confirmed_at = %state.confirmed_at, "saved snapshot loaded");
+            return (snapshot, Some(state));
+        }
+        Some(Err(SavedSnapshotError::Missing)) | None => {}
+        Some(Err(e)) => tracing::warn!(error = %e, "saved snapshot ignored; waiting for the shared state"),
+    }
+    (RoutingSnapshot::empty(), None)
+}
+
+fn served_snapshot(watch: Option<&SnapshotWatch>) -> Option<ServedSnapshot> {
+    let state = *watch?.borrow();
+    state.map(|state| ServedSnapshot {
+        version: state.version,
+        source: state.source.as_str(),
+        confirmed_at: state.confirmed_at,
+    })
+}
+
+fn tell_ready(readiness: &Readiness, watch: &SnapshotWatch) {
+    if watch.borrow().is_some() {
         readiness.set_ready("snapshot");
+    } else {
+        readiness.set_waiting("snapshot", "no current snapshot has been applied yet");
+    }
+}
+
+/// Tells until the follower ends, which it does only when the process stops.
+async fn keep_telling_ready(readiness: Readiness, mut watch: SnapshotWatch) {
+    while watch.changed().await.is_ok() {
+        tell_ready(&readiness, &watch);
     }
 }
 
@@ -249,7 +316,7 @@ fn serve_control(
             }
         }
     };
-    listener::serve(tcp, answer, drain)
+    listener::serve(tcp, answer, Bounds { name: "control", max_connections: MAX_CONTROL_CONNECTIONS }, drain)
 }
 
 struct Urls {

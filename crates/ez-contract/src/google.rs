@@ -13,6 +13,7 @@ use serde_json::json;
 use url::Url;
 
 use crate::reach::{Forbidden, Reach};
+use crate::url_path::segment;
 
 /// What an access token may be used for.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -20,6 +21,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 /// How long an assertion may be exchanged; the vendor takes an hour at most.
 const ASSERTION_SECONDS: i64 = 3_600;
+/// Bytes of a location; its host name has two more parts.
+const MAX_LOCATION_BYTES: usize = 40;
 
 /// A service account that can sign.
 pub struct ServiceAccount {
@@ -112,6 +115,25 @@ impl ServiceAccount {
     }
 }
 
+/// The base URL of Vertex AI for a location: a region (`europe-west4`), a multi-region (`us`, `eu`) or `global`. None where
+/// the text is no location.
+pub fn vertex_base_url(location: &str) -> Option<String> {
+    // It becomes part of a host name, so it is held to the characters of one.
+    let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_valid = !location.is_empty() && location.len() <= MAX_LOCATION_BYTES && location.bytes().all(is_label);
+    is_valid.then(|| match location {
+        "global" => "https://aiplatform.googleapis.com".to_owned(),
+        "us" | "eu" => format!("https://aiplatform.{location}.rep.googleapis.com"),
+        region => format!("https://{region}-aiplatform.googleapis.com"),
+    })
+}
+
+/// `projects/{project}/locations/{location}`, below which Vertex AI has its models. None where one cannot stand in a URL.
+pub fn vertex_parent(project: &str, location: &str) -> Option<String> {
+    vertex_base_url(location)?;
+    Some(format!("projects/{}/locations/{location}", segment(project).ok()?))
+}
+
 impl fmt::Debug for ServiceAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServiceAccount(…)")
@@ -183,6 +205,23 @@ mod tests {
         assert_eq!(decoded(claims), expected);
         let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key());
         public.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn each_location_has_its_host() {
+        let cases = [
+            ("global", Some("https://aiplatform.googleapis.com")),
+            ("us", Some("https://aiplatform.us.rep.googleapis.com")),
+            ("europe-west4", Some("https://europe-west4-aiplatform.googleapis.com")),
+            ("", None),
+            ("a.evil.test/", None),
+            ("a@b", None),
+        ];
+        for (location, expected) in cases {
+            assert_eq!(vertex_base_url(location).as_deref(), expected, "{location}");
+        }
+        assert_eq!(vertex_parent("example.com:p", "us").as_deref(), Some("projects/example.com%3Ap/locations/us"));
+        assert_eq!((vertex_parent("..", "us"), vertex_parent("p", "../x")), (None, None));
     }
 
     #[test]

@@ -11,11 +11,13 @@ pub mod models;
 pub mod operation;
 pub mod provider;
 pub mod reach;
+pub mod response;
 pub mod routing;
 pub mod secret;
 pub mod selector;
 pub mod snapshot;
 pub mod status;
+pub mod url_path;
 pub mod usage;
 
 pub use clock::Clock;

@@ -24,4 +24,4 @@ mod writing;
 
 pub use openapi::openapi_json;
 pub use router::{public_router, router};
-pub use state::{ApiState, BuildInfo, ProcessInfo, Readiness};
+pub use state::{ApiState, BuildInfo, ProcessInfo, Readiness, ServedSnapshot};

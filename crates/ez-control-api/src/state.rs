@@ -39,6 +39,19 @@ pub struct ProcessInfo {
     pub metrics_tokens: Vec<SecretString>,
     /// What it still waits for.
     pub readiness: Readiness,
+    /// Tells of the snapshot that its gateway serves from, where it has a gateway and that has one.
+    pub served_snapshot: Arc<dyn Fn() -> Option<ServedSnapshot> + Send + Sync>,
+}
+
+/// The snapshot that a gateway serves from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServedSnapshot {
+    /// Its version.
+    pub version: u64,
+    /// `live`, or `disk` where the shared state was not reached yet.
+    pub source: &'static str,
+    /// When the shared state last said that nothing newer is published.
+    pub confirmed_at: DateTime<Utc>,
 }
 
 /// Which build runs.

@@ -61,6 +61,9 @@ pub struct ControlConfig {
     pub job_intervals: BTreeMap<&'static str, Duration>,
     /// First runs of jobs with a lease are spread over this time, so that processes that start at once do not crowd.
     pub job_spread: Duration,
+    /// TLS of test calls, which trusts what gateways trust (`EZ_UPSTREAM_CA_FILE`); the public certificate authorities
+    /// alone where absent.
+    pub upstream_tls: Option<Arc<rustls::ClientConfig>>,
     /// How long a gateway counts as seen after a heartbeat.
     pub gateway_ttl: Duration,
 }
@@ -114,6 +117,7 @@ impl Default for ControlConfig {
             outbox_max_retries: 8,
             job_intervals: BTreeMap::new(),
             job_spread: Duration::from_secs(5),
+            upstream_tls: None,
             gateway_ttl: Duration::from_secs(60),
         }
     }

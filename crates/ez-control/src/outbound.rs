@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub(crate) struct OutboundRequest {
     pub(crate) body: Bytes,
     /// How far it may go.
     pub(crate) reach: Reach,
+    /// Whom it trusts besides; the public certificate authorities alone where absent.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Bound on the whole exchange.
     pub(crate) timeout: Duration,
     /// A longer answer is an error.
@@ -78,14 +80,14 @@ pub(crate) async fn send(request: OutboundRequest) -> Result<OutboundAnswer, Out
 }
 
 async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundError> {
-    let OutboundRequest { method, url, mut headers, body, reach, max_answer_bytes, .. } = outbound;
+    let OutboundRequest { method, url, mut headers, body, reach, tls, max_answer_bytes, .. } = outbound;
     // The connector resolves names alone; an address in the URL is checked here.
     reach.check(&url).map_err(OutboundError::Forbidden)?;
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     let mut request = Request::builder().method(method).uri(url.as_str()).body(Full::new(body)).map_err(unreachable)?;
     *request.headers_mut() = headers;
 
-    let answer = client(reach)?.request(request).await.map_err(failure)?;
+    let answer = client(reach, tls.as_deref())?.request(request).await.map_err(failure)?;
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_answer_bytes) } else { unreachable(error) }
@@ -94,13 +96,16 @@ async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundE
 }
 
 /// A client per request: none of these is frequent, and no connection outlives the check of its address.
-fn client(reach: Reach) -> Result<Client<impl Connect + Clone + Send + Sync + 'static, Full<Bytes>>, OutboundError> {
+fn client(
+    reach: Reach,
+    tls: Option<&ClientConfig>,
+) -> Result<Client<impl Connect + Clone + Send + Sync + 'static, Full<Bytes>>, OutboundError> {
     let resolver = tower::service_fn(move |name: Name| resolve(name, reach));
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.enforce_http(false);
-    let tls = TLS.as_ref().map_err(unreachable)?.clone();
+    let tls = tls.map_or_else(|| TLS.as_ref().map_err(unreachable), Ok)?.clone();
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
@@ -151,6 +156,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             reach,
+            tls: None,
             timeout: Duration::from_secs(5),
             max_answer_bytes: 100,
         }
@@ -200,7 +206,7 @@ mod tests {
 
         // By the client, too, which alone knows the address that it connects to.
         let there = Request::get("http://localhost:9/").body(Full::default()).unwrap();
-        let refused = client(Reach::Public).unwrap().request(there).await.map(|_| ()).map_err(failure);
+        let refused = client(Reach::Public, None).unwrap().request(there).await.map(|_| ()).map_err(failure);
         assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))), "{refused:?}");
 
         let refused = send(request("http://127.0.0.1:9/", Reach::Public)).await;

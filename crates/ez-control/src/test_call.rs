@@ -1,20 +1,24 @@
 //! Test calls: the smallest real call to an upstream with one of its API keys.
 
+mod ask;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::ProviderType;
+use ez_contract::google::{ServiceAccount, TokenAnswer};
 use ez_store::api_keys::ApiKey;
 use ez_store::provider_groups::{self, ProviderGroup};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tokio::time::Instant;
 use url::Url;
 
+use self::ask::{Ask, ask};
 use crate::error::Faults;
-use crate::outbound::{self, OutboundAnswer, OutboundRequest, Reach};
+use crate::outbound::{self, OutboundAnswer, OutboundError, OutboundRequest, Reach};
 use crate::vendor_words::message_of;
 use crate::{Control, ControlError, Write, api_keys, checks};
 
@@ -23,9 +27,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer to one token is far smaller.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
-
-/// Version of the Messages API, which its vendor wants named.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// What became of a test call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,14 +41,6 @@ pub struct TestCall {
     pub model: String,
     /// What happened, and the vendor's message without what it may give away.
     pub message: String,
-}
-
-/// How to ask an upstream.
-struct Ask {
-    url: Url,
-    sign_in: (HeaderName, String),
-    extra: Option<(&'static str, &'static str)>,
-    body: Json,
 }
 
 /// Calls an upstream for one token with an API key, whatever its state, which stays as it is. `model` is the first of the
@@ -67,23 +60,9 @@ pub async fn run(control: &Control, id: i64, model: Option<String>) -> Result<Te
         return Err(ControlError::invalid("/model", format!("is required, as the provider group `{name}` names none")));
     };
     let secret = secret(control, &group, &api_key)?;
-    let Ask { url, sign_in, extra, body } = ask(&group, secret.expose_secret(), &model)?;
-    let request = OutboundRequest {
-        method: Method::POST,
-        url,
-        headers: headers(sign_in, extra)?,
-        body: Bytes::from(body.to_string()),
-        reach: Reach::Operator,
-        timeout: TIMEOUT,
-        max_answer_bytes: MAX_ANSWER_BYTES,
-    };
     let began = Instant::now();
-    let outcome = outbound::send(request).await;
+    let (status, message) = call(control, &group, secret.expose_secret(), &model).await?;
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let (status, message) = match &outcome {
-        Ok(OutboundAnswer { status, body }) => (Some(*status), told(*status, body, secret.expose_secret())),
-        Err(error) => (None, error.to_string()),
-    };
     let ok = status.is_some_and(|status| status.is_success());
     Ok(TestCall { ok, status: status.map(|status| status.as_u16()), latency_ms, model, message })
 }
@@ -97,7 +76,7 @@ pub async fn record(write: &Write, id: i64, call: &TestCall) -> Result<(), Contr
 
 fn secret(control: &Control, group: &ProviderGroup, api_key: &ApiKey) -> Result<SecretString, ControlError> {
     let provider_type = group.provider_type;
-    if provider_type.is_oauth() || provider_type == ProviderType::Vertex {
+    if provider_type.is_oauth() {
         let message = format!("API keys of the type `{provider_type}` cannot be tested yet; call a model of theirs");
         return Err(ControlError::conflict(message));
     }
@@ -106,86 +85,62 @@ fn secret(control: &Control, group: &ProviderGroup, api_key: &ApiKey) -> Result<
     })
 }
 
-/// The smallest call in the upstream's own protocol.
-fn ask(group: &ProviderGroup, secret: &str, model: &str) -> Result<Ask, ControlError> {
-    let provider_type = group.provider_type;
-    let default = provider_type.default_base_url().unwrap_or_default();
-    let base = if group.base_url.is_empty() { default } else { &group.base_url };
-    let messages = json!([{ "role": "user", "content": "Hi" }]);
-    let bearer = (AUTHORIZATION, format!("Bearer {secret}"));
-    let plain = |name| (HeaderName::from_static(name), secret.to_owned());
-    let gemini = || {
-        json!({ "contents": [{ "role": "user", "parts": [{ "text": "Hi" }] }],
-            "generationConfig": { "maxOutputTokens": 1 } })
+/// Signs in and calls: the status that the upstream answered with, if it did, and what is told of it.
+async fn call(
+    control: &Control,
+    group: &ProviderGroup,
+    secret: &str,
+    model: &str,
+) -> Result<(Option<StatusCode>, String), ControlError> {
+    let account = (group.provider_type == ProviderType::Vertex).then(|| ServiceAccount::parse(secret));
+    let account = account.transpose().map_err(|e| ControlError::conflict(e.to_string()))?;
+    let credential = match &account {
+        None => Ok(secret.to_owned()),
+        Some(account) => access_token(control, account).await?,
     };
-    let generate = format!("{}:generateContent", model.trim_start_matches("models/"));
-    let (url, sign_in, extra, body) = match provider_type {
-        ProviderType::Anthropic | ProviderType::Claude => {
-            let body = json!({ "model": model, "max_tokens": 1, "messages": messages });
-            let version = Some(("anthropic-version", ANTHROPIC_VERSION));
-            (url(base, &["v1"], &["messages"])?, plain("x-api-key"), version, body)
-        }
-        ProviderType::Gemini | ProviderType::Google | ProviderType::Aistudio => {
-            (url(base, &["v1beta"], &["models", &generate])?, plain("x-goog-api-key"), None, gemini())
-        }
-        ProviderType::VertexExpress => {
-            let path = ["publishers", "google", "models", &generate];
-            (url(base, &["v1"], &path)?, plain("x-goog-api-key"), None, gemini())
-        }
-        ProviderType::Azure => {
-            let body = json!({ "model": model, "max_completion_tokens": 1, "messages": messages });
-            (azure_url(group, base, model)?, plain("api-key"), None, body)
-        }
-        // Its newer models take no `max_tokens`; servers alike know no other.
-        ProviderType::Openai => {
-            let body = json!({ "model": model, "max_completion_tokens": 1, "messages": messages });
-            (url(base, &[], &["chat", "completions"])?, bearer, None, body)
-        }
-        _ => {
-            let body = json!({ "model": model, "max_tokens": 1, "messages": messages });
-            (url(base, &[], &["chat", "completions"])?, bearer, None, body)
-        }
+    let credential = match credential {
+        Ok(credential) => SecretString::from(credential),
+        Err(told) => return Ok((None, format!("the service account gets no access token: {told}"))),
     };
-    Ok(Ask { url, sign_in, extra, body })
+    let credential = credential.expose_secret();
+    let project = account.as_ref().and_then(ServiceAccount::project_id);
+    let Ask { url, headers, body } = ask(group, credential, project, model)?;
+    Ok(match send(control, url, headers, Bytes::from(body.to_string())).await {
+        Ok(OutboundAnswer { status, body }) => (Some(status), told(status, &body, credential)),
+        Err(error) => (None, error.to_string()),
+    })
 }
 
-/// `path` below a base URL; `version` comes before it unless the base ends with a version already.
-fn url(base: &str, version: &[&str], path: &[&str]) -> Result<Url, ControlError> {
-    let mut url = Url::parse(base).map_err(ControlError::internal)?;
-    let last = url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let has_version = last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    let version = if has_version { &[] } else { version };
-    match url.path_segments_mut() {
-        Ok(mut segments) => drop(segments.pop_if_empty().extend(version.iter().chain(path))),
-        Err(()) => return Err(ControlError::conflict("the provider group's base URL cannot be called; change it")),
+/// A service account's token, or what is told of there being none.
+async fn access_token(control: &Control, account: &ServiceAccount) -> Result<Result<String, String>, ControlError> {
+    let form = account.token_request(control.now()).map_err(ControlError::internal)?;
+    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
+    let OutboundAnswer { status, body } =
+        match send(control, account.token_uri().clone(), headers, form.clone().into()).await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+    if !status.is_success() {
+        let said = message_of(&body, &form).map(|said| format!(": {said}")).unwrap_or_default();
+        return Ok(Err(format!("its token endpoint answers {}{said}", status.as_u16())));
     }
-    Ok(url)
+    let answer = serde_json::from_slice::<TokenAnswer>(&body);
+    Ok(answer.map(|answer| answer.access_token).map_err(|_| "its token endpoint's answer holds none".to_owned()))
 }
 
-/// With an API version the deployment's URL, else the resource's own in OpenAI's form.
-fn azure_url(group: &ProviderGroup, base: &str, model: &str) -> Result<Url, ControlError> {
-    let Some(version) = &group.api_version else { return url(base, &[], &["chat", "completions"]) };
-    let resource = base.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/openai");
-    let mut url = url(resource, &[], &["openai", "deployments", model, "chat", "completions"])?;
-    url.query_pairs_mut().append_pair("api-version", version);
-    Ok(url)
-}
-
-fn headers(
-    (name, value): (HeaderName, String),
-    extra: Option<(&'static str, &'static str)>,
-) -> Result<HeaderMap, ControlError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some((name, value)) = extra {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    let mut value = HeaderValue::from_str(&value).map_err(|_| {
-        ControlError::conflict("the API key's secret cannot be sent in a header; write the upstream's secret")
-    })?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(headers)
+async fn send(control: &Control, url: Url, headers: HeaderMap, body: Bytes) -> Result<OutboundAnswer, OutboundError> {
+    let request = OutboundRequest {
+        method: Method::POST,
+        url,
+        headers,
+        body,
+        reach: Reach::Operator,
+        tls: control.config().upstream_tls.clone(),
+        timeout: TIMEOUT,
+        max_answer_bytes: MAX_ANSWER_BYTES,
+    };
+    outbound::send(request).await
 }
 
 /// What a status means, and what the vendor says of it.

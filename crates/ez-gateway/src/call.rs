@@ -1,11 +1,11 @@
 //! One call from its first byte to its settlement: the table of contents of the data plane.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ez_contract::Protocol;
 use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
@@ -19,17 +19,19 @@ use tokio::time::Instant;
 
 use crate::authn::Caller;
 use crate::gateway::Gateway;
-use crate::ingress::{self, Arrival, Route};
+use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
 use crate::limits::Demand;
 use crate::refusal::{Refusal, full};
+use crate::relay::BrokenOff;
+use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
 use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
 
-/// The body of every answer. Failures are told inside it, so it never fails itself.
-pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every answer. Failures are told inside it wherever its kind has words for them.
+pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -39,15 +41,14 @@ pub(crate) async fn answer(
 ) -> Response<AnswerBody> {
     let request_id = RequestId::from_headers(request.headers());
     let (head, body) = request.into_parts();
-    let protocol = ingress::protocol_of(head.uri.path());
-    let mut response = if head.method == Method::HEAD && head.uri.path() == "/" {
+    let is_probe = head.method == Method::HEAD && head.uri.path() == "/";
+    let (protocol, mut response) = if is_probe {
         // Agents probe their base URL with this before their first call.
-        Response::new(full(Bytes::new()))
+        (Protocol::OpenaiChat, Response::new(full(Bytes::new())))
     } else {
-        let head = ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies);
-        match head {
-            Ok(arrival) => serve(gateway, arrival, body).await,
-            Err((protocol, refusal)) => refusal.into_response(protocol, &request_id),
+        match ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies) {
+            Ok(arrival) => (arrival.protocol, serve(gateway, arrival, body).await),
+            Err((protocol, refusal)) => (protocol, refusal.into_response(protocol, &request_id)),
         }
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
@@ -64,7 +65,7 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
     let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
         Err(refusal) => Err(refusal),
         Ok(caller) => match &arrival.route {
-            Route::ListModels => list_models(&gateway, &snapshot, &arrival, &caller),
+            Route::ListModels | Route::GetModel(_) => show_models(&gateway, &snapshot, &arrival, &caller),
             Route::Call { api, path_model } => {
                 let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
@@ -75,14 +76,19 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
     served.unwrap_or_else(|refusal| refusal.into_response(arrival.protocol, &arrival.request_id))
 }
 
-fn list_models(
+/// The list of models, or one of it.
+fn show_models(
     gateway: &Gateway,
     snapshot: &RoutingSnapshot,
     arrival: &Arrival,
     caller: &Caller,
 ) -> Result<Response<AnswerBody>, Refusal> {
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
-    let mut response = Response::new(full(models::list_openai(snapshot, caller)));
+    let shown = match &arrival.route {
+        Route::GetModel(name) => models::get(snapshot, caller, arrival.protocol, name)?,
+        _ => models::list(snapshot, caller, arrival.protocol, arrival.query.as_deref())?,
+    };
+    let mut response = Response::new(full(shown));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -157,6 +163,6 @@ async fn prepare(
 
 /// Nobody's key is known before the first snapshot; saying 401 then would make clients give up good keys.
 fn no_snapshot() -> Refusal {
-    let message = "this gateway has not received its configuration yet: try again in a moment";
+    let message = "this gateway has no current configuration: try again in a moment";
     Refusal::internal("starting", message).with_retry_after(Duration::from_secs(1))
 }

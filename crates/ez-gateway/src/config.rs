@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ez_contract::snapshot::ClientGone;
 use ipnet::IpNet;
 
 pub use crate::upstream::{UpstreamTls, UpstreamTlsError};
@@ -28,6 +29,8 @@ pub struct GatewayConfig {
     pub idle_timeout: Duration,
     /// Bound on a whole call.
     pub call_timeout: Duration,
+    /// What becomes of the upstream of a client that left in the middle of its stream, where its binding does not say.
+    pub on_client_gone: ClientGone,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Connections to upstreams.

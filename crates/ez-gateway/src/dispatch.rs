@@ -1,13 +1,14 @@
 //! Dispatch: sends a call upstream, classifies what comes back, and goes on to the next candidate as long as the
 //! client has not seen a byte.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use ez_protocol::answer::{self, PlainAnswer, VendorError};
+use ez_protocol::framer::Framer;
 use ez_protocol::redact::{redact, redact_bytes};
-use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -24,6 +25,7 @@ use crate::headers;
 use crate::inspect::Inspected;
 use crate::plan::UpstreamChoice;
 use crate::refusal::Refusal;
+use crate::relay::StreamedContent;
 use crate::settle::Account;
 use crate::upstream::UpstreamBody;
 
@@ -60,8 +62,7 @@ pub(crate) struct PlainContent {
 pub(crate) struct StreamContent {
     /// With what they mean.
     pub(crate) peeked: Vec<(Bytes, Meaning)>,
-    pub(crate) reader: StreamReader,
-    pub(crate) framer: EventFramer,
+    pub(crate) content: StreamedContent,
     pub(crate) rest: UpstreamBody,
 }
 
@@ -77,6 +78,8 @@ enum Outcome {
 
 /// Bound on waiting for the body of an error answer, which only explains what the status says.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How the content type of a form with files begins.
+const FORM: &str = "multipart/form-data";
 /// Bound on the body of an error answer, bytes.
 const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
@@ -140,8 +143,12 @@ impl Attempt<'_> {
         if headers::is_coded(response.headers()) {
             return Outcome::TryNext(broken("the upstream coded its answer, although it was asked not to"));
         }
-        if is_event_stream(response.headers()) {
-            self.peek_stream(response, choice, head_by).await
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let api = self.inspected.api;
+        if let Some(framer) = Framer::of(api, content_type, self.scope.gateway.config.max_answer_bytes) {
+            self.peek_stream(response, choice, framer, head_by).await
+        } else if answer::is_opaque(api, content_type) {
+            self.peek_opaque(response, choice, head_by).await
         } else {
             self.read_plain(response, choice).await
         }
@@ -150,9 +157,10 @@ impl Attempt<'_> {
     /// The request as it goes out, signed in.
     async fn encode(&self, choice: &UpstreamChoice) -> Result<Request<Full<Bytes>>, Refusal> {
         let api = self.inspected.api;
+        let query = self.scope.arrival.query.as_deref().unwrap_or_default();
         let target = choice.upstream.target.as_ref();
         let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
-        let uri = target.url(api, &choice.upstream_model, "").map_err(|e| unreachable_upstream(e.to_string()))?;
+        let uri = target.url(api, &choice.upstream_model, query).map_err(|e| unreachable_upstream(e.to_string()))?;
         let sign_in = target.sign_in(api.protocol(), &self.scope.gateway.tokens).await;
         let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
@@ -161,7 +169,7 @@ impl Attempt<'_> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, api.protocol());
         request.headers_mut().insert(name, value);
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.scope.arrival.headers));
         Ok(request)
     }
 
@@ -235,10 +243,15 @@ impl Attempt<'_> {
     }
 
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
-    async fn peek_stream(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+    async fn peek_stream(
+        &self,
+        response: Response<UpstreamBody>,
+        choice: UpstreamChoice,
+        mut framer: Framer,
+        peek_by: Instant,
+    ) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut framer = EventFramer::new(self.scope.gateway.config.max_answer_bytes);
-        let mut reader = StreamReader::new(self.inspected.api);
+        let mut reader = Box::new(StreamReader::new(self.inspected.api));
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
         loop {
@@ -246,8 +259,10 @@ impl Attempt<'_> {
                 Err(e) => return Outcome::TryNext(broken(&e.to_string())),
                 Ok(Some(event)) => {
                     let meaning = reader.read(&event);
-                    if let Meaning::Error(error) = &meaning {
-                        return self.error_in_success(error);
+                    match &meaning {
+                        Meaning::Error(error) => return self.error_in_success(error),
+                        Meaning::Truncated => return Outcome::TryNext(broken("the upstream's stream is empty")),
+                        _ => {}
                     }
                     peeked_bytes += event.len();
                     let is_meaningful = meaning != Meaning::Other;
@@ -260,7 +275,8 @@ impl Attempt<'_> {
                     }
                     let head =
                         AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-                    let body = Content::Stream(StreamContent { peeked, reader, framer, rest });
+                    let content = StreamedContent::Events { framer, reader };
+                    let body = Content::Stream(StreamContent { peeked, content, rest });
                     return Outcome::Deliver(Box::new(Answer { head, body }));
                 }
                 Ok(None) => match timeout_at(peek_by, rest.frame()).await {
@@ -277,6 +293,25 @@ impl Attempt<'_> {
                 },
             }
         }
+    }
+
+    /// Waits for the first bytes of a body that is nothing to be read: sound, or text.
+    async fn peek_opaque(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+        let (parts, mut rest) = response.into_parts();
+        let mut waiting = VecDeque::new();
+        while waiting.is_empty() {
+            match timeout_at(peek_by, rest.frame()).await {
+                Err(_) => return Outcome::TryNext(timed_out("the upstream's answer did not start in time")),
+                Ok(Some(Err(_))) => return Outcome::TryNext(broken("the upstream broke off before its answer")),
+                Ok(Some(Ok(frame))) => waiting.extend(frame.into_data().ok().filter(|data| !data.is_empty())),
+                // Nothing was said, so nothing was heard.
+                Ok(None) => break,
+            }
+        }
+        let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+        let content = StreamedContent::Opaque { waiting };
+        let body = Content::Stream(StreamContent { peeked: Vec::new(), content, rest });
+        Outcome::Deliver(Box::new(Answer { head, body }))
     }
 
     /// An error object where an answer should be: the same rules as for the status that it stands for.
@@ -304,9 +339,13 @@ impl Attempt<'_> {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+/// What the body is told to be: the boundary of a form has to stay, and all else was read as JSON.
+fn content_type_of(client: &HeaderMap) -> HeaderValue {
+    let is_form = |value: &&HeaderValue| {
+        value.as_bytes().get(..FORM.len()).is_some_and(|head| head.eq_ignore_ascii_case(FORM.as_bytes()))
+    };
+    let form = client.get(CONTENT_TYPE).filter(is_form);
+    form.cloned().unwrap_or(HeaderValue::from_static("application/json"))
 }
 
 /// The client's own fault, in the vendor's shape and words.

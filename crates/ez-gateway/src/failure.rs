@@ -122,6 +122,7 @@ mod tests {
             message: String::new(),
             code: code.map(str::to_owned),
             kind: kind.map(str::to_owned),
+            ..VendorError::default()
         };
         assert_eq!(status_of(&error(Some("429"), None)), 429);
         assert_eq!(status_of(&error(Some("rate_limit_exceeded"), None)), 429);

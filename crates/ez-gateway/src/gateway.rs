@@ -16,7 +16,8 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::limits::{Leasing, Limiter, keep_leased};
-use crate::routing::SnapshotCell;
+use crate::relay::Abandonment;
+use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
 use crate::upstream::{TokenClient, Transport};
 use crate::usage_log::{self, UsageLog};
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
     pub(crate) limiter: Arc<Limiter>,
+    /// What becomes of the upstreams of clients that left.
+    pub(crate) abandonment: Abandonment,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -39,6 +42,8 @@ pub struct GatewayParts {
     pub config: GatewayConfig,
     /// Where the follower puts the newest snapshot.
     pub snapshot: Arc<SnapshotCell>,
+    /// What the follower tells of it.
+    pub snapshot_watch: SnapshotWatch,
     /// Where gateways share limits.
     pub state: SharedState,
     /// The durable usage log, opened.
@@ -71,7 +76,7 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, state, usage_log, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, state, usage_log, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
         let (leasing, lease_queue) = match state {
@@ -93,9 +98,10 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
-        let sampled = Sampled { usage_log: usage_log.clone(), clock: clock.clone() };
+        let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
+        let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(&config.upstream, config.connect_timeout);
         let tokens = TokenClient {
             transport: transport.clone(),
@@ -103,7 +109,7 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), limiter, clock })
+        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), limiter, abandonment, clock })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -119,6 +119,7 @@ fn broken_body(e: &impl std::fmt::Display) -> Refusal {
 fn malformed(e: &InspectError) -> Refusal {
     let code = match e {
         InspectError::Json(_) => "invalid_json",
+        InspectError::Form(_) => "invalid_form",
         InspectError::Ambiguous(_) => "ambiguous_parameter",
         InspectError::Missing { .. } => "missing_required_parameter",
         InspectError::WrongType { .. } => "invalid_type",

@@ -14,12 +14,12 @@ mod inspect;
 mod lent_body;
 mod limits;
 mod models;
-
 mod pick;
 mod plan;
 mod pricing;
 mod refusal;
 mod relay;
+mod route;
 mod settle;
 mod upstream;
 
@@ -36,3 +36,4 @@ pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestRep
 pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use ingress::client_ip;
 pub use lent_body::LentBody;
+pub use relay::BrokenOff;

@@ -1,11 +1,14 @@
-//! The listener: accepts connections, bounds their heads, and drains them at the end.
+//! The listener: accepts connections as far as there is room for them, bounds what each may take, and drains them at the
+//! end.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ez_telemetry::metrics::{CONNECTIONS, CONNECTIONS_REFUSED};
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
@@ -14,7 +17,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,6 +30,17 @@ use crate::lent_body::{LentBody, lend};
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// Bound on a client that takes no more of its answer: it holds an upstream connection and its buffers meanwhile.
 const WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bound on the head of a request, and on what is read or written ahead on a connection, bytes: agents send long lists of
+/// `anthropic-beta`, and nothing near this. A head has at most 100 fields, which is the server's own bound.
+const MAX_BUFFER_BYTES: usize = 64 << 10;
+/// Calls at once over one HTTP/2 connection.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
+/// Connections that are being refused at once; further ones are just closed.
+const MAX_REFUSALS: usize = 256;
+/// Bound on telling a connection that there is no room for it.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How much a refused client may send that is thrown away, bytes. Unread bytes would make its system drop the answer.
+const MAX_REFUSED_BYTES: usize = 256 << 10;
 /// Pause after a failed accept, which mostly means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,9 +55,18 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
+/// What a listener takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Whose listener this is, for metrics: `gateway` or `control`.
+    pub name: &'static str,
+    /// Connections at once; further ones are refused with 503.
+    pub max_connections: usize,
+}
+
 /// Serves every request with `answer` until `drain.stop`, then lets those in flight end for at most `drain.timeout`;
 /// what runs longer is cut off.
-pub async fn serve<F, A, B>(listener: TcpListener, answer: F, drain: Drain)
+pub async fn serve<F, A, B>(listener: TcpListener, answer: F, bounds: Bounds, drain: Drain)
 where
     F: Fn(SocketAddr, Request<LentBody>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response<B>> + Send + 'static,
@@ -50,10 +74,20 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT).keep_alive(true);
-    server.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
+    let http1_timer = TokioTimer::new();
+    server.http1().timer(http1_timer).header_read_timeout(HEADER_READ_TIMEOUT).max_buf_size(MAX_BUFFER_BYTES);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .max_header_list_size(MAX_BUFFER_BYTES as u32)
+        .max_send_buf_size(MAX_BUFFER_BYTES);
     let graceful = GracefulShutdown::new();
     let connections = TaskTracker::new();
+    let refusals = TaskTracker::new();
+    let open = metrics::gauge!(CONNECTIONS, "listener" => bounds.name);
+    let refused = metrics::counter!(CONNECTIONS_REFUSED, "listener" => bounds.name);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -70,6 +104,14 @@ where
         // Without this, small writes wait for acknowledgements (Nagle's algorithm) and streams stutter by 40 ms.
         if let Err(e) = stream.set_nodelay(true) {
             tracing::debug!(error = %e, "connection gone before it was served");
+            continue;
+        }
+        open.set(connections.len() as f64);
+        if connections.len() >= bounds.max_connections {
+            refused.increment(1);
+            if refusals.len() < MAX_REFUSALS {
+                refusals.spawn(tokio::time::timeout(REFUSAL_TIMEOUT, refuse(stream)));
+            }
             continue;
         }
         let answer = answer.clone();
@@ -111,6 +153,21 @@ where
     }
     drain.cut_off.cancel();
     connections.wait().await;
+}
+
+/// Tells a client that there is no room for it, in words that SDKs of every protocol take for a reason to try again.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    const BODY: &str = r#"{"type":"error","error":{"type":"overloaded_error","code":"too_many_connections","message":"this server has as many connections as it may have: try again in a moment"}}"#;
+    let length = BODY.len();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{BODY}"
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut unread = stream.take(MAX_REFUSED_BYTES as u64);
+    tokio::io::copy(&mut unread, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 /// Answers one request, and reads what a refusal left of its body.

@@ -7,7 +7,7 @@ use ez_contract::Protocol;
 use ez_contract::usage::EndedBy;
 use ez_protocol::error::{Fault, FaultKind, render};
 use ez_telemetry::RequestId;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
@@ -36,6 +36,8 @@ pub(crate) struct Refusal {
     pub(crate) rate: Option<Box<RateHeaders>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
+    /// The methods that the path takes, where the request's is none of them.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -81,6 +83,11 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn with_allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
@@ -108,6 +115,9 @@ impl Refusal {
         if let Some(rate) = self.rate {
             rate.put(headers);
         }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -122,7 +132,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, rate: None, close: false }
+        Self { source, fault, retry_after: None, detail: None, rate: None, close: false, allow: None }
     }
 }
 

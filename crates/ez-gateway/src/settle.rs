@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ez_contract::Protocol;
 use ez_contract::clock::Clock;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
 use ez_protocol::redact::redact;
@@ -94,6 +93,10 @@ pub(crate) struct End {
 impl End {
     pub(crate) fn complete() -> Self {
         Self { ended_by: EndedBy::Complete, error: None }
+    }
+
+    pub(crate) fn client_left() -> Self {
+        Self { ended_by: EndedBy::Client, error: Some("the client left before the call had ended".to_owned()) }
     }
 
     pub(crate) fn upstream(error: impl Into<String>) -> Self {
@@ -194,11 +197,6 @@ impl Account {
         self.record.cost.as_deref()
     }
 
-    /// What the client speaks.
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.record.protocol
-    }
-
     pub(crate) fn request_id(&self) -> &str {
         &self.record.request_id
     }
@@ -264,6 +262,14 @@ impl Account {
         });
     }
 
+    /// The end of a call whose answer was dropped: either its client left, or the process cuts off what still runs.
+    pub(crate) fn end_of_dropped(&self) -> End {
+        if !self.settler.cut_off.is_cancelled() {
+            return End::client_left();
+        }
+        End { ended_by: EndedBy::Gateway, error: Some("the gateway stopped before the call had ended".to_owned()) }
+    }
+
     /// Notes how the call ended.
     fn close(&mut self, end: End) {
         self.record.ended_by = end.ended_by;
@@ -284,18 +290,14 @@ impl Drop for Account {
         if !self.is_open {
             return;
         }
-        let (ended_by, error) = if self.settler.cut_off.is_cancelled() {
-            (EndedBy::Gateway, "the gateway stopped before the call had ended")
-        } else {
-            (EndedBy::Client, "the client left before the call had ended")
-        };
+        let end = self.end_of_dropped();
         if self.record.status == 0 {
             self.record.status = STATUS_CLIENT_CLOSED;
         }
         self.charge();
         let mut record = self.record.clone();
-        record.ended_by = ended_by;
-        record.error = Some(error.to_owned());
+        record.ended_by = end.ended_by;
+        record.error = end.error;
         record.latency_ms = self.elapsed_ms();
         if self.settler.cancelled.send(record).is_err() {
             tracing::error!(

@@ -49,13 +49,17 @@ pub fn render(protocol: Protocol, fault: &Fault, request_id: &str) -> Bytes {
     to_bytes(&body(protocol, fault, request_id))
 }
 
-/// The event that ends a stream with an error, in the caller's dialect.
-pub fn render_event(protocol: Protocol, fault: &Fault, request_id: &str) -> Bytes {
+/// The event that ends a stream with an error, in the caller's dialect. `events_before` is how many events went before
+/// it, which Responses numbers from 0.
+pub fn render_event(protocol: Protocol, fault: &Fault, request_id: &str, events_before: u64) -> Bytes {
     let (name, body) = match protocol {
         Protocol::OpenaiChat | Protocol::Gemini => (None, body(protocol, fault, request_id)),
         Protocol::AnthropicMessages => (Some("error"), body(protocol, fault, request_id)),
         Protocol::OpenaiResponses => {
-            let event = json!({"type": "error", "code": fault.code, "message": fault.message, "param": fault.param});
+            let event = json!({
+                "type": "error", "sequence_number": events_before,
+                "code": fault.code, "message": fault.message, "param": fault.param,
+            });
             (Some("error"), event)
         }
     };
@@ -164,10 +168,12 @@ mod tests {
     #[test]
     fn error_events_are_valid_events_of_their_dialect() {
         for protocol in Protocol::ALL {
-            let event = render_event(*protocol, &fault(), "req-1");
+            let event = render_event(*protocol, &fault(), "req-1", 3);
             assert!(event.ends_with(b"\n\n"));
             let data = crate::sse::data(&event).expect("data");
-            assert!(serde_json::from_slice::<Value>(data.as_ref()).is_ok(), "{protocol}");
+            let body = serde_json::from_slice::<Value>(data.as_ref()).unwrap_or_else(|e| panic!("{protocol}: {e}"));
+            let number = (*protocol == Protocol::OpenaiResponses).then(|| json!(3));
+            assert_eq!(body.get("sequence_number"), number.as_ref(), "{protocol}");
         }
     }
 }

@@ -3,8 +3,12 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use ez_contract::Protocol;
 
 use crate::api::Api;
+use crate::estimate::{BYTES_PER_TOKEN, TOKENS_PER_BLOB};
+use crate::form::{self, FormError};
+use crate::json::json_string;
 use crate::scan::{self, AmbiguousKey, Member, ScanError};
 
 /// What a request says outside its body.
@@ -21,15 +25,36 @@ pub struct RequestForm<'a> {
 /// What routing needs of a request, with the places to splice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestPeek {
-    /// The `model` value, unescaped.
+    /// The `model` value, unescaped; the path's where that names the model.
     pub model: String,
     /// Whether the client asked for a stream.
     pub stream: bool,
     /// Whether the client asked for the usage chunk of a stream.
     pub wants_usage: bool,
-    model_at: Range<usize>,
+    /// The most output that the client asked for, tokens.
+    pub max_output_tokens: Option<u64>,
+    /// How many answers the client asked for, 1 to 128.
+    pub choices: u64,
+    /// The response that this one goes on from (Responses): only the upstream that made it knows it.
+    pub previous_response_id: Option<String>,
+    model_at: ModelPlaces,
     /// What to splice so that the upstream reports usage; `None` where it does already or nothing streams.
     usage_splice: Option<(Range<usize>, &'static str)>,
+    /// Bytes of the body that are no encoded data.
+    text_bytes: u64,
+    /// Images, sounds and documents inside the body.
+    blobs: u64,
+}
+
+/// Where a request names its model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum ModelPlaces {
+    /// A JSON string.
+    Json(Range<usize>),
+    /// The content of a form's part.
+    Form(Range<usize>),
+    /// The path, and JSON strings that repeat it, each behind a prefix such as `models/`.
+    Path(Vec<(Range<usize>, String)>),
 }
 
 /// A request that cannot be routed. The message names the field and the remedy.
@@ -41,6 +66,9 @@ pub enum InspectError {
     /// A field that different readers would take differently.
     #[error(transparent)]
     Ambiguous(#[from] AmbiguousKey),
+    /// Not a form.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// A required field is absent.
     #[error("`{field}` is missing: {remedy}")]
     Missing {
@@ -63,7 +91,7 @@ impl InspectError {
     /// The field at fault, where one is.
     pub fn field(&self) -> Option<&'static str> {
         match self {
-            Self::Json(_) => None,
+            Self::Json(_) | Self::Form(_) => None,
             Self::Ambiguous(AmbiguousKey(field)) => Some(field),
             Self::Missing { field, .. } | Self::WrongType { field, .. } => Some(field),
         }
@@ -72,29 +100,84 @@ impl InspectError {
 
 /// No vendor's model name is near this; a bound keeps names out of logs and records that are none.
 const MAX_MODEL_BYTES: usize = 256;
+/// No vendor's response id is near this.
+const MAX_RESPONSE_ID_BYTES: usize = 512;
+/// More entries than any vendor embeds in one call (Gemini: 100).
+const MAX_BATCH_ENTRIES: usize = 4_096;
+const MAX_CHOICES: u64 = 128;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
+
+const MODEL_MISSING: InspectError = InspectError::Missing {
+    field: "model",
+    remedy: "name the model to call; GET /v1/models lists what this key may use",
+};
+const MODEL_WRONG: InspectError = InspectError::WrongType { field: "model", expected: "a string of 1 to 256 bytes" };
 
 impl RequestPeek {
     /// Reads a request body.
     pub fn of(form: RequestForm<'_>, body: &[u8]) -> Result<Self, InspectError> {
-        let members = scan::members(body)?;
-        let model_at = scan::unambiguous_value(body, &members, "model")?.ok_or(InspectError::Missing {
-            field: "model",
-            remedy: "name the model to call; GET /v1/models lists what this key may use",
-        })?;
-        let model = serde_json::from_slice::<String>(&body[model_at.clone()])
-            .ok()
-            .filter(|model| !model.is_empty() && model.len() <= MAX_MODEL_BYTES)
-            .ok_or(InspectError::WrongType { field: "model", expected: "a string of 1 to 256 bytes" })?;
-        let stream = match scan::unambiguous_value(body, &members, "stream")?.map(|value| &body[value]) {
-            None | Some(b"null" | b"false") => false,
-            Some(b"true") => true,
-            Some(_) => return Err(InspectError::WrongType { field: "stream", expected: "true or false" }),
+        let takes_forms =
+            matches!(form.api, Api::ImageEdits | Api::ImageVariations | Api::Transcriptions | Api::Translations);
+        match form.content_type {
+            Some(content_type) if takes_forms && form::is_form(content_type) => Self::of_form(content_type, body),
+            _ => Self::of_json(form, body),
+        }
+    }
+
+    fn of_json(form: RequestForm<'_>, body: &[u8]) -> Result<Self, InspectError> {
+        let (members, blobs) = scan::members_and_blobs(body)?;
+        let (model, model_at) = match form.path_model {
+            Some(model) => {
+                (checked_model(model.to_owned())?, ModelPlaces::Path(repeated_models(model, body, &members)?))
+            }
+            None => {
+                let at = scan::unambiguous_value(body, &members, "model")?.ok_or(MODEL_MISSING)?;
+                let model = serde_json::from_slice::<String>(&body[at.clone()]).map_err(|_| MODEL_WRONG)?;
+                (checked_model(model)?, ModelPlaces::Json(at))
+            }
         };
+        let stream = asks_for_stream(form.api, body, &members)?;
+        let can_report_usage = matches!(form.api, Api::ChatCompletions | Api::Completions);
         let (wants_usage, usage_splice) =
-            if stream && form.api == Api::ChatCompletions { usage_option(body, &members)? } else { (false, None) };
-        Ok(Self { model, stream, wants_usage, model_at, usage_splice })
+            if stream && can_report_usage { usage_option(body, &members)? } else { (false, None) };
+        let (max_output_tokens, choices) = asked_output(form.api, body, &members);
+        Ok(Self {
+            model,
+            stream,
+            wants_usage,
+            max_output_tokens,
+            choices,
+            previous_response_id: previous_response_id(form.api, body, &members)?,
+            model_at,
+            usage_splice,
+            text_bytes: (body.len() as u64).saturating_sub(blobs.bytes),
+            blobs: blobs.count,
+        })
+    }
+
+    fn of_form(content_type: &str, body: &[u8]) -> Result<Self, InspectError> {
+        let parts = form::parts(content_type, body)?;
+        let (part, model) = form::text_part(body, &parts, "model")?.ok_or(MODEL_MISSING)?;
+        let stream =
+            match form::text_part(body, &parts, "stream")?.map(|(_, text)| text.to_ascii_lowercase()).as_deref() {
+                None | Some("" | "false" | "0") => false,
+                Some("true" | "1") => true,
+                Some(_) => return Err(InspectError::WrongType { field: "stream", expected: "true or false" }),
+            };
+        let (files, texts): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.is_file);
+        Ok(Self {
+            model: checked_model(model.to_owned())?,
+            stream,
+            wants_usage: false,
+            max_output_tokens: None,
+            choices: 1,
+            previous_response_id: None,
+            model_at: ModelPlaces::Form(part.content.clone()),
+            usage_splice: None,
+            text_bytes: texts.iter().map(|part| part.content.len() as u64).sum(),
+            blobs: files.len() as u64,
+        })
     }
 
     /// The body to send upstream: the client's bytes, but for the model where its upstream name differs and the forced
@@ -102,13 +185,130 @@ impl RequestPeek {
     pub fn upstream_body(&self, body: &Bytes, upstream_model: &str) -> Bytes {
         let mut replacements = Vec::with_capacity(2);
         if upstream_model != self.model {
-            replacements.push((self.model_at.clone(), json_string(upstream_model)));
+            match &self.model_at {
+                ModelPlaces::Json(at) => replacements.push((at.clone(), json_string(upstream_model))),
+                ModelPlaces::Form(at) => replacements.push((at.clone(), upstream_model.as_bytes().to_vec())),
+                ModelPlaces::Path(repeated) => replacements.extend(
+                    repeated.iter().map(|(at, prefix)| (at.clone(), json_string(&format!("{prefix}{upstream_model}")))),
+                ),
+            }
         }
         if let Some((range, with)) = &self.usage_splice {
             replacements.push((range.clone(), with.as_bytes().to_vec()));
         }
         if replacements.is_empty() { body.clone() } else { scan::splice(body, replacements) }
     }
+
+    /// How much text the request holds, bytes: its body without images and other encoded data, but with the syntax and
+    /// the names around the prompt.
+    pub fn prompt_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// About how many input tokens the request has, for reserving them before the truth is known: a quarter of its text
+    /// and a thousand for every image or other file. Short prompts come out high, because of the syntax around them.
+    pub fn estimated_input_tokens(&self) -> u64 {
+        self.text_bytes.div_ceil(BYTES_PER_TOKEN).saturating_add(self.blobs.saturating_mul(TOKENS_PER_BLOB))
+    }
+}
+
+fn checked_model(model: String) -> Result<String, InspectError> {
+    let is_name = !model.is_empty() && model.len() <= MAX_MODEL_BYTES;
+    if is_name { Ok(model) } else { Err(MODEL_WRONG) }
+}
+
+/// Where a Gemini body repeats the model of its path. It must be the same one, because some vendors go by the body.
+fn repeated_models(
+    path_model: &str,
+    body: &[u8],
+    members: &[Member],
+) -> Result<Vec<(Range<usize>, String)>, InspectError> {
+    let mut places = Vec::new();
+    let mut add = |object: Range<usize>, members: &[Member]| -> Result<(), InspectError> {
+        let text = &body[object.clone()];
+        let Some(at) = scan::unambiguous_value(text, members, "model")? else { return Ok(()) };
+        let named = serde_json::from_slice::<String>(&text[at.clone()]).map_err(|_| MODEL_WRONG)?;
+        let prefix = match named.strip_suffix(path_model) {
+            Some(prefix) if prefix.is_empty() || prefix.ends_with("models/") => prefix.to_owned(),
+            _ => return Err(InspectError::WrongType { field: "model", expected: "the model that the path names" }),
+        };
+        places.push((object.start + at.start..object.start + at.end, prefix));
+        Ok(())
+    };
+    add(0..body.len(), members)?;
+    for key in ["generateContentRequest", "generate_content_request"] {
+        let Some(request) = scan::unambiguous_value(body, members, key)? else { continue };
+        if let Ok(members) = scan::members(&body[request.clone()]) {
+            add(request, &members)?;
+        }
+    }
+    if let Some(requests) = scan::unambiguous_value(body, members, "requests")? {
+        let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_default();
+        if entries.len() > MAX_BATCH_ENTRIES {
+            return Err(InspectError::WrongType { field: "requests", expected: "a list of at most 4096 entries" });
+        }
+        for entry in entries {
+            let entry = requests.start + entry.start..requests.start + entry.end;
+            if let Ok(members) = scan::members(&body[entry.clone()]) {
+                add(entry, &members)?;
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn asks_for_stream(api: Api, body: &[u8], members: &[Member]) -> Result<bool, InspectError> {
+    match api {
+        Api::StreamGenerateContent => return Ok(true),
+        Api::GenerateContent | Api::CountTokens | Api::EmbedContent | Api::BatchEmbedContents => return Ok(false),
+        Api::Speech => {
+            let format = scan::value_of(body, members, "stream_format").map(|at| &body[at]);
+            return Ok(format == Some(b"\"sse\""));
+        }
+        _ => {}
+    }
+    match scan::unambiguous_value(body, members, "stream")?.map(|value| &body[value]) {
+        None | Some(b"null" | b"false") => Ok(false),
+        Some(b"true") => Ok(true),
+        Some(_) => Err(InspectError::WrongType { field: "stream", expected: "true or false" }),
+    }
+}
+
+/// The most output tokens and the number of answers that a request asks for. What is no number is the vendor's to refuse.
+fn asked_output(api: Api, body: &[u8], members: &[Member]) -> (Option<u64>, u64) {
+    let number = |text: &[u8], members: &[Member], keys: &[&str]| {
+        let read =
+            |key: &&str| std::str::from_utf8(&text[scan::value_of(text, members, key)?]).ok()?.parse::<u64>().ok();
+        keys.iter().filter_map(read).max()
+    };
+    let (most, choices) = match api.protocol() {
+        Protocol::Gemini => {
+            let config =
+                ["generationConfig", "generation_config"].iter().find_map(|key| scan::value_of(body, members, key));
+            let text = config.map(|at| &body[at]).unwrap_or_default();
+            let members = scan::members(text).unwrap_or_default();
+            (
+                number(text, &members, &["maxOutputTokens", "max_output_tokens"]),
+                number(text, &members, &["candidateCount", "candidate_count"]),
+            )
+        }
+        Protocol::OpenaiResponses => (number(body, members, &["max_output_tokens"]), None),
+        Protocol::AnthropicMessages => (number(body, members, &["max_tokens"]), None),
+        Protocol::OpenaiChat => {
+            (number(body, members, &["max_completion_tokens", "max_tokens"]), number(body, members, &["n"]))
+        }
+    };
+    (most, choices.unwrap_or(1).clamp(1, MAX_CHOICES))
+}
+
+fn previous_response_id(api: Api, body: &[u8], members: &[Member]) -> Result<Option<String>, InspectError> {
+    if api != Api::Responses {
+        return Ok(None);
+    }
+    let Some(at) = scan::unambiguous_value(body, members, "previous_response_id")? else { return Ok(None) };
+    let id = serde_json::from_slice::<Option<String>>(&body[at]).ok();
+    id.filter(|id| id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= MAX_RESPONSE_ID_BYTES))
+        .ok_or(InspectError::WrongType { field: "previous_response_id", expected: "the id of a response, or null" })
 }
 
 /// Whether usage was asked for, and what to splice where it was not.
@@ -137,12 +337,6 @@ fn usage_option(body: &[u8], members: &[Member]) -> Result<(bool, Option<(Range<
             Ok((false, Some((in_body(end..end), with))))
         }
     }
-}
-
-/// A JSON string with its quotes.
-pub(crate) fn json_string(text: &str) -> Vec<u8> {
-    // Writing a string into memory cannot fail.
-    serde_json::to_vec(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -204,6 +398,142 @@ mod tests {
         let asked = r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#;
         assert_eq!(upstream(asked, "m"), asked);
         assert!(peek(asked.as_bytes()).unwrap().wants_usage);
+    }
+
+    fn gemini(api: Api, body: &[u8]) -> Result<RequestPeek, InspectError> {
+        RequestPeek::of(RequestForm { api, path_model: Some("g-1"), content_type: None }, body)
+    }
+
+    fn form(api: Api, body: &[u8]) -> Result<RequestPeek, InspectError> {
+        let content_type = Some("multipart/form-data; boundary=XX");
+        RequestPeek::of(RequestForm { api, path_model: None, content_type }, body)
+    }
+
+    #[test]
+    fn legacy_completions_are_asked_for_usage_and_other_apis_are_not() {
+        let body = Bytes::from_static(br#"{"model":"m","stream":true}"#);
+        for (api, is_asked) in [(Api::Completions, true), (Api::Messages, false), (Api::Responses, false)] {
+            let peek = RequestPeek::of(RequestForm { api, path_model: None, content_type: None }, &body).unwrap();
+            assert!(peek.stream);
+            assert_eq!(peek.upstream_body(&body, "m").len() > body.len(), is_asked, "{api:?}");
+        }
+    }
+
+    #[test]
+    fn gemini_names_its_model_in_the_path_and_wherever_the_body_repeats_it() {
+        let cases = [
+            (Api::GenerateContent, r#"{"contents":[]}"#, r#"{"contents":[]}"#),
+            (Api::EmbedContent, r#"{"model":"models/g-1","content":{}}"#, r#"{"model":"models/up","content":{}}"#),
+            (Api::StreamGenerateContent, r#"{"model":"g-1"}"#, r#"{"model":"up"}"#),
+            (
+                Api::BatchEmbedContents,
+                r#"{"requests":[{"model":"models/g-1"}, {"model":"publishers/x/models/g-1","content":{"model":"y"}},{}]}"#,
+                r#"{"requests":[{"model":"models/up"}, {"model":"publishers/x/models/up","content":{"model":"y"}},{}]}"#,
+            ),
+            (
+                Api::CountTokens,
+                r#"{"generateContentRequest":{"model":"models/g-1","contents":[]}}"#,
+                r#"{"generateContentRequest":{"model":"models/up","contents":[]}}"#,
+            ),
+            (
+                Api::CountTokens,
+                r#"{"generate_content_request":{"contents":[],"model":"models/g-1"}}"#,
+                r#"{"generate_content_request":{"contents":[],"model":"models/up"}}"#,
+            ),
+        ];
+        for (api, body, expected) in cases {
+            let peek = gemini(api, body.as_bytes()).unwrap();
+            assert_eq!((peek.model.as_str(), peek.stream), ("g-1", api == Api::StreamGenerateContent));
+            let body = Bytes::copy_from_slice(body.as_bytes());
+            assert_eq!(peek.upstream_body(&body, "up"), expected.as_bytes());
+            assert_eq!(peek.upstream_body(&body, "g-1"), body);
+        }
+    }
+
+    #[test]
+    fn a_gemini_body_that_names_another_model_is_refused() {
+        let bodies = [
+            r#"{"model":"models/other"}"#,
+            r#"{"model":"models/xg-1"}"#,
+            r#"{"model":1}"#,
+            r#"{"requests":[{"model":"models/g-1"},{"model":"other"}]}"#,
+            r#"{"requests":[{"model":"models/g-1","mod\u0065l":"models/other"}]}"#,
+            r#"{"generateContentRequest":{"model":"other"}}"#,
+            r#"{"generateContentRequest":{},"GenerateContentRequest":{"model":"other"}}"#,
+        ];
+        for body in bodies {
+            assert!(gemini(Api::CountTokens, body.as_bytes()).is_err(), "{body}");
+        }
+        let many = format!(r#"{{"requests":[{}{{}}]}}"#, "{},".repeat(MAX_BATCH_ENTRIES));
+        assert!(gemini(Api::BatchEmbedContents, many.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_form_is_read_and_spliced_where_it_stands() {
+        let text = |file: &str, model: &str| {
+            format!(
+                "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\r\n{file}\r\n\
+                 --XX\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n\
+                 --XX\r\nContent-Disposition: form-data; name=\"stream\"\r\n\r\nTrue\r\n--XX--\r\n"
+            )
+        };
+        let body = Bytes::from(text("ID3", "m"));
+        let peek = form(Api::Transcriptions, &body).unwrap();
+        assert_eq!((peek.model.as_str(), peek.stream), ("m", true));
+        assert_eq!(peek.upstream_body(&body, "whisper-1"), text("ID3", "whisper-1").as_bytes());
+        assert_eq!(peek.upstream_body(&body, "m").as_ptr(), body.as_ptr(), "no copy");
+        assert_eq!(peek.estimated_input_tokens(), 1_000 + 2);
+
+        let unnamed = b"--XX\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\nx\r\n--XX--";
+        assert_eq!(form(Api::ImageEdits, unnamed), Err(MODEL_MISSING));
+        assert!(matches!(form(Api::ImageEdits, b"{}"), Err(InspectError::Form(_))));
+        assert!(matches!(form(Api::ChatCompletions, &body), Err(InspectError::Json(_))), "chat is JSON alone");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_in_each_protocol() {
+        let asked = |api, body: &str| {
+            let path_model = (api == Api::GenerateContent).then_some("m");
+            let peek = RequestPeek::of(RequestForm { api, path_model, content_type: None }, body.as_bytes()).unwrap();
+            (peek.max_output_tokens, peek.choices)
+        };
+        let cases = [
+            (Api::ChatCompletions, r#"{"model":"m"}"#, (None, 1)),
+            (Api::ChatCompletions, r#"{"model":"m","max_tokens":5,"max_completion_tokens":9,"n":3}"#, (Some(9), 3)),
+            (Api::ChatCompletions, r#"{"model":"m","max_tokens":"5","n":1000000}"#, (None, 128)),
+            (Api::Responses, r#"{"model":"m","max_output_tokens":7}"#, (Some(7), 1)),
+            (Api::Messages, r#"{"model":"m","max_tokens":7}"#, (Some(7), 1)),
+            (Api::GenerateContent, r#"{"generationConfig":{"maxOutputTokens":7,"candidateCount":2}}"#, (Some(7), 2)),
+            (Api::GenerateContent, r#"{"generation_config":{"max_output_tokens":7}}"#, (Some(7), 1)),
+            (Api::ImageGenerations, r#"{"model":"m","n":4}"#, (None, 4)),
+        ];
+        for (api, body, expected) in cases {
+            assert_eq!(asked(api, body), expected, "{api:?} {body}");
+        }
+    }
+
+    #[test]
+    fn a_response_tells_which_one_it_goes_on_from() {
+        let previous = |text: &str| {
+            let body = format!(r#"{{"model":"m","previous_response_id":{text}}}"#);
+            let form = RequestForm { api: Api::Responses, path_model: None, content_type: None };
+            RequestPeek::of(form, body.as_bytes()).map(|peek| peek.previous_response_id)
+        };
+        assert_eq!(previous(r#""resp_1""#).unwrap().as_deref(), Some("resp_1"));
+        assert_eq!(previous("null"), Ok(None));
+        for wrong in ["1", r#""""#, r#""a","previous_response_id":"b""#] {
+            assert!(previous(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn images_do_not_count_as_text() {
+        let image = "iVBORw0KGgoA".repeat(1_000);
+        let body =
+            format!(r#"{{"model":"m","messages":[{{"content":"{}"}},{{"content":"{image}"}}]}}"#, "word ".repeat(80));
+        let peek = peek(body.as_bytes()).unwrap();
+        assert!((400..500).contains(&peek.prompt_bytes()), "{}", peek.prompt_bytes());
+        assert!((1_100..1_125).contains(&peek.estimated_input_tokens()), "{}", peek.estimated_input_tokens());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Finds the top-level members of a JSON object and splices values into it, without building a document, so that
 //! everything that was not asked for stays byte for byte what it was.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::{Bytes, BytesMut};
 
@@ -31,9 +31,28 @@ pub struct Member {
 /// How deeply values may nest; deeper ones are refused as malformed, so that no input can exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
+/// Encoded data inside a text: strings that are too long and too dense to be words, such as base64 images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Blobs {
+    /// How many.
+    pub count: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+/// A string shorter than this is taken for words, whatever it holds.
+const MIN_BLOB_BYTES: usize = 2 << 10;
+/// How much of a long string must look encoded for the rest to be taken for it too.
+const BLOB_PROBE_BYTES: usize = 512;
+
 /// The top-level members of a JSON object in the order they stand in. Checks the whole text, nested values included.
 pub fn members(text: &[u8]) -> Result<Vec<Member>, ScanError> {
-    let mut cursor = Cursor { text, at: 0 };
+    members_and_blobs(text).map(|(members, _)| members)
+}
+
+/// The same, and what encoded data the text holds, found in the same pass.
+pub fn members_and_blobs(text: &[u8]) -> Result<(Vec<Member>, Blobs), ScanError> {
+    let mut cursor = Cursor { text, at: 0, blobs: Blobs::default() };
     cursor.skip_space();
     if cursor.peek() != Some(b'{') {
         let is_json = cursor.skip_value(0).is_ok() && cursor.at_end();
@@ -41,7 +60,76 @@ pub fn members(text: &[u8]) -> Result<Vec<Member>, ScanError> {
     }
     let mut members = Vec::with_capacity(16);
     cursor.object(1, |key, value| members.push(Member { key, value }))?;
-    if cursor.at_end() { Ok(members) } else { Err(cursor.fault()) }
+    if cursor.at_end() { Ok((members, cursor.blobs)) } else { Err(cursor.fault()) }
+}
+
+/// Where the elements of a JSON array stand, at most `max` of them. `None` where the text up to there is no array.
+pub fn elements(text: &[u8], max: usize) -> Option<Vec<Range<usize>>> {
+    let mut cursor = Cursor { text, at: 0, blobs: Blobs::default() };
+    let mut found = Vec::new();
+    cursor.skip_space();
+    cursor.expect(b'[').ok()?;
+    cursor.skip_space();
+    if cursor.peek() == Some(b']') {
+        return Some(found);
+    }
+    while found.len() < max {
+        cursor.skip_space();
+        let start = cursor.at;
+        cursor.skip_value(1).ok()?;
+        found.push(start..cursor.at);
+        cursor.skip_space();
+        match cursor.peek() {
+            Some(b',') => cursor.at += 1,
+            Some(b']') => break,
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+/// Tells each string value of a JSON text with the key that last stood before it (its own, or that of its array), both as
+/// written between their quotes. Stops where told to, or where the text is cut off. Checks nothing.
+pub fn strings<'t>(text: &'t [u8], mut tell: impl FnMut(&'t [u8], &'t [u8]) -> ControlFlow<()>) {
+    let mut key: &[u8] = b"";
+    let mut at = 0;
+    while let Some(open) = memchr::memchr(b'"', &text[at..]) {
+        let start = at + open + 1;
+        let Some(end) = string_end(text, start) else { return };
+        let string = &text[start..end];
+        at = end + 1;
+        let after = text[at..].iter().position(|byte| !byte.is_ascii_whitespace());
+        if after.is_some_and(|distance| text[at + distance] == b':') {
+            key = string;
+        } else if tell(key, string).is_break() {
+            return;
+        }
+    }
+}
+
+/// Where the quote stands that ends the string whose text begins at `start`.
+fn string_end(text: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    loop {
+        let stop = at + memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[stop] == b'"' {
+            return Some(stop);
+        }
+        at = stop + 2;
+    }
+}
+
+/// Whether a string is encoded data: base64, perhaps as a `data:` URL.
+pub(crate) fn is_blob(string: &[u8]) -> bool {
+    if string.len() < MIN_BLOB_BYTES {
+        return false;
+    }
+    let head = &string[..BLOB_PROBE_BYTES];
+    let encoded = match memchr::memchr(b',', head) {
+        Some(comma) if head.starts_with(b"data:") => &head[comma + 1..],
+        _ => head,
+    };
+    encoded.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\'))
 }
 
 /// The value of the last member with this key, as the last one wins in every common JSON reader.
@@ -103,6 +191,8 @@ pub fn splice(text: &[u8], mut replacements: Vec<(Range<usize>, Vec<u8>)>) -> By
 struct Cursor<'t> {
     text: &'t [u8],
     at: usize,
+    /// What encoded data was passed over.
+    blobs: Blobs,
 }
 
 impl Cursor<'_> {
@@ -232,9 +322,13 @@ impl Cursor<'_> {
             self.skip_escape()?;
         }
         // JSON text is UTF-8; a value that is not would be refused upstream with a worse message.
-        std::str::from_utf8(&self.text[start..self.at - 1])
-            .map(drop)
-            .map_err(|e| ScanError::Malformed { offset: start + e.valid_up_to() })
+        let string = &self.text[start..self.at - 1];
+        std::str::from_utf8(string).map_err(|e| ScanError::Malformed { offset: start + e.valid_up_to() })?;
+        if is_blob(string) {
+            self.blobs.count += 1;
+            self.blobs.bytes += string.len() as u64;
+        }
+        Ok(())
     }
 
     /// Reads what follows a backslash.
@@ -336,6 +430,41 @@ mod tests {
         assert!(matches!(keys_and_values(&format!(r#"{{"a":{deep}"#)), Err(ScanError::Malformed { .. })));
     }
 
+    #[test]
+    fn elements_are_found_where_they_stand() {
+        let found = |text: &str, max| {
+            let ranges = elements(text.as_bytes(), max)?;
+            Some(ranges.into_iter().map(|range| text[range].to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(found(" [ ]", 9), Some(vec![]));
+        assert_eq!(found(r#"[1, {"a":[2]} ,"x]"]"#, 9).unwrap(), ["1", r#"{"a":[2]}"#, r#""x]""#]);
+        assert_eq!(found("[1,2,oops", 2).unwrap(), ["1", "2"], "what is not asked for is not read");
+        assert_eq!(found(r#"{"a":1}"#, 9), None);
+        assert_eq!(found("[1,2", 9), None);
+    }
+
+    #[test]
+    fn strings_are_told_with_their_keys() {
+        let text = br#"{"a":"x\"y","b":["p","q"],"c":{"d" : "z"},"cut":"of"#;
+        let mut told = Vec::new();
+        strings(text, |key, value| {
+            told.push((std::str::from_utf8(key).unwrap(), std::str::from_utf8(value).unwrap()));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(told, [("a", r#"x\"y"#), ("b", "p"), ("b", "q"), ("d", "z")]);
+    }
+
+    #[test]
+    fn encoded_data_is_told_from_words() {
+        let blobs = |value: &str| members_and_blobs(format!(r#"{{"x":"{value}"}}"#).as_bytes()).unwrap().1;
+        let image = "iVBORw0KGgo/+A".repeat(400);
+        assert_eq!(blobs(&image), Blobs { count: 1, bytes: image.len() as u64 });
+        assert_eq!(blobs(&format!("data:image/png;base64,{image}")).count, 1);
+        assert_eq!(blobs("iVBORw0KGgo=").count, 0, "a short one counts as words");
+        assert_eq!(blobs(&"word after word, ".repeat(400)).count, 0);
+        assert_eq!(blobs(&"\u{5b57}".repeat(2_000)).count, 0);
+    }
+
     proptest! {
         #[test]
         fn accepts_exactly_what_serde_json_accepts_and_never_panics(text in r#"[ {}\[\]",:0-9a-z\\.eE+\-ntfu\n]{0,40}"#) {
@@ -368,6 +497,8 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = members(&bytes);
+            let _ = elements(&bytes, 4);
+            strings(&bytes, |_, _| ControlFlow::Continue(()));
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct EventFramer {
 
 /// An event larger than the framer's bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a server-sent event is larger than {max_event_bytes} bytes")]
+#[error("an event of the stream is larger than {max_event_bytes} bytes")]
 pub struct EventTooLarge {
     /// The bound.
     pub max_event_bytes: usize,

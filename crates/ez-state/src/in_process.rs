@@ -9,11 +9,13 @@ use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
 use ez_contract::health::{HealthKind, HealthState, health_field};
 use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
+use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::in_process_limits::LimitTables;
+use crate::in_process_responses::ResponseOwners;
 use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold, next_models_meta};
 use crate::shared_state::MAX_HEALTH_STATES;
 use crate::{ConfigWatch, Lease, Lessee, LimitAsk, LimitGrant, Publication, SnapshotDelta, SnapshotImage, StateError};
@@ -48,6 +50,7 @@ struct Tables {
     health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
     sweep_health_at: usize,
     job_notes: BTreeMap<String, String>,
+    response_owners: ResponseOwners,
 }
 
 /// The newest grant of a lease; kept after its end, for the fence.
@@ -82,6 +85,7 @@ impl Default for InProcessState {
             health: HashMap::new(),
             sweep_health_at: SWEEP_HEALTH_AT,
             job_notes: BTreeMap::new(),
+            response_owners: ResponseOwners::default(),
         };
         Self(Arc::new(Shared { tables: Mutex::new(tables), version: watch::Sender::new(0) }))
     }
@@ -279,6 +283,17 @@ impl InProcessState {
 
     pub(crate) fn list_job_notes(&self) -> BTreeMap<String, String> {
         self.tables().job_notes.clone()
+    }
+
+    pub(crate) fn put_response_owners(&self, owners: &[(String, ResponseOwner)], ttl: Duration) {
+        let mut tables = self.tables();
+        for (id, owner) in owners {
+            tables.response_owners.put(id, owner, ttl);
+        }
+    }
+
+    pub(crate) fn response_owner(&self, id: &str) -> Option<ResponseOwner> {
+        self.tables().response_owners.get(id)
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

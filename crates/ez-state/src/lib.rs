@@ -8,6 +8,7 @@
 mod error;
 mod in_process;
 mod in_process_limits;
+mod in_process_responses;
 mod lease;
 mod limits;
 mod publication;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::health::{HealthKind, HealthState};
 use ez_contract::models::{ModelsMeta, ModelsOrigin};
+use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
@@ -264,6 +265,30 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.list_health(api_key_id)),
             Self::Redis(state) => state.list_health(api_key_id).await,
+        }
+    }
+
+    /// Keeps who made stored responses, by their ids, for `ttl`: one round trip for all. Within the process the newest
+    /// 100,000 are kept.
+    pub async fn put_response_owners(
+        &self,
+        owners: &[(String, ResponseOwner)],
+        ttl: Duration,
+    ) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.put_response_owners(owners, ttl);
+                Ok(())
+            }
+            Self::Redis(state) => state.put_response_owners(owners, ttl).await,
+        }
+    }
+
+    /// Who made a stored response.
+    pub async fn response_owner(&self, id: &str) -> Result<Option<ResponseOwner>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.response_owner(id)),
+            Self::Redis(state) => state.response_owner(id).await,
         }
     }
 

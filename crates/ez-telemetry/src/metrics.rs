@@ -18,6 +18,10 @@ pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
 pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
 /// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
 pub const LIMITS_ALONE: &str = "ez_limits_alone";
+/// Connections open, as of the newest one. Label: `listener`.
+pub const CONNECTIONS: &str = "ez_connections";
+/// Connections refused because a listener had as many as it may. Label: `listener`.
+pub const CONNECTIONS_REFUSED: &str = "ez_connections_refused_total";
 /// Usage records on disk that the control plane has not taken yet.
 pub const USAGE_LOG_DEPTH: &str = "ez_usage_log_depth";
 /// Bytes of the usage log on disk.

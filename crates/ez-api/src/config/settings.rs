@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ez_contract::secret::SecretKey;
+use ez_contract::snapshot::ClientGone;
 use ez_control::scheduler::{Job, jobs};
 use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
@@ -65,10 +66,13 @@ pub(crate) struct Settings {
     pub(crate) outbox_max_retries: u32,
     pub(crate) job_intervals: BTreeMap<&'static str, Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) snapshot_max_age: Option<Duration>,
+    pub(crate) max_connections: usize,
     pub(crate) gateway: GatewayConfig,
 }
 
 const MS: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MIN_TOKEN_CHARS: usize = 16;
@@ -126,6 +130,8 @@ impl Reader {
         let outbox_max_retries = self.number("EZ_SYNC_OUTBOX_MAX_RETRIES", 0, 1_000);
         let job_intervals = self.job_intervals();
         let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
+        let snapshot_max_age = self.optional("EZ_SNAPSHOT_MAX_AGE", |text| duration_within(text, MINUTE, 365 * DAY));
+        let max_connections = self.number("EZ_MAX_CONNECTIONS", 1, 1_000_000);
         let redis_prefix = self.optional("EZ_REDIS_PREFIX", |text| Ok(text.to_owned())).unwrap_or_default();
         let gateway = self.gateway(data_dir.clone());
         Some(Settings {
@@ -147,6 +153,8 @@ impl Reader {
             outbox_max_retries: u32::try_from(outbox_max_retries?).ok()?,
             job_intervals: job_intervals?,
             drain_timeout: drain_timeout?,
+            snapshot_max_age,
+            max_connections: usize::try_from(max_connections?).ok()?,
             gateway: gateway?,
         })
     }
@@ -183,6 +191,9 @@ impl Reader {
         let first_byte_timeout = self.duration("EZ_FIRST_BYTE_TIMEOUT", 10 * MS, HOUR);
         let idle_timeout = self.duration("EZ_IDLE_TIMEOUT", 10 * MS, HOUR);
         let call_timeout = self.duration("EZ_CALL_TIMEOUT", 10 * MS, DAY);
+        let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
+            text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
+        });
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
@@ -210,6 +221,7 @@ impl Reader {
             first_byte_timeout: first_byte_timeout?,
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
+            on_client_gone: on_client_gone?,
             trusted_proxies,
             upstream: upstream?,
             usage_log,
@@ -338,6 +350,7 @@ mod tests {
                 ("EZ_IDLE_TIMEOUT", "soon"),
                 ("EZ_SECRET_KEY", "canary"),
                 ("EZ_LOG_LEVEL", "loud"),
+                ("EZ_SNAPSHOT_MAX_AGE", "5s"),
             ],
             Role::All,
         )
@@ -350,6 +363,7 @@ mod tests {
             "500ms, 30s, 5m, 1h",
             "EZ_SECRET_KEY",
             "EZ_LOG_LEVEL",
+            "EZ_SNAPSHOT_MAX_AGE",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

@@ -75,6 +75,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_JOB_BAN_EXPIRY_INTERVAL", "5s", "how often API keys whose ban is over are used again"),
     plain("EZ_JOB_QUOTA_RESET_INTERVAL", "1m", "how often quotas that are due start anew"),
     plain("EZ_JOB_USAGE_PUBLICATION_INTERVAL", "5s", "how often gateways learn what was counted of quotas and budgets"),
+    plain("EZ_MAX_CONNECTIONS", "10000", "connections of callers at once; further ones are refused with 503"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
     plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
@@ -86,12 +87,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
     plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
     plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
+    plain(
+        "EZ_ON_CLIENT_GONE",
+        "cancel",
+        "`cancel` or `drain`: whether the upstream of a client that left is let go at once, or heard to its end for exact usage",
+    ),
     plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
     plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
     plain(
         "EZ_USAGE_LOG_MAX_BYTES",
         "1073741824",
         "usage records kept while the control plane is away; beyond it calls are refused",
+    ),
+    optional(
+        "EZ_SNAPSHOT_MAX_AGE",
+        "how long a gateway serves from a snapshot that Redis does not confirm, also across restarts; default: for ever",
     ),
     plain(
         "EZ_TRUSTED_PROXIES",

@@ -5,6 +5,7 @@
 mod bad_input;
 mod crash;
 mod doctor;
+mod durable;
 mod fail_points;
 mod fuzz;
 mod gateways;

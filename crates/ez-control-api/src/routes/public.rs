@@ -58,6 +58,29 @@ pub(crate) struct HealthResponse {
     status: &'static str,
 }
 
+/// A process that wants traffic.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ready)]
+pub(crate) struct ReadyResponse {
+    /// `ok`.
+    status: &'static str,
+    /// The snapshot that its gateway serves from; absent where it has no gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot: Option<ServedSnapshotResponse>,
+}
+
+/// The snapshot that a gateway serves from.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ServedSnapshot)]
+pub(crate) struct ServedSnapshotResponse {
+    /// Its version.
+    version: u64,
+    /// `live`, or `disk` where it was saved by a former run and the shared state was not reached yet.
+    source: &'static str,
+    /// Seconds since the shared state last said that nothing newer is published.
+    age_seconds: u64,
+}
+
 /// How the process is.
 #[utoipa::path(get, path = "/status", tag = "public", operation_id = "get_status",
     responses((status = 200, description = "The state of the process.", body = StatusResponse)))]
@@ -97,17 +120,30 @@ pub(crate) async fn healthz() -> Json<HealthResponse> {
 
 /// Whether the process wants traffic.
 ///
-/// It does when each listener of its role serves and a first snapshot, even an empty one, is applied.
+/// It does when each listener of its role serves and a first snapshot, even an empty one, is applied. A gateway that
+/// cannot reach the shared state after its start serves from the snapshot on its disk, and says so here.
 #[utoipa::path(get, path = "/readyz", tag = "public", operation_id = "get_readiness",
     responses(
-        (status = 200, description = "It does.", body = HealthResponse),
+        (status = 200, description = "It does.", body = ReadyResponse),
         (status = 503, description = "It does not: `errors` names each part that does not work.",
             body = crate::problem::ProblemResponse, content_type = "application/problem+json"),
     ))]
-pub(crate) async fn readyz(State(state): State<PublicState>) -> Result<Json<HealthResponse>, ApiError> {
-    let waiting = state.process.readiness.list_waiting();
+pub(crate) async fn readyz(State(state): State<PublicState>) -> Result<Json<ReadyResponse>, ApiError> {
+    let process = &state.process;
+    let waiting = process.readiness.list_waiting();
     if waiting.is_empty() {
-        return Ok(Json(HealthResponse { status: "ok" }));
+        let snapshot = (process.served_snapshot)().map(|served| ServedSnapshotResponse {
+            version: served.version,
+            source: served.source,
+            age_seconds: process
+                .clock
+                .now()
+                .signed_duration_since(served.confirmed_at)
+                .num_seconds()
+                .try_into()
+                .unwrap_or(0),
+        });
+        return Ok(Json(ReadyResponse { status: "ok", snapshot }));
     }
     let names = waiting.iter().map(|(part, _)| *part).collect::<Vec<_>>().join(", ");
     let faults = waiting

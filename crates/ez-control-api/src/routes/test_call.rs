@@ -36,7 +36,7 @@ pub(crate) struct TestCallResponse {
 /// Test an API key.
 ///
 /// Asks its upstream for one token, which costs a little, whatever the state of the key. Changes nothing, and takes no dry
-/// run. Service accounts of Vertex and OAuth types cannot be tested yet (409).
+/// run. OAuth types cannot be tested yet (409).
 #[utoipa::path(post, path = "/admin/api-keys/{id}/test", tag = "api-keys", operation_id = "test_api_key",
     params(("id" = i64, Path, description = "Id of the API key.")), request_body = Option<TestApiKeyRequest>,
     security(("admin" = [])),

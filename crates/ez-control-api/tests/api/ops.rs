@@ -1,9 +1,10 @@
 //! What the process tells of itself, what gateways tell, and publication.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ez_control::publisher;
-use ez_control_api::public_router;
+use ez_control_api::{ServedSnapshot, public_router};
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -28,7 +29,17 @@ pub(crate) async fn process_routes_tell_what_runs(app: TestApp) {
     assert_eq!(document.text(), ez_control_api::openapi_json());
     assert!(document.text().ends_with("}\n"));
 
-    let gateway = public_router(app.process.clone());
+    let mut process = app.process.clone();
+    let confirmed_at = process.clock.now();
+    process.served_snapshot = Arc::new(move || Some(ServedSnapshot { version: 42, source: "disk", confirmed_at }));
+    app.clock.advance(Duration::from_secs(7));
+    let gateway = public_router(process);
+    let ready =
+        gateway.clone().oneshot(Request::get("/readyz").body(axum::body::Body::empty()).unwrap()).await.unwrap();
+    let ready = axum::body::to_bytes(ready.into_body(), 1 << 10).await.unwrap();
+    let ready: Value = serde_json::from_slice(&ready).unwrap();
+    let snapshot = json!({"version": 42, "source": "disk", "age_seconds": 7});
+    assert_eq!(ready, json!({"status": "ok", "snapshot": snapshot}));
     let ask = async |path: &str, token: &str| {
         let request = Request::get(path).header("authorization", format!("Bearer {token}"));
         gateway.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap().status()

@@ -130,6 +130,7 @@ async fn fetch(url: Url, reach: Reach) -> Result<String, ControlError> {
         headers: HeaderMap::new(),
         body: bytes::Bytes::new(),
         reach,
+        tls: None,
         timeout: FETCH_TIMEOUT,
         max_answer_bytes: MAX_DOCUMENT_BYTES,
     };

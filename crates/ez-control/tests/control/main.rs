@@ -106,6 +106,7 @@ on_all_backends! {
     resolving::references_lead_where_the_key_may_go,
     resolving::dead_keys_are_refused_as_gateways_do,
     test_calls::each_type_is_asked_in_its_own_protocol,
+    test_calls::a_service_account_signs_in_first,
     test_calls::a_refusal_is_told_without_what_it_gives_away,
     test_calls::what_cannot_be_called_is_refused_before,
     models::a_model_starts_from_what_the_catalogue_knows_and_changes_as_it_is_told,

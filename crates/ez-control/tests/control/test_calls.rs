@@ -6,6 +6,7 @@ use ez_control::api_keys::ChangeApiKey;
 use ez_control::provider_groups::CreateProviderGroup;
 use ez_control::test_call::{self, TestCall};
 use ez_control::{ControlError, api_keys, audit};
+use ez_testkit::google::{TokenBehaviour, TokenEndpoint, service_account};
 use ez_testkit::upstream::{Behaviour, Fault, SimUpstream};
 
 use crate::support::{Plane, assert_not_found, conflict, openai_group, pointers, secret_in};
@@ -38,6 +39,7 @@ pub(crate) async fn each_type_is_asked_in_its_own_protocol(plane: Plane) {
         (Openai, with("/v1"), "/v1/chat/completions", "authorization"),
         (Compatible, with("/api/v1"), "/api/v1/chat/completions", "authorization"),
         (Azure, with("/openai/v1"), "/openai/v1/chat/completions", "api-key"),
+        (Azure, with("/resource"), "/resource/openai/v1/chat/completions", "api-key"),
         (Anthropic, bare.clone(), "/v1/messages", "x-api-key"),
         (Claude, with("/v1"), "/v1/messages", "x-api-key"),
         (Gemini, bare.clone(), "/v1beta/models/model-1:generateContent", "x-goog-api-key"),
@@ -121,11 +123,40 @@ pub(crate) async fn what_cannot_be_called_is_refused_before(plane: Plane) {
     let account = secret_in(group.id, "{\"type\": \"service_account\"}");
     let id = plane.try_api_key(account).await.unwrap().id;
     let (message, _) = conflict(plane.try_test_call(id, None).await);
-    assert!(message.contains("type `vertex` cannot be tested yet"), "{message}");
+    assert!(message.contains("`client_email` and `private_key`"), "{message}");
 
     let group = plane.group("openai").await;
     let id = plane.api_key(group.id).await.id;
     plane.sql("UPDATE api_keys SET api_key = 'enc:v1:AAAA'").await;
     let (message, _) = conflict(plane.try_test_call(id, None).await);
     assert!(message.contains("cannot be opened"), "{message}");
+}
+
+pub(crate) async fn a_service_account_signs_in_first(plane: Plane) {
+    let vendor = SimUpstream::start(Behaviour::default()).await.unwrap();
+    let endpoint = TokenEndpoint::start().await;
+    let vertex = CreateProviderGroup {
+        provider_type: ProviderType::Vertex,
+        base_url: Some(vendor.base_url()),
+        google_location: Some("europe-west4".to_owned()),
+        models: Some(vec!["gemini-a".to_owned()]),
+        ..openai_group("vertex")
+    };
+    let group = plane.try_group(vertex).await.unwrap();
+    let account = secret_in(group.id, &service_account(&endpoint.url()));
+    let id = plane.try_api_key(account).await.unwrap().id;
+    let call = plane.try_test_call(id, None).await.unwrap();
+    assert_eq!((call.ok, call.status), (true, Some(200)), "{call:?}");
+    let asked = vendor.requests().remove(0);
+    let parent = "/v1/projects/test-project/locations/europe-west4";
+    assert_eq!(asked.path, format!("{parent}/publishers/google/models/gemini-a:generateContent"));
+    assert_eq!(asked.header("authorization"), Some("Bearer token-1"));
+
+    assert_eq!(pointers(plane.try_test_call(id, Some("../x")).await), ["/model"]);
+    endpoint.set(TokenBehaviour { status: 400, ..TokenBehaviour::default() });
+    let call = plane.try_test_call(id, None).await.unwrap();
+    assert_eq!((call.ok, call.status), (false, None));
+    let expected = "the service account gets no access token: its token endpoint answers 400: invalid_grant";
+    assert_eq!(call.message, expected);
+    assert_eq!(vendor.requests().len(), 1);
 }

@@ -12,6 +12,7 @@ use ez_contract::snapshot::{
 };
 use ez_contract::status::ApiKeyStatus;
 use ez_protocol::Api;
+use serde::Serialize;
 
 use super::sharded::ShardedMap;
 use crate::pricing::Prices;
@@ -29,6 +30,7 @@ pub struct RoutingSnapshot {
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
     models: ShardedMap<String, Arc<Model>>,
+    features: HashMap<String, bool>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
 }
@@ -47,6 +49,18 @@ pub(crate) struct Model {
     pub(crate) snapshot: ModelSnapshot,
     /// What its tokens cost, where that is known.
     pub(crate) prices: Option<Prices>,
+}
+
+/// What stands under a key.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Content<'s> {
+    Token(&'s TokenSnapshot),
+    Master(&'s MasterSnapshot),
+    Binding(&'s BindingSnapshot),
+    Provider(&'s ProviderSnapshot),
+    Model(&'s ModelSnapshot),
+    Feature(bool),
 }
 
 impl Upstream {
@@ -80,6 +94,7 @@ impl RoutingSnapshot {
             bindings: ShardedMap::new(),
             upstreams: ShardedMap::new(),
             models: ShardedMap::new(),
+            features: HashMap::new(),
             namespaces: HashMap::new(),
         }
     }
@@ -130,12 +145,30 @@ impl RoutingSnapshot {
         self.upstreams.get(&api_key_id)
     }
 
+    /// What is known of a model, by `namespace.public_model`.
     pub(crate) fn model(&self, key: &str) -> Option<&Arc<Model>> {
         self.models.get(key)
     }
 
     pub(crate) fn has_namespace(&self, name: &str) -> bool {
         self.namespaces.contains_key(name)
+    }
+
+    /// Every entry with its key, as it was published: secrets are still sealed.
+    pub(super) fn contents(&self) -> impl Iterator<Item = (SnapshotKey, Content<'_>)> {
+        let tokens = self.tokens.iter().map(|(digest, token)| (SnapshotKey::Token(*digest), Content::Token(token)));
+        let masters = self.masters.iter().map(|(id, master)| (SnapshotKey::Master(*id), Content::Master(master)));
+        let bindings =
+            self.bindings.iter().map(|(key, binding)| (SnapshotKey::Binding(key.clone()), Content::Binding(binding)));
+        let providers = self
+            .upstreams
+            .iter()
+            .map(|(id, upstream)| (SnapshotKey::Provider(*id), Content::Provider(&upstream.snapshot)));
+        let models =
+            self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(&model.snapshot)));
+        let features =
+            self.features.iter().map(|(name, is_on)| (SnapshotKey::Feature(name.clone()), Content::Feature(*is_on)));
+        tokens.chain(masters).chain(bindings).chain(providers).chain(models).chain(features)
     }
 
     fn put(&mut self, entry: SnapshotEntry, secret_key: &SecretKey) {
@@ -162,8 +195,11 @@ impl RoutingSnapshot {
                 let prices = Prices::of(&model);
                 self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices }));
             }
-            // Flags are not asked for by any stage yet.
-            (SnapshotEntry::Feature(..) | SnapshotEntry::Binding(_), _) => {}
+            (SnapshotEntry::Feature(name, is_on), _) => {
+                self.features.insert(name, is_on);
+            }
+            // Its key is that of a binding.
+            (SnapshotEntry::Binding(_), _) => {}
         }
     }
 
@@ -182,7 +218,7 @@ impl RoutingSnapshot {
                 }
             }
             SnapshotKey::Model(name) => drop(self.models.remove(name.as_str())),
-            SnapshotKey::Feature(_) => {}
+            SnapshotKey::Feature(name) => drop(self.features.remove(name)),
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn connector(config: &UpstreamConfig, timeout: Duration) -> Connector
     tcp.set_connect_timeout(Some(timeout));
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp.enforce_http(false);
-    let tls = HttpsConnectorBuilder::new().with_tls_config(config.tls.config()).https_or_http();
+    let tls = HttpsConnectorBuilder::new().with_tls_config(config.tls.client_config().as_ref().clone()).https_or_http();
     let https = match config.http2 {
         true => tls.enable_all_versions().wrap_connector(tcp),
         false => tls.enable_http1().wrap_connector(tcp),

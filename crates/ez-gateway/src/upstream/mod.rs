@@ -3,7 +3,6 @@
 mod access_token;
 mod connect;
 mod offer;
-mod path;
 mod query;
 mod sign_in;
 mod target;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use ez_contract::google::{vertex_base_url, vertex_parent};
 use ez_contract::reach::{Forbidden, Reach};
 use ez_contract::snapshot::ProviderSnapshot;
+use ez_contract::url_path::{UnsafeName, encoded, ends_with_version, gemini_model, segment, versioned, vertex_model};
 use ez_contract::{Protocol, ProviderType};
 use ez_protocol::Api;
 use http::Uri;
@@ -11,7 +13,6 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 
 use super::access_token::{TokenClient, TokenError};
-use super::path::{self, UnsafeName, encoded, ends_with_version, segment};
 use super::sign_in::SignIn;
 use super::{offers, query};
 
@@ -213,12 +214,12 @@ impl Layout {
         Ok(match self.provider_type {
             ProviderType::Vertex => {
                 let root = self.versioned("v1");
-                format!("{root}/{}/{}:{method}", self.location, path::vertex_model(model)?)
+                format!("{root}/{}/{}:{method}", self.location, vertex_model(model)?)
             }
             ProviderType::VertexExpress => {
-                format!("{}/{}:{method}", self.versioned("v1"), path::vertex_model(model)?)
+                format!("{}/{}:{method}", self.versioned("v1"), vertex_model(model)?)
             }
-            _ => format!("{}/{}:{method}", self.versioned("v1beta"), path::gemini_model(model)?),
+            _ => format!("{}/{}:{method}", self.versioned("v1beta"), gemini_model(model)?),
         })
     }
 
@@ -267,7 +268,7 @@ impl Layout {
 
     /// The base URL's path with a version at its end.
     fn versioned(&self, version: &str) -> String {
-        if ends_with_version(&self.base) { self.base.clone() } else { format!("{}/{version}", self.base) }
+        versioned(&self.base, version)
     }
 
     /// The path of an Azure resource, whichever of its URLs the base URL is.
@@ -296,22 +297,14 @@ fn base_url(provider: &ProviderSnapshot) -> Result<String, TargetError> {
     if provider.provider_type != ProviderType::Vertex {
         return Ok(default.to_owned());
     }
-    Ok(match google_location(provider)? {
-        "global" => default.to_owned(),
-        multi_region @ ("us" | "eu") => format!("https://aiplatform.{multi_region}.rep.googleapis.com"),
-        region => format!("https://{region}-aiplatform.googleapis.com"),
-    })
+    vertex_base_url(google_location(provider)).ok_or(TargetError::InvalidGoogleLocation)
 }
 
-/// A location becomes part of a host name, so it is held to the characters of one.
-fn google_location(provider: &ProviderSnapshot) -> Result<&str, TargetError> {
-    let location = match provider.google_location.as_str() {
+fn google_location(provider: &ProviderSnapshot) -> &str {
+    match provider.google_location.as_str() {
         "" => provider.provider_type.default_google_location(),
         location => location,
-    };
-    let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let is_valid = !location.is_empty() && location.len() <= 63 && location.bytes().all(is_label);
-    if is_valid { Ok(location) } else { Err(TargetError::InvalidGoogleLocation) }
+    }
 }
 
 /// `projects/{p}/locations/{l}` for Vertex, else nothing.
@@ -319,8 +312,7 @@ fn vertex_location(provider: &ProviderSnapshot, sign_in: &SignIn) -> Result<Stri
     let SignIn::ServiceAccount(account) = sign_in else { return Ok(String::new()) };
     let own = Some(provider.google_project.as_str()).filter(|project| !project.is_empty());
     let project = own.or_else(|| account.project_id()).ok_or(TargetError::NoGoogleProject)?;
-    let project = segment(project).map_err(|_| TargetError::InvalidGoogleLocation)?;
-    Ok(format!("projects/{project}/locations/{}", google_location(provider)?))
+    vertex_parent(project, google_location(provider)).ok_or(TargetError::InvalidGoogleLocation)
 }
 
 #[cfg(test)]

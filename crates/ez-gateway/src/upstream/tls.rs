@@ -43,8 +43,9 @@ impl UpstreamTls {
         Ok(Self(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
     }
 
-    pub(super) fn config(&self) -> ClientConfig {
-        self.0.as_ref().clone()
+    /// The configuration, without protocols of the application.
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.0.clone()
     }
 }
 

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod bounds;
 mod chat;
+mod cold_start;
 mod durable;
+mod gone;
 mod limits;
+mod models;
+mod protocols;
 mod shared_limits;
 mod support;
 mod transport;

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
+    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
     SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
-use ez_gateway::listener::{self, Drain};
+use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
 use ez_gateway::usage_log::{Disk, LocalDisk, UsageLog};
 use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
@@ -35,6 +35,7 @@ use uuid::Uuid;
 /// The clear token that every test calls with.
 pub(crate) const TOKEN: &str = "sk-ez-test0token";
 const SECRET_KEY: [u8; 32] = [7; 32];
+const BOUNDS: Bounds = Bounds { name: "gateway", max_connections: 10_000 };
 
 pub(crate) struct TestGateway {
     pub(crate) upstream: SimUpstream,
@@ -169,16 +170,18 @@ impl TestGateway {
         let tasks = TaskTracker::new();
         let serving = TaskTracker::new();
         let cell = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::empty()));
-        let (applied, mut is_applied) = watch::channel(false);
+        let (snapshot_state, mut snapshot_watch) = watch::channel(None);
         let follower_stop = CancellationToken::new();
         let follower = FollowerConfig {
             state: state.clone(),
             secret_key: Arc::new(SecretKey::from_bytes(&SECRET_KEY).unwrap()),
             poll_interval: Duration::from_secs(1),
+            clock: Arc::new(SystemClock),
+            max_age: None,
         };
-        tasks.spawn(follow(follower, cell.clone(), applied, follower_stop.clone()));
+        tasks.spawn(follow(follower, cell.clone(), snapshot_state, follower_stop.clone()));
         if is_published {
-            is_applied.wait_for(|applied| *applied).await.unwrap();
+            snapshot_watch.wait_for(Option::is_some).await.unwrap();
         }
 
         let (usage_log, _threads) = UsageLog::open_on(config.usage_log.clone(), disk).unwrap();
@@ -188,6 +191,7 @@ impl TestGateway {
             config,
             snapshot: cell.clone(),
             state: state.clone(),
+            snapshot_watch,
             usage_log,
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
@@ -198,7 +202,7 @@ impl TestGateway {
         let address = tcp.local_addr().unwrap();
         let stop = CancellationToken::new();
         let drain = Drain { stop: stop.clone(), cut_off: stops.cut_off.clone(), timeout: Duration::from_millis(500) };
-        serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), drain));
+        serving.spawn(listener::serve(tcp, move |peer, request| gateway.clone().answer(peer, request), BOUNDS, drain));
         Self {
             upstream,
             address,
@@ -338,7 +342,7 @@ pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingS
     let golden = include_str!("../../../ez-contract/goldens/binding.json");
     let golden: BindingSnapshot = serde_json::from_str(golden).unwrap();
     let upstreams = upstreams.iter().map(|(id, model)| (*id, (*model).to_owned())).collect();
-    let candidates = vec![Candidate { upstreams, ..golden.candidates[0].clone() }];
+    let candidates = vec![Candidate { upstreams, on_client_gone: None, ..golden.candidates[0].clone() }];
     BindingSnapshot { namespace: "default".into(), public_model: public_model.to_owned(), candidates, ..golden }
 }
 
@@ -364,6 +368,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         first_byte_timeout: Duration::from_millis(700),
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
+        on_client_gone: ClientGone::Cancel,
         trusted_proxies: Vec::new(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {

@@ -118,6 +118,11 @@ impl Layout {
         self.key("health:", &api_key_id.to_string())
     }
 
+    /// String: who made a stored response; expires.
+    pub(super) fn response(&self, id: &str) -> String {
+        self.key("response:", id)
+    }
+
     /// Pattern of all heartbeats.
     pub(super) fn gateway_pattern(&self) -> String {
         self.pattern("gateways:*")

@@ -9,6 +9,7 @@ mod link;
 mod models;
 mod publish;
 mod read;
+mod responses;
 mod server;
 mod subscription;
 

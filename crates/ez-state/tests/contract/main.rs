@@ -56,6 +56,7 @@ on_both_backends![
     suite::an_api_key_has_no_endless_health_states,
     suite::the_newest_note_of_a_job_stands_for_everyone,
     suite::a_server_tells_its_version_and_time,
+    suite::owners_of_responses_are_known_for_their_time,
     leasing::leases_never_pass_the_limit_whatever_is_lost,
     leasing::slices_shrink_as_a_limit_nears,
     leasing::what_a_gone_gateway_holds_comes_free,

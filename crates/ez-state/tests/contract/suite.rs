@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::health::{BreakerState, HealthKind, HealthState};
 use ez_contract::models::{ModelsMeta, ModelsOrigin};
+use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use ez_contract::{CONTRACT_VERSION, TokenDigest};
 use ez_state::{Base, ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
@@ -445,6 +446,24 @@ pub(crate) async fn the_newest_note_of_a_job_stands_for_everyone(backend: Backen
     let notes: Vec<(String, String)> = two.list_job_notes().await.unwrap().into_iter().collect();
     let expected = [("ban-expiry", "{\"outcome\":\"failed\"}"), ("full-reconcile", "second")];
     assert_eq!(notes, expected.map(|(name, note)| (name.to_owned(), note.to_owned())));
+}
+
+pub(crate) async fn owners_of_responses_are_known_for_their_time(backend: Backend) {
+    let (one, two) = (&backend.state, &backend.another().await);
+    let owner = |master_id| ResponseOwner { master_id, api_key_id: 42, model: "m".to_owned(), is_background: false };
+    assert_eq!(one.response_owner("resp_1").await.unwrap(), None);
+    one.put_response_owners(&[], Duration::from_secs(60)).await.unwrap();
+    let both = [("resp_1".to_owned(), owner(1)), ("resp_2".to_owned(), owner(2))];
+    one.put_response_owners(&both, Duration::from_secs(60)).await.unwrap();
+    one.put_response_owners(&[("resp_3".to_owned(), owner(3))], Duration::from_millis(400)).await.unwrap();
+    for (id, master_id) in [("resp_1", 1), ("resp_2", 2), ("resp_3", 3)] {
+        assert_eq!(two.response_owner(id).await.unwrap(), Some(owner(master_id)));
+    }
+    let newer = ResponseOwner { is_background: true, ..owner(4) };
+    two.put_response_owners(&[("resp_1".to_owned(), newer.clone())], Duration::from_secs(60)).await.unwrap();
+    sleep(Duration::from_millis(600)).await;
+    assert_eq!(one.response_owner("resp_1").await.unwrap(), Some(newer), "the newest stands");
+    assert_eq!(one.response_owner("resp_3").await.unwrap(), None);
 }
 
 async fn changes_since(state: &SharedState, version: u64) -> Vec<SnapshotChange> {

@@ -46,7 +46,7 @@ async fn examine(resolved: ResolvedSettings, role: Role) -> Report {
     if role.has_control() {
         examine_records(settings, state, &mut report).await;
     } else if let Some(control_url) = &settings.control_url {
-        upstreams::examine_control_plane(control_url, &mut report).await;
+        upstreams::examine_control_plane(control_url, &settings.gateway.upstream.tls, &mut report).await;
     }
     report
 }
@@ -72,7 +72,7 @@ async fn examine_records(mut settings: Settings, state: SharedState, report: &mu
         Ok(control) => {
             examine_secrets(&control, report).await;
             shared_state::examine_publication(&control, shares_state, report).await;
-            upstreams::examine(&control, report).await;
+            upstreams::examine(&control, &settings.gateway.upstream.tls, report).await;
         }
         Err(error) => report.fail("control plane", format!("{error:#}"), "see the message"),
     }

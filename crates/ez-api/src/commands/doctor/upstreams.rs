@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
+use ez_contract::ProviderType;
+use ez_contract::google::vertex_base_url;
 use ez_contract::status::RecordStatus;
 use ez_control::Control;
+use ez_gateway::config::UpstreamTls;
 use ez_store::provider_groups;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -28,7 +31,7 @@ const AT_ONCE: usize = 16;
 const MAX_SERVERS: usize = 256;
 
 /// Connects to the server of each active provider group, each server once.
-pub(super) async fn examine(control: &Control, report: &mut Report) {
+pub(super) async fn examine(control: &Control, tls: &UpstreamTls, report: &mut Report) {
     let groups = match provider_groups::list_all(control.store()).await {
         Ok(groups) => groups,
         Err(error) => {
@@ -38,7 +41,11 @@ pub(super) async fn examine(control: &Control, report: &mut Report) {
     let mut servers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for group in groups.into_iter().filter(|group| group.status == RecordStatus::Active) {
         let default = group.provider_type.default_base_url().unwrap_or_default();
-        let base_url = if group.base_url.is_empty() { default } else { &group.base_url };
+        // Vertex has a host per location.
+        let of_location =
+            (group.provider_type == ProviderType::Vertex).then(|| vertex_base_url(&group.google_location));
+        let default = of_location.flatten().unwrap_or_else(|| default.to_owned());
+        let base_url = if group.base_url.is_empty() { &default } else { &group.base_url };
         match origin(base_url) {
             Some(origin) => servers.entry(origin).or_default().push(group.name),
             None => {
@@ -54,7 +61,7 @@ pub(super) async fn examine(control: &Control, report: &mut Report) {
         let told = format!("only {MAX_SERVERS} of {} servers are tried", servers.len());
         report.warn(CHECK, told, "watch the others by their calls");
     }
-    let connector = connector();
+    let connector = connector(tls);
     let mut waiting = servers.into_iter().take(MAX_SERVERS);
     let mut trying = JoinSet::new();
     let mut outcomes = BTreeMap::new();
@@ -84,10 +91,10 @@ pub(super) async fn examine(control: &Control, report: &mut Report) {
 }
 
 /// Connects to the control plane that a gateway of its own sends usage records to.
-pub(super) async fn examine_control_plane(control_url: &str, report: &mut Report) {
+pub(super) async fn examine_control_plane(control_url: &str, tls: &UpstreamTls, report: &mut Report) {
     const CHECK: &str = "control plane";
     let outcome = match origin(control_url) {
-        Some(origin) => connect(connector(), &origin).await,
+        Some(origin) => connect(connector(tls), &origin).await,
         None => Err("EZ_CONTROL_URL is not valid".to_owned()),
     };
     match outcome {
@@ -106,11 +113,12 @@ fn origin(base_url: &str) -> Option<String> {
     Some(format!("{}://{}:{port}", url.scheme(), url.host()?))
 }
 
-fn connector() -> HttpsConnector<HttpConnector> {
+fn connector(tls: &UpstreamTls) -> HttpsConnector<HttpConnector> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(tcp)
+    let tls = tls.client_config().as_ref().clone();
+    HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)
 }
 
 async fn connect(connector: HttpsConnector<HttpConnector>, origin: &str) -> Result<(), String> {

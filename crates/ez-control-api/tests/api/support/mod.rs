@@ -94,6 +94,7 @@ impl TestApp {
             metrics: Metrics::detached(),
             metrics_tokens: vec![METRICS_TOKEN.into()],
             readiness: readiness.clone(),
+            served_snapshot: Arc::new(|| None),
         };
         let scheduler = Scheduler::new(control.clone());
         let router =

@@ -1,4 +1,5 @@
-//! Names in URL paths: encoded so that no name, whoever chose it, leads to another endpoint than the one that is meant.
+//! Names in the paths of upstream URLs: encoded so that no name, whoever chose it, leads to another endpoint than the one
+//! that is meant. Both planes call upstreams by these.
 
 use std::fmt::Display;
 
@@ -13,11 +14,11 @@ const MAX_NAME_BYTES: usize = 512;
 /// A name that cannot stand in a path: empty, too long, with control characters, or with `.` or `..` as a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the name cannot stand in the path of a URL")]
-pub(crate) struct UnsafeName;
+pub struct UnsafeName;
 
 /// A name as one segment, encoded once. Parts of dots are refused rather than encoded, as URL parsers and proxies
 /// resolve them in every spelling.
-pub(super) fn segment(name: &str) -> Result<String, UnsafeName> {
+pub fn segment(name: &str) -> Result<String, UnsafeName> {
     let is_dots = |part: &str| part == "." || part == "..";
     let is_unsafe = name.is_empty()
         || name.len() > MAX_NAME_BYTES
@@ -27,12 +28,12 @@ pub(super) fn segment(name: &str) -> Result<String, UnsafeName> {
 }
 
 /// A text as it stands in a segment or in the value of a parameter.
-pub(super) fn encoded(text: &str) -> impl Display + '_ {
+pub fn encoded(text: &str) -> impl Display + '_ {
     utf8_percent_encode(text, ENCODED)
 }
 
 /// A model of the Gemini API as its resource: `models/{m}`, or `tunedModels/{m}` where it says so.
-pub(super) fn gemini_model(model: &str) -> Result<String, UnsafeName> {
+pub fn gemini_model(model: &str) -> Result<String, UnsafeName> {
     match model.strip_prefix("tunedModels/") {
         Some(tuned) => Ok(format!("tunedModels/{}", segment(tuned)?)),
         None => Ok(format!("models/{}", segment(model.strip_prefix("models/").unwrap_or(model))?)),
@@ -41,7 +42,7 @@ pub(super) fn gemini_model(model: &str) -> Result<String, UnsafeName> {
 
 /// A model of Vertex AI as its resource below a location: the vendor's own unless it names another publisher or a
 /// deployed endpoint.
-pub(super) fn vertex_model(model: &str) -> Result<String, UnsafeName> {
+pub fn vertex_model(model: &str) -> Result<String, UnsafeName> {
     if let Some(endpoint) = model.strip_prefix("endpoints/") {
         return Ok(format!("endpoints/{}", segment(endpoint)?));
     }
@@ -50,8 +51,13 @@ pub(super) fn vertex_model(model: &str) -> Result<String, UnsafeName> {
     Ok(format!("publishers/{}/models/{}", segment(publisher)?, segment(name)?))
 }
 
-/// `v1`, `v1beta`, `v2alpha1` at the end of a path.
-pub(super) fn ends_with_version(path: &str) -> bool {
+/// A base URL, or its path, with a version at its end: its own (`v1`, `v1beta`, `v2alpha1`) where it has one.
+pub fn versioned(base: &str, version: &str) -> String {
+    if ends_with_version(base) { base.to_owned() } else { format!("{base}/{version}") }
+}
+
+/// Whether a base URL, or its path, names a version at its end.
+pub fn ends_with_version(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     last.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
@@ -91,6 +97,8 @@ mod tests {
 
     #[test]
     fn versions_are_known_by_their_form() {
+        assert_eq!(versioned("https://h", "v1"), "https://h/v1");
+        assert_eq!(versioned("https://h/v1beta", "v1"), "https://h/v1beta");
         for (path, expected) in [("/v1", true), ("/a/v1beta", true), ("/v1/a", false), ("", false), ("/vault", false)] {
             assert_eq!(ends_with_version(path), expected, "{path}");
         }
