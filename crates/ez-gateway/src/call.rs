@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::Protocol;
+use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::metrics::GATEWAY_CALLS;
@@ -20,6 +21,7 @@ use crate::gateway::Gateway;
 use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
+use crate::limits::Demand;
 use crate::refusal::{Refusal, full};
 use crate::relay::BrokenOff;
 use crate::route::Route;
@@ -114,7 +116,9 @@ async fn call(
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
-    match prepare(&scope, body, &mut account).await {
+    let prepared = prepare(&scope, body, &mut account).await;
+    let rate = account.rate();
+    let answered = match prepared {
         Ok((inspected, answer)) => relay::relay(&scope, &inspected, answer, account).await,
         Err(refusal) => match account.refuse(&refusal).await {
             Ok(()) => Err(refusal),
@@ -123,6 +127,13 @@ async fn call(
                 Err(settle::not_accountable())
             }
         },
+    };
+    match answered {
+        Ok(mut response) => {
+            rate.unwrap_or_default().put(response.headers_mut());
+            Ok(response)
+        }
+        Err(refusal) => Err(refusal.with_rate(rate)),
     }
 }
 
@@ -139,6 +150,10 @@ async fn prepare(
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
+    let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
+    let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
+    let reservation = gateway.limiter.reserve(caller, demand).await?;
+    account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
     let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
     Ok((inspected, answer))

@@ -16,6 +16,7 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::limits::{Leasing, Limiter, keep_leased};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -30,6 +31,7 @@ pub struct Gateway {
     /// Fetches the access tokens of service accounts.
     pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) limiter: Arc<Limiter>,
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
     pub(crate) health: Arc<HealthBook>,
@@ -46,7 +48,7 @@ pub struct GatewayParts {
     pub snapshot_watch: SnapshotWatch,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
-    /// What gateways share: the health of credentials.
+    /// What gateways share: limits, and the health of credentials.
     pub state: SharedState,
     /// Takes the usage records.
     pub control_link: Arc<dyn ControlLink>,
@@ -66,7 +68,8 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, sends heartbeats, samples gauges, shares and reports the health of credentials.
+    /// Settles cancelled calls, leases limits, sends heartbeats, samples gauges, shares and reports the health of
+    /// credentials.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -76,9 +79,19 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, state, usage_log, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        let (leasing, lease_queue) = match &state {
+            // This process is the only gateway: it counts by itself.
+            SharedState::InProcess(_) => (None, None),
+            shared @ SharedState::Redis(_) => {
+                let (leasing, queue) = Leasing::new(shared.clone());
+                (Some(leasing), Some(queue))
+            }
+        };
+        let limiter = Arc::new(Limiter::new(leasing));
+        tasks.settling.spawn(keep_leased(limiter.clone(), lease_queue, clock.clone(), stops.cut_off.clone()));
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -103,7 +116,17 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), abandonment, health, clock })
+        Arc::new(Self {
+            config,
+            snapshot,
+            transport,
+            tokens,
+            settler: Arc::new(settler),
+            limiter,
+            abandonment,
+            health,
+            clock,
+        })
     }
 
     /// Answers one request: what the gateway's listener serves.

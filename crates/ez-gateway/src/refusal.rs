@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
 use crate::failure::Blame;
+use crate::limits::RateHeaders;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) enum Source {
     Client,
     Upstream,
     Internal,
+    /// A limit of the caller's is reached.
+    Limit,
 }
 
 /// Why a call ends without an answer of its own.
@@ -32,6 +35,8 @@ pub(crate) struct Refusal {
     pub(crate) blame: Option<Blame>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
+    /// What the caller hears of its limits.
+    pub(crate) rate: Option<Box<RateHeaders>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
     /// The methods that the path takes, where the request's is none of them.
@@ -56,6 +61,10 @@ impl Refusal {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
+    pub(crate) fn limited(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Source::Limit, status, kind, code, message)
+    }
+
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
         self.fault.param = param;
         self
@@ -68,6 +77,12 @@ impl Refusal {
 
     pub(crate) fn blaming(mut self, blame: Blame) -> Self {
         self.blame = Some(blame);
+        self
+    }
+
+    /// The same with what the caller hears of its limits, where the call has reserved its part of them.
+    pub(crate) fn with_rate(mut self, rate: Option<RateHeaders>) -> Self {
+        self.rate = rate.map(Box::new).or(self.rate);
         self
     }
 
@@ -90,6 +105,7 @@ impl Refusal {
     pub(crate) fn ended_by(&self) -> EndedBy {
         match self.source {
             Source::Upstream => EndedBy::Upstream,
+            Source::Limit => EndedBy::Limit,
             Source::Client | Source::Internal => EndedBy::Gateway,
         }
     }
@@ -103,6 +119,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
+        }
+        if let Some(rate) = self.rate {
+            rate.put(headers);
         }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -121,7 +140,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, blame: None, detail: None, close: false, allow: None }
+        Self { source, fault, retry_after: None, blame: None, detail: None, rate: None, close: false, allow: None }
     }
 }
 
