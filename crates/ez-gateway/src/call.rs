@@ -14,7 +14,6 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::authn::Caller;
@@ -28,7 +27,7 @@ use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -69,7 +68,7 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
             Route::Call { api, path_model } => {
                 let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
-                call(&gateway, &snapshot, &arrival, &caller, form, body).await
+                Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
             }
         },
     };
@@ -112,7 +111,7 @@ async fn call(
     caller: &Caller,
     form: RequestForm<'_>,
     body: LentBody,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Response<AnswerBody> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
@@ -129,13 +128,10 @@ async fn call(
             }
         },
     };
-    match answered {
-        Ok(mut response) => {
-            rate.unwrap_or_default().put(response.headers_mut());
-            Ok(response)
-        }
-        Err(refusal) => Err(refusal.with_rate(rate)),
-    }
+    let refused = |refusal: Refusal| refusal.into_response(arrival.protocol, &arrival.request_id);
+    let mut response = answered.unwrap_or_else(refused);
+    rate.put(response.headers_mut());
+    response
 }
 
 /// Everything before the client sees a byte.
@@ -153,11 +149,11 @@ async fn prepare(
     account.note_target(&target);
     let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
     let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
-    let reservation = gateway.limiter.reserve(caller, demand).await?;
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
     account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
     Ok((inspected, answer))
 }
 

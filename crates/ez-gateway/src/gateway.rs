@@ -13,9 +13,10 @@ use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
 use crate::gauges::{Sampled, keep_gauges};
+use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
-use crate::limits::{Leasing, Limiter, keep_leased};
+use crate::limits::{self, Limiter};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -33,6 +34,7 @@ pub struct Gateway {
     pub(crate) limiter: Arc<Limiter>,
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
+    pub(crate) health: Arc<HealthBook>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -48,6 +50,8 @@ pub struct GatewayParts {
     pub state: SharedState,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
+    /// What gateways share: the health of credentials.
+    pub state: SharedState,
     /// Takes the usage records.
     pub control_link: Arc<dyn ControlLink>,
     /// Tells the time of usage records.
@@ -66,7 +70,8 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, leases limits, sends heartbeats and samples gauges.
+    /// Settles cancelled calls, leases limits, sends heartbeats, samples gauges, shares and reports the health of
+    /// credentials.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -76,19 +81,10 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, snapshot_watch, state, usage_log, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
-        let (leasing, lease_queue) = match state {
-            // This process is the only gateway: it counts by itself.
-            SharedState::InProcess(_) => (None, None),
-            shared @ SharedState::Redis(_) => {
-                let (leasing, queue) = Leasing::new(shared);
-                (Some(leasing), Some(queue))
-            }
-        };
-        let limiter = Arc::new(Limiter::new(leasing));
-        tasks.settling.spawn(keep_leased(limiter.clone(), lease_queue, clock.clone(), stops.cut_off.clone()));
+        let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -98,6 +94,10 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
+        let health = Arc::new(HealthBook::new(config.health.clone(), clock.clone()));
+        let sharer = Sharer { book: health.clone(), state, snapshot: snapshot.clone() };
+        tasks.settling.spawn(share(sharer, stops.cut_off.clone()));
+        tasks.settling.spawn(report_bans(health.clone(), control_link.clone(), stops.cut_off.clone()));
         let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
@@ -109,7 +109,17 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), limiter, abandonment, clock })
+        Arc::new(Self {
+            config,
+            snapshot,
+            transport,
+            tokens,
+            settler: Arc::new(settler),
+            limiter,
+            abandonment,
+            health,
+            clock,
+        })
     }
 
     /// Answers one request: what the gateway's listener serves.

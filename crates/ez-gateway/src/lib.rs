@@ -8,6 +8,7 @@ mod dispatch;
 mod failure;
 mod gauges;
 mod headers;
+mod health;
 mod heartbeat;
 mod ingress;
 mod inspect;

@@ -12,7 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
-use crate::limits::RateHeaders;
+use crate::failure::Blame;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub(crate) struct Refusal {
     pub(crate) source: Source,
     pub(crate) fault: Fault,
     pub(crate) retry_after: Option<Duration>,
+    /// What it says of the credential that the attempt was made with.
+    pub(crate) blame: Option<Blame>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
-    /// What the caller hears of its limits.
-    pub(crate) rate: Option<Box<RateHeaders>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
     /// The methods that the path takes, where the request's is none of them.
@@ -72,9 +72,8 @@ impl Refusal {
         self
     }
 
-    /// The same with what the caller hears of its limits, where the call has reserved its part of them.
-    pub(crate) fn with_rate(mut self, rate: Option<RateHeaders>) -> Self {
-        self.rate = rate.map(Box::new).or(self.rate);
+    pub(crate) fn blaming(mut self, blame: Blame) -> Self {
+        self.blame = Some(blame);
         self
     }
 
@@ -110,10 +109,7 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry_after) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
-        }
-        if let Some(rate) = self.rate {
-            rate.put(headers);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
         }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -132,8 +128,13 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, rate: None, close: false, allow: None }
+        Self { source, fault, retry_after: None, blame: None, detail: None, close: false, allow: None }
     }
+}
+
+/// Whole seconds, at least one: sooner than this nobody should come back.
+fn seconds(retry_after: Duration) -> u64 {
+    retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
 /// A body that is all there.

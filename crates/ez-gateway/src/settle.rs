@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::authn::Caller;
+use crate::failure::Blame;
+use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
-use crate::limits::{Charge, RateHeaders, Reservation};
+use crate::limits::{Charge, Limited, RateHeaders, Reservation};
 use crate::plan::{Target, UpstreamChoice};
 use crate::pricing::nanos_of;
 use crate::refusal::Refusal;
@@ -77,10 +79,14 @@ pub(crate) struct Account {
     record: UsageRecord,
     arrived: Instant,
     settler: Arc<Settler>,
+    /// Of the attempt whose answer is under way to the client.
+    permit: Option<Permit>,
     is_open: bool,
     /// What the call holds of its limits; given back with the account's end.
     reservation: Option<Reservation>,
     model: Option<Arc<Model>>,
+    /// What the caller hears of its limits.
+    rate: RateHeaders,
 }
 
 /// How a call ended.
@@ -136,7 +142,16 @@ impl Account {
             response_bytes: 0,
         };
         metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self { record, arrived, settler, is_open: true, reservation: None, model: None }
+        Self {
+            record,
+            arrived,
+            settler,
+            permit: None,
+            is_open: true,
+            reservation: None,
+            model: None,
+            rate: RateHeaders::default(),
+        }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
@@ -152,8 +167,21 @@ impl Account {
 
     /// Takes what the call reserved of its limits, and the model whose prices it pays.
     pub(crate) fn note_reservation(&mut self, reservation: Option<Reservation>, model: Option<Arc<Model>>) {
+        self.rate = reservation.as_ref().map(Reservation::rate).unwrap_or_default();
         self.reservation = reservation;
         self.model = model;
+    }
+
+    /// Keeps the permit of the attempt whose answer the client gets, until the upstream is done with it.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// Notes that the answer under way broke by its credential's fault.
+    pub(crate) fn note_broken(&mut self, blame: Blame) {
+        if let Some(mut permit) = self.permit.take() {
+            permit.failed(blame, None, &self.record.request_id);
+        }
     }
 
     pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
@@ -187,9 +215,15 @@ impl Account {
         self.record.attempts
     }
 
-    /// What the caller hears of its limits, once its part of them is reserved.
-    pub(crate) fn rate(&self) -> Option<RateHeaders> {
-        self.reservation.as_ref().map(Reservation::rate)
+    /// Notes that a limit refuses the call, and why.
+    pub(crate) fn note_limited(&mut self, limited: Limited) -> Refusal {
+        self.rate = limited.rate;
+        limited.refusal
+    }
+
+    /// What the caller hears of its limits, once they were asked.
+    pub(crate) fn rate(&self) -> RateHeaders {
+        self.rate
     }
 
     /// What the call cost, US dollars, once it is settled and where that is known.
@@ -204,6 +238,12 @@ impl Account {
     /// Closes the account. Once this succeeded, the record survives a kill of the process, and what the call still holds
     /// back may be released. Where it fails, the record is held in memory, and tells that the answer was withheld.
     pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
+        // The upstream is done, so its slot is free for the next call though this client may still be reading.
+        if let Some(mut permit) = self.permit.take()
+            && end.ended_by == EndedBy::Complete
+        {
+            permit.succeeded();
+        }
         self.close(end);
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;

@@ -6,6 +6,7 @@
 //! when that says [`SnapshotDelta::TooOld`]. What they get is never half of a publication.
 
 mod error;
+mod health;
 mod in_process;
 mod in_process_limits;
 mod in_process_responses;
@@ -20,6 +21,7 @@ mod watch;
 pub mod fail_point;
 
 pub use error::StateError;
+pub use health::{HealthChange, HealthCursor};
 pub use in_process::InProcessState;
 pub use lease::Lease;
 pub use limits::{Lessee, LimitAsk, LimitGrant};

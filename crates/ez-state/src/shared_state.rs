@@ -11,8 +11,8 @@ use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
 use crate::{
-    ConfigWatch, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication, RedisState, ServerFacts,
-    SnapshotDelta, SnapshotImage, StateError,
+    ConfigWatch, HealthChange, HealthCursor, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication,
+    RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
 };
 
 /// Health states that an API key has at most.
@@ -289,6 +289,26 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.response_owner(id)),
             Self::Redis(state) => state.response_owner(id).await,
+        }
+    }
+
+    /// Wakes a reader of [`Self::read_health_changes`].
+    pub fn watch_health(&self) -> ConfigWatch {
+        match self {
+            Self::InProcess(state) => state.watch_health(),
+            Self::Redis(state) => state.watch_health(),
+        }
+    }
+
+    /// The changes of health states since `cursor`, oldest first and without what has passed, and the cursor to go on
+    /// from. The last 1,000 changes are kept.
+    pub async fn read_health_changes(
+        &self,
+        cursor: &HealthCursor,
+    ) -> Result<(Vec<HealthChange>, HealthCursor), StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.read_health_changes(cursor)),
+            Self::Redis(state) => state.read_health_changes(cursor).await,
         }
     }
 

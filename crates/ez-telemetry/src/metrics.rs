@@ -8,6 +8,13 @@ pub const GATEWAY_CALLS: &str = "ez_gateway_calls_total";
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
 /// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
 pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
+/// Upstream credentials that calls are kept away from, in part or at all. Label: `state` (`banned`, `cooling`, `open` and
+/// `half_open` of circuit breakers); one may be in several.
+pub const UPSTREAM_HEALTH: &str = "ez_upstream_health";
+/// What calls found of upstream credentials. Label: `kind` (`ban`, `cooldown`, `breaker`).
+pub const UPSTREAM_FINDINGS: &str = "ez_upstream_findings_total";
+/// Calls that wait for a slot of an upstream credential.
+pub const UPSTREAM_WAITING: &str = "ez_upstream_waiting";
 /// Calls in flight.
 pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
 /// Calls refused by a limit. Labels: `limit`, `scope`.

@@ -78,6 +78,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_MAX_CONNECTIONS", "10000", "connections of callers at once; further ones are refused with 503"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
+    plain("EZ_BREAKER_FAILURES", "5", "failures in a row after which a credential gets no calls"),
+    plain("EZ_BREAKER_OPEN", "1s", "how long it gets none before one call tries it; doubles each time in a row"),
+    plain("EZ_BREAKER_MAX", "60s", "the longest that it gets none"),
+    plain("EZ_UPSTREAM_QUEUE", "100", "calls that may wait for a credential at its `max_concurrency`"),
+    plain("EZ_UPSTREAM_QUEUE_TIMEOUT", "10s", "how long they wait"),
+    plain(
+        "EZ_AFFINITY",
+        "off",
+        "header, prefix or off: calls with one `x-ez-session` (prefix: else with one beginning) keep to one credential",
+    ),
     plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
     plain("EZ_UPSTREAM_HTTP2", "auto", "auto speaks HTTP/2 with upstreams that offer it over TLS, off never does"),
     optional(

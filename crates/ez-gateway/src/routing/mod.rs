@@ -13,3 +13,5 @@ pub use snapshot::{RoutingSnapshot, SnapshotCell};
 pub use state::{SnapshotSource, SnapshotState, SnapshotWatch};
 
 pub(crate) use snapshot::{Model, Upstream};
+#[cfg(test)]
+pub(crate) use snapshot::{test_upstream, test_upstream_with};

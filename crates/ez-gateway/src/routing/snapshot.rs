@@ -1,7 +1,7 @@
 //! The routing snapshot: everything that a call looks up, in memory and immutable.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ez_contract::TokenDigest;
@@ -15,6 +15,7 @@ use ez_protocol::Api;
 use serde::Serialize;
 
 use super::sharded::ShardedMap;
+use crate::health::KeyHealth;
 use crate::pricing::Prices;
 use crate::upstream::{UpstreamTarget, offers, protocols_of};
 
@@ -41,6 +42,8 @@ pub(crate) struct Upstream {
     pub(crate) snapshot: ProviderSnapshot,
     /// Where and how to call; `None` where the snapshot's URL or secret cannot be used.
     pub(crate) target: Option<UpstreamTarget>,
+    /// Its health, once a call asked the book for it.
+    pub(crate) health: OnceLock<Arc<KeyHealth>>,
 }
 
 /// What is known of a `namespace.public_model`.
@@ -239,10 +242,25 @@ fn open_upstream(snapshot: ProviderSnapshot, secret_key: &SecretKey, previous: O
     if let (Some(target), Some(kept)) = (&mut target, kept.and_then(|previous| previous.target.as_ref())) {
         target.keep_tokens_of(kept);
     }
-    Upstream { snapshot, target }
+    Upstream { snapshot, target, health: OnceLock::new() }
 }
 
 fn open_secret(snapshot: &ProviderSnapshot, secret_key: &SecretKey) -> Result<String, String> {
     let uuid = snapshot.uuid.ok_or("the snapshot carries no uuid to decrypt its secret with")?;
     secret_key.open(&snapshot.api_key, SecretPlace::api_key(uuid, "api_key")).map_err(|e| e.to_string())
+}
+
+/// An upstream as a snapshot has it, for the tests of those who choose among them.
+#[cfg(test)]
+pub(crate) fn test_upstream(id: i64) -> Arc<Upstream> {
+    test_upstream_with(id, |_| ())
+}
+
+#[cfg(test)]
+pub(crate) fn test_upstream_with(id: i64, change: impl FnOnce(&mut ProviderSnapshot)) -> Arc<Upstream> {
+    let golden = include_str!("../../../ez-contract/goldens/provider.json");
+    let mut snapshot: ProviderSnapshot = serde_json::from_str(golden).unwrap();
+    snapshot.id = id;
+    change(&mut snapshot);
+    Arc::new(Upstream { snapshot, target: None, health: OnceLock::new() })
 }

@@ -7,6 +7,7 @@ mod chat;
 mod cold_start;
 mod durable;
 mod gone;
+mod health;
 mod limits;
 mod models;
 mod protocols;

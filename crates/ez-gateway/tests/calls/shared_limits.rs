@@ -16,7 +16,7 @@ async fn fleet(server: &RedisServer, rpd: u64) -> Vec<TestGateway> {
     let mut gateways = Vec::new();
     for _ in 0..3 {
         let state = SharedState::connect_redis(&server.url(), "ez:").await.unwrap();
-        gateways.push(TestGateway::start_sharing(state).await);
+        gateways.push(TestGateway::start_sharing(state, true, |_| ()).await);
     }
     let mut limited = token();
     limited.limits = Limits { rpd: Some(rpd), ..Limits::default() };

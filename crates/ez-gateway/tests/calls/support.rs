@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ez_contract::health::CredentialReport;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
     BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
     SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -59,6 +60,7 @@ pub(crate) struct RecordingLink {
     /// The sizes of the batches that it was given.
     pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
+    pub(crate) reports: Mutex<Vec<CredentialReport>>,
     is_away: AtomicBool,
 }
 
@@ -73,6 +75,16 @@ impl ControlLink for RecordingLink {
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
         Box::pin(async move {
             self.heartbeats.lock().unwrap().push(heartbeat.clone());
+            Ok(())
+        })
+    }
+
+    fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("away".into()));
+            }
+            self.reports.lock().unwrap().extend_from_slice(reports);
             Ok(())
         })
     }
@@ -139,20 +151,24 @@ impl TestGateway {
         Self::start_publishing(false, Arc::new(LocalDisk), |_| ()).await
     }
 
-    /// One of several gateways that share this state. All of them call the upstream of the last that was started.
-    pub(crate) async fn start_sharing(state: SharedState) -> Self {
-        Self::start_over(state, true, Arc::new(LocalDisk), |_| ()).await
-    }
-
     async fn start_publishing(
         is_published: bool,
         disk: Arc<dyn Disk>,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Self {
-        Self::start_over(SharedState::in_process(), is_published, disk, change).await
+        Self::start_whole(SharedState::in_process(), is_published, disk, change).await
     }
 
-    async fn start_over(
+    /// A gateway on a state that others share; `is_published` is for the first of them.
+    pub(crate) async fn start_sharing(
+        state: SharedState,
+        is_published: bool,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
+        Self::start_whole(state, is_published, Arc::new(LocalDisk), change).await
+    }
+
+    async fn start_whole(
         state: SharedState,
         is_published: bool,
         disk: Arc<dyn Disk>,
@@ -180,7 +196,7 @@ impl TestGateway {
             max_age: None,
         };
         tasks.spawn(follow(follower, cell.clone(), snapshot_state, follower_stop.clone()));
-        if is_published {
+        if is_published || state.meta().await.unwrap().version > 0 {
             snapshot_watch.wait_for(Option::is_some).await.unwrap();
         }
 
@@ -193,6 +209,7 @@ impl TestGateway {
             state: state.clone(),
             snapshot_watch,
             usage_log,
+            state: state.clone(),
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
         };
@@ -370,6 +387,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         call_timeout: Duration::from_secs(20),
         on_client_gone: ClientGone::Cancel,
         trusted_proxies: Vec::new(),
+        health: HealthConfig::default(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),

@@ -123,6 +123,11 @@ impl Layout {
         self.key("response:", id)
     }
 
+    /// Stream of the changes of health states, and name of its channel.
+    pub(super) fn health_events(&self) -> String {
+        self.key("events:health", "")
+    }
+
     /// Pattern of all heartbeats.
     pub(super) fn gateway_pattern(&self) -> String {
         self.pattern("gateways:*")

@@ -61,6 +61,10 @@ impl RedisState {
         ConfigWatch::redis(Subscription::new(self.link().client().clone(), self.layout().events()))
     }
 
+    pub(crate) fn watch_health(&self) -> ConfigWatch {
+        ConfigWatch::redis(Subscription::new(self.link().client().clone(), self.layout().health_events()))
+    }
+
     fn link(&self) -> &Link {
         &self.0.link
     }
