@@ -127,7 +127,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         }
         let config = settings.gateway.clone();
         let clock = clock.clone();
-        let parts = GatewayParts { config, snapshot, snapshot_watch: watch, state, usage_log, control_link, clock };
+        let parts = GatewayParts { config, snapshot, snapshot_watch: watch, usage_log, state, control_link, clock };
         let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.work);
         let drain = Drain {
             stop: life_cycle.stop.clone(),

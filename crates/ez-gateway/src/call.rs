@@ -68,7 +68,7 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
             Route::Call { api, path_model } => {
                 let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
-                call(&gateway, &snapshot, &arrival, &caller, form, body).await
+                Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
             }
         },
     };
@@ -111,7 +111,7 @@ async fn call(
     caller: &Caller,
     form: RequestForm<'_>,
     body: LentBody,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Response<AnswerBody> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
@@ -128,13 +128,10 @@ async fn call(
             }
         },
     };
-    match answered {
-        Ok(mut response) => {
-            rate.unwrap_or_default().put(response.headers_mut());
-            Ok(response)
-        }
-        Err(refusal) => Err(refusal.with_rate(rate)),
-    }
+    let refused = |refusal: Refusal| refusal.into_response(arrival.protocol, &arrival.request_id);
+    let mut response = answered.unwrap_or_else(refused);
+    rate.put(response.headers_mut());
+    response
 }
 
 /// Everything before the client sees a byte.
@@ -152,7 +149,8 @@ async fn prepare(
     account.note_target(&target);
     let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
     let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
-    let reservation = gateway.limiter.reserve(caller, demand).await?;
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
     account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
     let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;

@@ -16,7 +16,7 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
-use crate::limits::{Leasing, Limiter, keep_leased};
+use crate::limits::{self, Limiter};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -79,19 +79,10 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, snapshot_watch, state, usage_log, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
-        let (leasing, lease_queue) = match &state {
-            // This process is the only gateway: it counts by itself.
-            SharedState::InProcess(_) => (None, None),
-            shared @ SharedState::Redis(_) => {
-                let (leasing, queue) = Leasing::new(shared.clone());
-                (Some(leasing), Some(queue))
-            }
-        };
-        let limiter = Arc::new(Limiter::new(leasing));
-        tasks.settling.spawn(keep_leased(limiter.clone(), lease_queue, clock.clone(), stops.cut_off.clone()));
+        let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),

@@ -13,7 +13,6 @@ use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
 use crate::failure::Blame;
-use crate::limits::RateHeaders;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +34,6 @@ pub(crate) struct Refusal {
     pub(crate) blame: Option<Blame>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
-    /// What the caller hears of its limits.
-    pub(crate) rate: Option<Box<RateHeaders>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
     /// The methods that the path takes, where the request's is none of them.
@@ -80,12 +77,6 @@ impl Refusal {
         self
     }
 
-    /// The same with what the caller hears of its limits, where the call has reserved its part of them.
-    pub(crate) fn with_rate(mut self, rate: Option<RateHeaders>) -> Self {
-        self.rate = rate.map(Box::new).or(self.rate);
-        self
-    }
-
     pub(crate) fn with_detail(mut self, detail: String) -> Self {
         self.detail = Some(detail.into_boxed_str());
         self
@@ -120,9 +111,6 @@ impl Refusal {
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
         }
-        if let Some(rate) = self.rate {
-            rate.put(headers);
-        }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
@@ -140,7 +128,7 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, blame: None, detail: None, rate: None, close: false, allow: None }
+        Self { source, fault, retry_after: None, blame: None, detail: None, close: false, allow: None }
     }
 }
 

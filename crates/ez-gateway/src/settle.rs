@@ -17,7 +17,7 @@ use crate::failure::Blame;
 use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
-use crate::limits::{Charge, RateHeaders, Reservation};
+use crate::limits::{Charge, Limited, RateHeaders, Reservation};
 use crate::plan::{Target, UpstreamChoice};
 use crate::pricing::nanos_of;
 use crate::refusal::Refusal;
@@ -85,6 +85,8 @@ pub(crate) struct Account {
     /// What the call holds of its limits; given back with the account's end.
     reservation: Option<Reservation>,
     model: Option<Arc<Model>>,
+    /// What the caller hears of its limits.
+    rate: RateHeaders,
 }
 
 /// How a call ended.
@@ -140,7 +142,16 @@ impl Account {
             response_bytes: 0,
         };
         metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self { record, arrived, settler, permit: None, is_open: true, reservation: None, model: None }
+        Self {
+            record,
+            arrived,
+            settler,
+            permit: None,
+            is_open: true,
+            reservation: None,
+            model: None,
+            rate: RateHeaders::default(),
+        }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
@@ -154,6 +165,13 @@ impl Account {
         self.record.model.clone_from(&target.public_model);
     }
 
+    /// Takes what the call reserved of its limits, and the model whose prices it pays.
+    pub(crate) fn note_reservation(&mut self, reservation: Option<Reservation>, model: Option<Arc<Model>>) {
+        self.rate = reservation.as_ref().map(Reservation::rate).unwrap_or_default();
+        self.reservation = reservation;
+        self.model = model;
+    }
+
     /// Keeps the permit of the attempt whose answer the client gets, until the upstream is done with it.
     pub(crate) fn hold(&mut self, permit: Permit) {
         self.permit = Some(permit);
@@ -164,12 +182,6 @@ impl Account {
         if let Some(mut permit) = self.permit.take() {
             permit.failed(blame, None, &self.record.request_id);
         }
-    }
-
-    /// Takes what the call reserved of its limits, and the model whose prices it pays.
-    pub(crate) fn note_reservation(&mut self, reservation: Option<Reservation>, model: Option<Arc<Model>>) {
-        self.reservation = reservation;
-        self.model = model;
     }
 
     pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
@@ -203,9 +215,15 @@ impl Account {
         self.record.attempts
     }
 
-    /// What the caller hears of its limits, once its part of them is reserved.
-    pub(crate) fn rate(&self) -> Option<RateHeaders> {
-        self.reservation.as_ref().map(Reservation::rate)
+    /// Notes that a limit refuses the call, and why.
+    pub(crate) fn note_limited(&mut self, limited: Limited) -> Refusal {
+        self.rate = limited.rate;
+        limited.refusal
+    }
+
+    /// What the caller hears of its limits, once they were asked.
+    pub(crate) fn rate(&self) -> RateHeaders {
+        self.rate
     }
 
     /// What the call cost, US dollars, once it is settled and where that is known.

@@ -11,13 +11,14 @@ use ez_telemetry::metrics::{LIMIT_LEASES, LIMITS_ALONE};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::limiter::{Limiter, Subjects};
 use super::subject::{Mode, Subject};
 
 /// A call waits so long for a slice before it takes this gateway for being on its own.
-pub(crate) const LEASE_WAIT: Duration = Duration::from_millis(200);
+pub(super) const LEASE_WAIT: Duration = Duration::from_millis(200);
 
 /// How often subjects are looked through: for leases that nobody uses, and for those that must be told again.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -41,11 +42,11 @@ pub(crate) struct Leasing {
 }
 
 /// What calls have asked for. Each subject is in it once at most, which bounds it.
-pub(crate) struct LeaseQueue(mpsc::UnboundedReceiver<Arc<Subject>>);
+pub(super) struct LeaseQueue(mpsc::UnboundedReceiver<Arc<Subject>>);
 
 impl Leasing {
     /// Leases from `state`; the queue is for [`keep_leased`].
-    pub(crate) fn new(state: SharedState) -> (Arc<Self>, LeaseQueue) {
+    pub(super) fn new(state: SharedState) -> (Arc<Self>, LeaseQueue) {
         let (queue, asked) = mpsc::unbounded_channel();
         let leasing = Self {
             state,
@@ -159,8 +160,28 @@ fn too_late() -> StateError {
     StateError::Unavailable(format!("no answer within {LEASE_WAIT:?}"))
 }
 
+/// A limiter with its background work: in a process of its own state it counts alone, else it leases.
+pub(crate) fn start(
+    state: SharedState,
+    clock: Arc<dyn Clock>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Arc<Limiter> {
+    let (leasing, queue) = match state {
+        // No other process can see this state.
+        SharedState::InProcess(_) => (None, None),
+        shared @ SharedState::Redis(_) => {
+            let (leasing, queue) = Leasing::new(shared);
+            (Some(leasing), Some(queue))
+        }
+    };
+    let limiter = Arc::new(Limiter::new(leasing));
+    tasks.spawn(keep_leased(limiter.clone(), queue, clock, stop));
+    limiter
+}
+
 /// Serves what calls ask for until `stop`, then gives back what is unused. A limiter that counts alone is only kept tidy.
-pub(crate) async fn keep_leased(
+pub(super) async fn keep_leased(
     limiter: Arc<Limiter>,
     queue: Option<LeaseQueue>,
     clock: Arc<dyn Clock>,

@@ -11,12 +11,11 @@ use tokio::time::{Instant, timeout_at};
 use super::demand::Demand;
 use super::leasing::{LEASE_WAIT, Leasing};
 use super::limit::Scope;
-use super::refused::refused;
+use super::refused::{Limited, refused};
 use super::reservation::{Held, RateHeaders, Reservation, Share, Shares};
 use super::rules::{Rule, Rules};
 use super::subject::{Cell, Fit, Mode, Subject, cell_of};
 use crate::authn::Caller;
-use crate::refusal::Refusal;
 
 /// Maps that subjects are spread over, so that calls of different keys rarely meet at one lock.
 const SHARDS: usize = 64;
@@ -38,7 +37,7 @@ type Shard = HashMap<(Scope, i64), Arc<Subject>>;
 #[expect(clippy::large_enum_variant, reason = "nearly every call reserves, and a box would be one more allocation")]
 enum Taken {
     Reserved(Reservation),
-    Refused(Box<Refusal>),
+    Refused(Box<Limited>),
     /// What is leased does not tell; this subject must lease more.
     Unknown(Arc<Subject>),
 }
@@ -67,7 +66,7 @@ impl Limiter {
 
     /// Reserves a call's part of every limit of its key and master, or refuses and reserves nothing. `None` where there is
     /// no limit. Waits only where what is leased is used up, and then for [`LEASE_WAIT`] at most.
-    pub(crate) async fn reserve(&self, caller: &Caller, demand: Demand) -> Result<Option<Reservation>, Refusal> {
+    pub(crate) async fn reserve(&self, caller: &Caller, demand: Demand) -> Result<Option<Reservation>, Box<Limited>> {
         let sides = [
             self.side(Scope::Key, caller.token.id, Rules::of_token(&caller.token, &demand, demand.now)),
             self.side(Scope::Master, caller.master.id, Rules::of_master(&caller.master, &demand, demand.now)),
@@ -78,13 +77,13 @@ impl Limiter {
         let mode = self.leasing.as_ref().map_or(Mode::Exact, |leasing| leasing.mode());
         match self.take(&sides, mode, demand.now) {
             Taken::Reserved(reservation) => Ok(Some(reservation)),
-            Taken::Refused(refusal) => Err(*refusal),
+            Taken::Refused(limited) => Err(limited),
             Taken::Unknown(_) => self.wait_and_take(&sides, demand.now).await.map(Some),
         }
     }
 
     /// Waits for more to be leased; where that takes too long, as if the shared counter could not be asked.
-    async fn wait_and_take(&self, sides: &[Option<Side>; 2], now: DateTime<Utc>) -> Result<Reservation, Refusal> {
+    async fn wait_and_take(&self, sides: &[Option<Side>; 2], now: DateTime<Utc>) -> Result<Reservation, Box<Limited>> {
         metrics::counter!(LIMIT_WAITS).increment(1);
         let wait_until = Instant::now() + LEASE_WAIT;
         loop {
@@ -97,7 +96,7 @@ impl Limiter {
             };
             let short = match self.take(sides, mode, now) {
                 Taken::Reserved(reservation) => return Ok(reservation),
-                Taken::Refused(refusal) => return Err(*refusal),
+                Taken::Refused(limited) => return Err(limited),
                 Taken::Unknown(short) => short,
             };
             let mut changed = pin!(short.changed.notified());
@@ -135,7 +134,8 @@ impl Limiter {
         let held = locked.map(|locked| locked.map(|locked| self.unlock(locked, mode, now_ms)));
         if let Some((scope, rule, left)) = refusal {
             metrics::counter!(LIMIT_REFUSALS, "limit" => rule.limit.as_str(), "scope" => scope.as_str()).increment(1);
-            return Taken::Refused(Box::new(refused(scope, &rule, left, rate, now)));
+            let refusal = refused(scope, &rule, left, now);
+            return Taken::Refused(Box::new(Limited { refusal, rate }));
         }
         Taken::Reserved(Reservation::new(held, rate, self.leasing.clone()))
     }

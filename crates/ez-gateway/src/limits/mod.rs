@@ -18,6 +18,7 @@ mod subject;
 mod tests;
 
 pub(crate) use demand::Demand;
-pub(crate) use leasing::{Leasing, keep_leased};
+pub(crate) use leasing::start;
 pub(crate) use limiter::Limiter;
+pub(crate) use refused::Limited;
 pub(crate) use reservation::{Charge, RateHeaders, Reservation};

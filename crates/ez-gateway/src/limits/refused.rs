@@ -15,8 +15,16 @@ use crate::refusal::Refusal;
 /// The time after which slots may have come free.
 const SLOT_RETRY: Duration = Duration::from_secs(1);
 
+/// A call that does not fit into a limit.
+#[derive(Debug)]
+pub(crate) struct Limited {
+    pub(crate) refusal: Refusal,
+    /// What the client hears of its limits besides.
+    pub(crate) rate: RateHeaders,
+}
+
 /// The refusal: which limit, whose, its figure, and when it starts anew.
-pub(super) fn refused(scope: Scope, rule: &Rule, left: u64, rate: RateHeaders, now: DateTime<Utc>) -> Refusal {
+pub(super) fn refused(scope: Scope, rule: &Rule, left: u64, now: DateTime<Utc>) -> Refusal {
     let whose = match scope {
         Scope::Key => "of this API key (scope key)",
         Scope::Master => "of the account that this API key belongs to (scope master)",
@@ -60,5 +68,5 @@ pub(super) fn refused(scope: Scope, rule: &Rule, left: u64, rate: RateHeaders, n
         Limit::Concurrency => Some(SLOT_RETRY),
         _ => resets_in.map(Duration::from_secs),
     };
-    refusal.with_rate(Some(rate))
+    refusal
 }

@@ -18,9 +18,8 @@ use tokio_util::task::TaskTracker;
 use super::leasing::{Leasing, keep_leased};
 use super::limiter::Limiter;
 use super::subject::Mode;
-use super::{Charge, Demand, Reservation};
+use super::{Charge, Demand, Limited, Reservation};
 use crate::authn::Caller;
-use crate::refusal::Refusal;
 
 const START: &str = "2026-11-23T13:00:00Z";
 
@@ -47,13 +46,14 @@ fn used(tokens: u64) -> Charge {
     Charge { tokens: Some(tokens), ledger_tokens: tokens, nanos: 0 }
 }
 
-async fn take(limiter: &Limiter, caller: &Caller, now: DateTime<Utc>) -> Result<Option<Reservation>, Refusal> {
+async fn take(limiter: &Limiter, caller: &Caller, now: DateTime<Utc>) -> Result<Option<Reservation>, Box<Limited>> {
     limiter.reserve(caller, demand(now, 100)).await
 }
 
 /// Code, what the record says of the end, and the seconds of `Retry-After`.
-fn told(taken: Result<Option<Reservation>, Refusal>) -> (&'static str, EndedBy, Option<u64>) {
-    let Err(refusal) = taken else { panic!("it fits") };
+fn told(taken: Result<Option<Reservation>, Box<Limited>>) -> (&'static str, EndedBy, Option<u64>) {
+    let Err(limited) = taken else { panic!("it fits") };
+    let refusal = limited.refusal;
     (refusal.fault.code, refusal.ended_by(), refusal.retry_after.map(|after| after.as_secs()))
 }
 
@@ -77,7 +77,7 @@ async fn calls_are_counted_exactly_in_windows_of_the_calendar() {
                 take(&limiter, &caller, time(now)).await.unwrap().unwrap().settle(used(1));
             }
             let refused = take(&limiter, &caller, time(now)).await;
-            let message = refused.as_ref().err().unwrap().fault.message.clone();
+            let message = refused.as_ref().err().unwrap().refusal.fault.message.clone();
             assert_eq!(told(refused), ("rate_limit_exceeded", EndedBy::Limit, Some(retry_after)));
             let scope = if of_master { "(scope master)" } else { "(scope key)" };
             assert!(message.contains(scope) && message.contains(" 3 calls per "), "{message}");
@@ -97,7 +97,8 @@ async fn tokens_are_reserved_by_estimate_and_settled_to_the_truth() {
     let (one, two) =
         (take(&limiter, &caller, now).await.unwrap().unwrap(), take(&limiter, &caller, now).await.unwrap());
     let refused = take(&limiter, &caller, now).await.err().unwrap();
-    assert!(refused.fault.message.contains("leaves 50, and this call may need 100"), "{}", refused.fault.message);
+    let message = refused.refusal.fault.message;
+    assert!(message.contains("leaves 50, and this call may need 100"), "{message}");
     one.settle(used(10));
     // 110 are counted: 250 leave room for one more estimate.
     let three = take(&limiter, &caller, now).await.unwrap().unwrap();
@@ -156,7 +157,7 @@ async fn a_refused_call_takes_nothing_of_any_limit() {
         assert_eq!(told(take(&limiter, &caller, time(START)).await).0, "rate_limit_exceeded");
     }
     let mut headers = HeaderMap::new();
-    take(&limiter, &caller, time(START)).await.err().unwrap().rate.unwrap().put(&mut headers);
+    take(&limiter, &caller, time(START)).await.err().unwrap().rate.put(&mut headers);
     assert_eq!(
         header(&headers, "x-ratelimit-remaining-requests").as_deref(),
         Some("0"),
@@ -221,7 +222,7 @@ async fn a_budget_counts_the_cost_of_its_month() {
     limiter.reserve(&november, costly(now)).await.unwrap().unwrap().settle(cost(400_000_000));
     limiter.reserve(&november, costly(now)).await.unwrap().unwrap().settle(cost(100_000_000));
     let refused = limiter.reserve(&november, costly(now)).await;
-    let message = refused.as_ref().err().unwrap().fault.message.clone();
+    let message = refused.as_ref().err().unwrap().refusal.fault.message.clone();
     assert!(message.contains("1.00 US dollars") && message.contains("(scope master)"), "{message}");
     let until_december = (time("2026-12-01T00:00:00Z") - now).num_seconds().unsigned_abs();
     assert_eq!(told(refused), ("budget_exceeded", EndedBy::Limit, Some(until_december)));
@@ -344,7 +345,7 @@ impl Fleet {
         self.limiters.push(limiter);
     }
 
-    async fn take(&self, gateway: usize, caller: &Caller, tokens: u64) -> Result<Option<Reservation>, Refusal> {
+    async fn take(&self, gateway: usize, caller: &Caller, tokens: u64) -> Result<Option<Reservation>, Box<Limited>> {
         self.limiters[gateway].reserve(caller, demand(self.clock.now(), tokens)).await
     }
 

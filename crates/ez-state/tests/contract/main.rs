@@ -54,6 +54,8 @@ on_both_backends![
     suite::heartbeats_are_listed_until_they_expire,
     suite::health_states_stand_until_they_pass,
     suite::an_api_key_has_no_endless_health_states,
+    suite::changes_of_health_are_announced_and_followed,
+    suite::only_the_last_changes_of_health_are_kept,
     suite::the_newest_note_of_a_job_stands_for_everyone,
     suite::a_server_tells_its_version_and_time,
     suite::owners_of_responses_are_known_for_their_time,
