@@ -59,8 +59,6 @@ on_both_backends![
     suite::the_newest_note_of_a_job_stands_for_everyone,
     suite::a_server_tells_its_version_and_time,
     suite::owners_of_responses_are_known_for_their_time,
-    suite::changes_of_health_are_announced_and_followed,
-    suite::only_the_last_changes_of_health_are_kept,
     leasing::leases_never_pass_the_limit_whatever_is_lost,
     leasing::slices_shrink_as_a_limit_nears,
     leasing::what_a_gone_gateway_holds_comes_free,
