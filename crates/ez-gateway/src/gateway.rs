@@ -16,6 +16,7 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::limits::{self, Limiter};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -30,6 +31,7 @@ pub struct Gateway {
     /// Fetches the access tokens of service accounts.
     pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) limiter: Arc<Limiter>,
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
     pub(crate) health: Arc<HealthBook>,
@@ -46,7 +48,7 @@ pub struct GatewayParts {
     pub snapshot_watch: SnapshotWatch,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
-    /// What gateways share: the health of credentials.
+    /// What gateways share: limits, and the health of credentials.
     pub state: SharedState,
     /// Takes the usage records.
     pub control_link: Arc<dyn ControlLink>,
@@ -66,7 +68,8 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, sends heartbeats, samples gauges, shares and reports the health of credentials.
+    /// Settles cancelled calls, leases limits, sends heartbeats, samples gauges, shares and reports the health of
+    /// credentials.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -79,6 +82,7 @@ impl Gateway {
         let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -103,7 +107,17 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), abandonment, health, clock })
+        Arc::new(Self {
+            config,
+            snapshot,
+            transport,
+            tokens,
+            settler: Arc::new(settler),
+            limiter,
+            abandonment,
+            health,
+            clock,
+        })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -20,6 +20,8 @@ pub(crate) enum Source {
     Client,
     Upstream,
     Internal,
+    /// A limit of the caller's is reached.
+    Limit,
 }
 
 /// Why a call ends without an answer of its own.
@@ -56,6 +58,10 @@ impl Refusal {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
+    pub(crate) fn limited(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Source::Limit, status, kind, code, message)
+    }
+
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
         self.fault.param = param;
         self
@@ -90,6 +96,7 @@ impl Refusal {
     pub(crate) fn ended_by(&self) -> EndedBy {
         match self.source {
             Source::Upstream => EndedBy::Upstream,
+            Source::Limit => EndedBy::Limit,
             Source::Client | Source::Internal => EndedBy::Gateway,
         }
     }

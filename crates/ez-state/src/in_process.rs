@@ -15,10 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::health::MAX_HEALTH_CHANGES;
+use crate::in_process_limits::LimitTables;
 use crate::in_process_responses::ResponseOwners;
 use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold, next_models_meta};
 use crate::shared_state::MAX_HEALTH_STATES;
-use crate::{ConfigWatch, HealthChange, HealthCursor, Lease, Publication, SnapshotDelta, SnapshotImage, StateError};
+use crate::{
+    ConfigWatch, HealthChange, HealthCursor, Lease, Lessee, LimitAsk, LimitGrant, Publication, SnapshotDelta,
+    SnapshotImage, StateError,
+};
 
 /// Counters are swept of expired ones when they pass this number, and then twice what was left.
 const SWEEP_COUNTERS_AT: usize = 1024;
@@ -46,6 +50,7 @@ struct Tables {
     leases: HashMap<String, Grant>,
     counters: HashMap<String, Window>,
     sweep_counters_at: usize,
+    limits: LimitTables,
     gateways: BTreeMap<String, Expiring<GatewayHeartbeat>>,
     /// By API key, then by [`HealthState::field`].
     health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
@@ -91,6 +96,7 @@ impl Default for InProcessState {
             leases: HashMap::new(),
             counters: HashMap::new(),
             sweep_counters_at: SWEEP_COUNTERS_AT,
+            limits: LimitTables::default(),
             gateways: BTreeMap::new(),
             health: HashMap::new(),
             sweep_health_at: SWEEP_HEALTH_AT,
@@ -232,6 +238,14 @@ impl InProcessState {
             tables.sweep_counters_at = SWEEP_COUNTERS_AT.max(tables.counters.len() * 2);
         }
         1
+    }
+
+    pub(crate) fn join_lessees(&self, instance: &str, ttl: Duration) -> u64 {
+        self.tables().limits.join(instance, ttl)
+    }
+
+    pub(crate) fn lease_limits(&self, lessee: &Lessee, asks: &[LimitAsk]) -> Vec<LimitGrant> {
+        self.tables().limits.lease(lessee, asks)
     }
 
     pub(crate) fn report_gateway(&self, heartbeat: &GatewayHeartbeat, ttl: Duration) {

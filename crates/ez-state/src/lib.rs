@@ -8,8 +8,10 @@
 mod error;
 mod health;
 mod in_process;
+mod in_process_limits;
 mod in_process_responses;
 mod lease;
+mod limits;
 mod publication;
 mod redis_state;
 mod server;
@@ -22,6 +24,7 @@ pub use error::StateError;
 pub use health::{HealthChange, HealthCursor};
 pub use in_process::InProcessState;
 pub use lease::Lease;
+pub use limits::{Lessee, LimitAsk, LimitGrant};
 pub use publication::{Base, MAX_NAMED, Publication, Scope, SnapshotDelta, SnapshotImage};
 pub use redis_state::RedisState;
 pub use server::ServerFacts;

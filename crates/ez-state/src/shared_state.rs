@@ -11,8 +11,8 @@ use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
 use crate::{
-    ConfigWatch, HealthChange, HealthCursor, InProcessState, Lease, Publication, RedisState, ServerFacts,
-    SnapshotDelta, SnapshotImage, StateError,
+    ConfigWatch, HealthChange, HealthCursor, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication,
+    RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
 };
 
 /// Health states that an API key has at most.
@@ -191,6 +191,25 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.increment(key, window)),
             Self::Redis(state) => state.increment(key, window).await,
+        }
+    }
+
+    /// Counts this run of a gateway among those that lease limits, for `ttl`; how many these are, itself included.
+    pub async fn join_lessees(&self, instance: &str, ttl: Duration) -> Result<u64, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.join_lessees(instance, ttl)),
+            Self::Redis(state) => state.join_lessees(instance, ttl).await,
+        }
+    }
+
+    /// Tells what a gateway holds of counters (`limit:{counter}`) and leases what it wants besides, as far as their
+    /// limits allow: one round trip for all. The grants are in the order of the asks. Telling twice changes nothing.
+    ///
+    /// What all gateways hold together passes a limit only by what they say that they used beyond their grants.
+    pub async fn lease_limits(&self, lessee: &Lessee, asks: &[LimitAsk]) -> Result<Vec<LimitGrant>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.lease_limits(lessee, asks)),
+            Self::Redis(state) => state.lease_limits(lessee, asks).await,
         }
     }
 

@@ -17,6 +17,14 @@ pub const UPSTREAM_FINDINGS: &str = "ez_upstream_findings_total";
 pub const UPSTREAM_WAITING: &str = "ez_upstream_waiting";
 /// Calls in flight.
 pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
+/// Calls refused by a limit. Labels: `limit`, `scope`.
+pub const LIMIT_REFUSALS: &str = "ez_limit_refusals_total";
+/// Calls that waited for a slice of a limit that gateways share.
+pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
+/// Round trips for slices of limits that gateways share. Label: `outcome`.
+pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
+/// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
+pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Connections open, as of the newest one. Label: `listener`.
 pub const CONNECTIONS: &str = "ez_connections";
 /// Connections refused because a listener had as many as it may. Label: `listener`.

@@ -74,6 +74,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_JOB_KEY_EXPIRY_INTERVAL", "30s", "how often child keys whose time has come are marked as expired"),
     plain("EZ_JOB_BAN_EXPIRY_INTERVAL", "5s", "how often API keys whose ban is over are used again"),
     plain("EZ_JOB_QUOTA_RESET_INTERVAL", "1m", "how often quotas that are due start anew"),
+    plain("EZ_JOB_USAGE_PUBLICATION_INTERVAL", "5s", "how often gateways learn what was counted of quotas and budgets"),
     plain("EZ_MAX_CONNECTIONS", "10000", "connections of callers at once; further ones are refused with 503"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),

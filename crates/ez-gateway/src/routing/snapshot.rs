@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::sharded::ShardedMap;
 use crate::health::KeyHealth;
+use crate::pricing::Prices;
 use crate::upstream::{UpstreamTarget, offers, protocols_of};
 
 /// Where the current snapshot stands; a call takes one `Arc` of it and uses nothing else.
@@ -29,7 +30,7 @@ pub struct RoutingSnapshot {
     masters: ShardedMap<i64, Arc<MasterSnapshot>>,
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
-    models: ShardedMap<String, Arc<ModelSnapshot>>,
+    models: ShardedMap<String, Arc<Model>>,
     features: HashMap<String, bool>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
@@ -43,6 +44,14 @@ pub(crate) struct Upstream {
     pub(crate) target: Option<UpstreamTarget>,
     /// Its health, once a call asked the book for it.
     pub(crate) health: OnceLock<Arc<KeyHealth>>,
+}
+
+/// What is known of a `namespace.public_model`.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) snapshot: ModelSnapshot,
+    /// What its tokens cost, where that is known.
+    pub(crate) prices: Option<Prices>,
 }
 
 /// What stands under a key.
@@ -135,13 +144,13 @@ impl RoutingSnapshot {
         self.bindings.values()
     }
 
-    /// What the catalogue tells of a model, by `namespace.public_model`.
-    pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelSnapshot>> {
-        self.models.get(key)
-    }
-
     pub(crate) fn upstream(&self, api_key_id: i64) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&api_key_id)
+    }
+
+    /// What is known of a model, by `namespace.public_model`.
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<Model>> {
+        self.models.get(key)
     }
 
     pub(crate) fn has_namespace(&self, name: &str) -> bool {
@@ -158,7 +167,8 @@ impl RoutingSnapshot {
             .upstreams
             .iter()
             .map(|(id, upstream)| (SnapshotKey::Provider(*id), Content::Provider(&upstream.snapshot)));
-        let models = self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(model)));
+        let models =
+            self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(&model.snapshot)));
         let features =
             self.features.iter().map(|(name, is_on)| (SnapshotKey::Feature(name.clone()), Content::Feature(*is_on)));
         tokens.chain(masters).chain(bindings).chain(providers).chain(models).chain(features)
@@ -185,7 +195,8 @@ impl RoutingSnapshot {
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
             (SnapshotEntry::Model(model), _) => {
-                self.models.insert(model.name.clone(), Arc::new(model));
+                let prices = Prices::of(&model);
+                self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices }));
             }
             (SnapshotEntry::Feature(name, is_on), _) => {
                 self.features.insert(name, is_on);

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use ez_contract::health::CredentialReport;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange,
+    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
     SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
@@ -43,12 +43,12 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) state: SharedState,
     pub(crate) records: Arc<RecordingLink>,
+    snapshot: Arc<SnapshotCell>,
     pub(crate) stop: CancellationToken,
     stops: GatewayStops,
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
-    snapshot: Arc<SnapshotCell>,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
@@ -223,16 +223,39 @@ impl TestGateway {
             upstream,
             address,
             state,
+            snapshot: cell,
             records,
             stop,
             stops,
             tasks,
             work,
             serving,
-            snapshot: cell,
             follower_stop,
             _usage_dir: usage_dir,
         }
+    }
+
+    /// Waits until the gateway routes by what was published last.
+    pub(crate) async fn caught_up(&self) {
+        let published = self.state.meta().await.unwrap().version;
+        let applied = async {
+            while self.snapshot.load().version() != published {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the publication is applied");
+    }
+
+    /// Sends requests one after the other; their statuses.
+    pub(crate) async fn statuses(requests: Vec<Request<Full<Bytes>>>) -> Vec<StatusCode> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut statuses = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (parts, body) = client.request(request).await.unwrap().into_parts();
+            body.collect().await.expect("a whole body");
+            statuses.push(parts.status);
+        }
+        statuses
     }
 
     /// Publishes changes, and waits until the gateway routes by them.
@@ -298,9 +321,18 @@ pub(crate) async fn publish(state: &SharedState, changes: Vec<SnapshotChange>) {
     state.publish("test", at, Publication { changes, scope: Scope::Changes, base: None }).await.unwrap();
 }
 
+/// A key without limits.
 pub(crate) fn token() -> TokenSnapshot {
     let golden = include_str!("../../../ez-contract/goldens/token.json");
-    TokenSnapshot { expires_at: None, ..serde_json::from_str(golden).unwrap() }
+    let golden = serde_json::from_str(golden).unwrap();
+    TokenSnapshot { expires_at: None, limits: Limits::default(), quota: None, ..golden }
+}
+
+/// Its master, without limits.
+pub(crate) fn master() -> MasterSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/master.json");
+    let golden = serde_json::from_str(golden).unwrap();
+    MasterSnapshot { limits: Limits::default(), monthly_budget: None, ..golden }
 }
 
 pub(crate) fn token_entry(token: TokenSnapshot) -> SnapshotEntry {
@@ -331,10 +363,8 @@ pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingS
 }
 
 fn entries(base_url: &str) -> Vec<SnapshotEntry> {
-    let master = include_str!("../../../ez-contract/goldens/master.json");
-    let master: MasterSnapshot = serde_json::from_str(master).unwrap();
     vec![
-        SnapshotEntry::Master(master),
+        SnapshotEntry::Master(master()),
         token_entry(token()),
         SnapshotEntry::Provider(provider(1, base_url, "sk-up-1")),
         SnapshotEntry::Provider(provider(2, base_url, "sk-up-2")),

@@ -98,9 +98,14 @@ impl Layout {
         self.key("fence:", name)
     }
 
-    /// String: a counter.
+    /// A counter: a string, or a hash where gateways lease from it; expires.
     pub(super) fn counter(&self, key: &str) -> String {
         self.key("limit:", key)
+    }
+
+    /// Hash: the gateways that lease limits, each with its end; expires.
+    pub(super) fn lessees(&self) -> String {
+        self.key("limit:", "gateways")
     }
 
     /// String: a heartbeat.

@@ -4,6 +4,7 @@ mod counters;
 mod entries;
 mod health;
 mod layout;
+mod limits;
 mod link;
 mod models;
 mod publish;
