@@ -46,11 +46,9 @@ pub struct GatewayParts {
     pub snapshot: Arc<SnapshotCell>,
     /// What the follower tells of it.
     pub snapshot_watch: SnapshotWatch,
-    /// Where gateways share limits.
-    pub state: SharedState,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
-    /// What gateways share: the health of credentials.
+    /// What gateways share: limits, and the health of credentials.
     pub state: SharedState,
     /// Takes the usage records.
     pub control_link: Arc<dyn ControlLink>,

@@ -206,7 +206,6 @@ impl TestGateway {
         let parts = GatewayParts {
             config,
             snapshot: cell.clone(),
-            state: state.clone(),
             snapshot_watch,
             usage_log,
             state: state.clone(),
