@@ -105,6 +105,11 @@ impl UpstreamTarget {
         Ok(Self { scheme, authority, layout, fixed, sign_in })
     }
 
+    /// The host that its calls go to.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
     /// The URL of an endpoint. `client_query` is the client's, as it came; what the vendor does not know stays here.
     pub(crate) fn url(&self, api: Api, upstream_model: &str, client_query: &str) -> Result<Uri, UrlError> {
         let fixed = self.fixed.iter().find(|(fixed, _)| *fixed == api).map(|(_, path)| path);
