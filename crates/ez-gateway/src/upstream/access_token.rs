@@ -212,6 +212,8 @@ fn refused(status: StatusCode, body: &[u8]) -> TokenError {
 
 #[cfg(test)]
 mod tests {
+    use ez_testkit::google::service_account;
+
     use super::*;
 
     #[test]
@@ -222,6 +224,19 @@ mod tests {
             let token = AccessToken::new(HeaderValue::from_static("Bearer x"), now, Duration::from_secs(life));
             assert_eq!((token.renew_at - now).as_secs(), renew, "{life}");
             assert_eq!((token.ends_at - now).as_secs(), end, "{life}");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_dropped_unless_it_was_just_made() {
+        let account = ServiceAccount::parse(&service_account("https://oauth2.googleapis.com/token")).unwrap();
+        let tokens = AccessTokens::new(account);
+        let hour = Duration::from_secs(3_600);
+        let made = |at| Some(Arc::new(AccessToken::new(HeaderValue::from_static("Bearer x"), at, hour)));
+        for (age, stays) in [(Duration::ZERO, true), (FORGET_AFTER, false)] {
+            tokens.current.store(made(Instant::now() - age));
+            tokens.forget();
+            assert_eq!(tokens.current.load().is_some(), stays, "{age:?}");
         }
     }
 
