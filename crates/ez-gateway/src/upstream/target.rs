@@ -149,6 +149,13 @@ impl UpstreamTarget {
         matches!(self.sign_in, SignIn::ServiceAccount(_))
     }
 
+    /// Drops a token that the vendor refused before its end.
+    pub(crate) fn forget_token(&self) {
+        if let SignIn::ServiceAccount(account) = &self.sign_in {
+            account.forget();
+        }
+    }
+
     /// Takes over the tokens of the target that this one comes after, where both are of one secret.
     pub(crate) fn keep_tokens_of(&mut self, previous: &Self) {
         if let (SignIn::ServiceAccount(own), SignIn::ServiceAccount(kept)) = (&mut self.sign_in, &previous.sign_in) {
