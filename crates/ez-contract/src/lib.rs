@@ -11,6 +11,7 @@ pub mod models;
 pub mod operation;
 pub mod provider;
 pub mod reach;
+pub mod response;
 pub mod routing;
 pub mod secret;
 pub mod selector;

@@ -1,11 +1,12 @@
 //! One call from its first byte to its settlement: the table of contents of the data plane.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ez_contract::Protocol;
+use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::metrics::GATEWAY_CALLS;
@@ -13,21 +14,23 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::authn::Caller;
 use crate::gateway::Gateway;
-use crate::ingress::{self, Arrival, Route};
+use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
+use crate::limits::Demand;
 use crate::refusal::{Refusal, full};
+use crate::relay::BrokenOff;
+use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
-/// The body of every answer. Failures are told inside it, so it never fails itself.
-pub type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of every answer. Failures are told inside it wherever its kind has words for them.
+pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -37,15 +40,14 @@ pub(crate) async fn answer(
 ) -> Response<AnswerBody> {
     let request_id = RequestId::from_headers(request.headers());
     let (head, body) = request.into_parts();
-    let protocol = ingress::protocol_of(head.uri.path());
-    let mut response = if head.method == Method::HEAD && head.uri.path() == "/" {
+    let is_probe = head.method == Method::HEAD && head.uri.path() == "/";
+    let (protocol, mut response) = if is_probe {
         // Agents probe their base URL with this before their first call.
-        Response::new(full(Bytes::new()))
+        (Protocol::OpenaiChat, Response::new(full(Bytes::new())))
     } else {
-        let head = ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies);
-        match head {
-            Ok(arrival) => serve(gateway, arrival, body).await,
-            Err((protocol, refusal)) => refusal.into_response(protocol, &request_id),
+        match ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies) {
+            Ok(arrival) => (arrival.protocol, serve(gateway, arrival, body).await),
+            Err((protocol, refusal)) => (protocol, refusal.into_response(protocol, &request_id)),
         }
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
@@ -62,25 +64,30 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
     let served = match authn::identify(&snapshot, arrival.credential.as_ref()) {
         Err(refusal) => Err(refusal),
         Ok(caller) => match &arrival.route {
-            Route::ListModels => list_models(&gateway, &snapshot, &arrival, &caller),
+            Route::ListModels | Route::GetModel(_) => show_models(&gateway, &snapshot, &arrival, &caller),
             Route::Call { api, path_model } => {
                 let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
-                call(&gateway, &snapshot, &arrival, &caller, form, body).await
+                Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
             }
         },
     };
     served.unwrap_or_else(|refusal| refusal.into_response(arrival.protocol, &arrival.request_id))
 }
 
-fn list_models(
+/// The list of models, or one of it.
+fn show_models(
     gateway: &Gateway,
     snapshot: &RoutingSnapshot,
     arrival: &Arrival,
     caller: &Caller,
 ) -> Result<Response<AnswerBody>, Refusal> {
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
-    let mut response = Response::new(full(models::list_openai(snapshot, caller)));
+    let shown = match &arrival.route {
+        Route::GetModel(name) => models::get(snapshot, caller, arrival.protocol, name)?,
+        _ => models::list(snapshot, caller, arrival.protocol, arrival.query.as_deref())?,
+    };
+    let mut response = Response::new(full(shown));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -104,12 +111,14 @@ async fn call(
     caller: &Caller,
     form: RequestForm<'_>,
     body: LentBody,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Response<AnswerBody> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
-    match prepare(&scope, body, &mut account).await {
+    let prepared = prepare(&scope, body, &mut account).await;
+    let rate = account.rate();
+    let answered = match prepared {
         Ok((inspected, answer)) => relay::relay(&scope, &inspected, answer, account).await,
         Err(refusal) => match account.refuse(&refusal).await {
             Ok(()) => Err(refusal),
@@ -118,7 +127,11 @@ async fn call(
                 Err(settle::not_accountable())
             }
         },
-    }
+    };
+    let refused = |refusal: Refusal| refusal.into_response(arrival.protocol, &arrival.request_id);
+    let mut response = answered.unwrap_or_else(refused);
+    rate.put(response.headers_mut());
+    response
 }
 
 /// Everything before the client sees a byte.
@@ -134,9 +147,13 @@ async fn prepare(
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
+    let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
+    let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
+    account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
     Ok((inspected, answer))
 }
 

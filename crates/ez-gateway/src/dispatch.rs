@@ -1,31 +1,35 @@
 //! Dispatch: sends a call upstream, classifies what comes back, and goes on to the next candidate as long as the
 //! client has not seen a byte.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
 use ez_protocol::answer::{self, PlainAnswer, VendorError};
+use ez_protocol::framer::Framer;
 use ez_protocol::redact::{redact, redact_bytes};
-use ez_protocol::sse::EventFramer;
 use ez_protocol::stream::{Meaning, StreamReader};
+use ez_protocol::vendor_limits::read_limit;
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
 use crate::failure::{
-    broken, chain, client_fault, credential_refused, is_credentials_fault, sign_in_failed, status_of, timed_out,
+    Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out,
     unreachable_upstream, vendor_failure,
 };
 use crate::headers;
 use crate::inspect::Inspected;
-use crate::plan::UpstreamChoice;
+use crate::pick::{PickRules, Picker, Preference};
+use crate::plan::{Plan, UpstreamChoice};
 use crate::refusal::Refusal;
+use crate::relay::StreamedContent;
 use crate::settle::Account;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{UpstreamBody, UpstreamTarget};
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
 pub(crate) struct Answer {
@@ -60,8 +64,7 @@ pub(crate) struct PlainContent {
 pub(crate) struct StreamContent {
     /// With what they mean.
     pub(crate) peeked: Vec<(Bytes, Meaning)>,
-    pub(crate) reader: StreamReader,
-    pub(crate) framer: EventFramer,
+    pub(crate) content: StreamedContent,
     pub(crate) rest: UpstreamBody,
 }
 
@@ -77,29 +80,47 @@ enum Outcome {
 
 /// Bound on waiting for the body of an error answer, which only explains what the status says.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How the content type of a form with files begins.
+const FORM: &str = "multipart/form-data";
 /// Bound on the body of an error answer, bytes.
 const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
-/// Tries the choices in their order. The refusal is that of the last attempt.
+/// Tries one credential after the other, as [`Picker`] has them. The refusal is that of the last attempt.
 pub(crate) async fn dispatch(
     scope: &CallScope<'_>,
     inspected: &Inspected,
-    choices: Vec<UpstreamChoice>,
+    plan: &Plan,
     account: &mut Account,
 ) -> Result<Answer, Refusal> {
+    let config = &scope.gateway.config;
+    let preference = Preference::of(scope, inspected);
+    let book = &scope.gateway.health;
+    let mut picker = Picker::new(PickRules { book, plan, preference, pin: None, deadline: scope.deadline });
     let mut last = None;
-    for choice in choices {
+    for _ in 0..config.max_attempts {
         if Instant::now() >= scope.deadline {
             break;
         }
-        account.note_attempt(&choice);
+        let mut permit = match picker.next().await {
+            Ok(permit) => permit,
+            Err(unpicked) => return Err(picker.refusal(Some(unpicked), last)),
+        };
+        let choice = permit.choice();
+        account.note_attempt(choice);
         let provider_type = choice.upstream.snapshot.provider_type.as_str();
         let api_key_id = choice.upstream.snapshot.id;
         let attempt = Attempt { scope, inspected };
-        match attempt.run(choice).await {
+        match attempt.run(choice.clone()).await {
             Outcome::Deliver(answer) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
                     .increment(1);
+                match &answer.body {
+                    Content::Plain(_) => permit.succeeded(),
+                    Content::Stream(_) => {
+                        permit.answered();
+                        account.hold(permit);
+                    }
+                }
                 return Ok(*answer);
             }
             Outcome::Refuse(refusal) => return Err(refusal),
@@ -107,13 +128,18 @@ pub(crate) async fn dispatch(
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
                     .increment(1);
                 let request_id = scope.arrival.request_id.as_str();
+                // What the call's own deadline cut short may have been about to answer.
+                if let Some(blame) = refusal.blame.filter(|_| Instant::now() < scope.deadline) {
+                    permit.failed(blame, refusal.retry_after, request_id);
+                }
                 let (reason, detail) = (&refusal.fault.message, refusal.detail.as_deref());
                 tracing::info!(request_id, api_key_id, reason, detail, "upstream attempt failed");
                 last = Some(refusal);
             }
         }
     }
-    Err(last.unwrap_or_else(|| timed_out("the call's deadline passed before an upstream could be tried")))
+    let over = || timed_out("the call's deadline passed before an upstream could be tried");
+    Err(picker.refusal(None, Some(last.unwrap_or_else(over))))
 }
 
 struct Attempt<'c> {
@@ -140,8 +166,12 @@ impl Attempt<'_> {
         if headers::is_coded(response.headers()) {
             return Outcome::TryNext(broken("the upstream coded its answer, although it was asked not to"));
         }
-        if is_event_stream(response.headers()) {
-            self.peek_stream(response, choice, head_by).await
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let api = self.inspected.api;
+        if let Some(framer) = Framer::of(api, content_type, self.scope.gateway.config.max_answer_bytes) {
+            self.peek_stream(response, choice, framer, head_by).await
+        } else if answer::is_opaque(api, content_type) {
+            self.peek_opaque(response, choice, head_by).await
         } else {
             self.read_plain(response, choice).await
         }
@@ -150,9 +180,10 @@ impl Attempt<'_> {
     /// The request as it goes out, signed in.
     async fn encode(&self, choice: &UpstreamChoice) -> Result<Request<Full<Bytes>>, Refusal> {
         let api = self.inspected.api;
+        let query = self.scope.arrival.query.as_deref().unwrap_or_default();
         let target = choice.upstream.target.as_ref();
         let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
-        let uri = target.url(api, &choice.upstream_model, "").map_err(|e| unreachable_upstream(e.to_string()))?;
+        let uri = target.url(api, &choice.upstream_model, query).map_err(|e| unreachable_upstream(e.to_string()))?;
         let sign_in = target.sign_in(api.protocol(), &self.scope.gateway.tokens).await;
         let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
@@ -161,7 +192,7 @@ impl Attempt<'_> {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, api.protocol());
         request.headers_mut().insert(name, value);
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.scope.arrival.headers));
         Ok(request)
     }
 
@@ -174,20 +205,16 @@ impl Attempt<'_> {
             let detail = "it answered with a redirect; check the base URL".to_owned();
             return Outcome::TryNext(unreachable_upstream(detail));
         }
-        if is_credentials_fault(status.as_u16()) {
-            return Outcome::TryNext(credential_refused());
-        }
         let read_by = self.by(ERROR_BODY_TIMEOUT);
         let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
         let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
         let error = answer::vendor_error(self.inspected.api.protocol(), &body);
-        if matches!(status.as_u16(), 408 | 429 | 500..) {
-            let refusal = vendor_failure(status.as_u16(), error.as_ref());
-            let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            return Outcome::TryNext(match retry_after {
-                Some(seconds) => refusal.with_retry_after(Duration::from_secs(seconds)),
-                None => refusal,
-            });
+        let header = |name: &'static str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let limit = read_limit(header, &body, error.as_ref(), self.scope.gateway.clock.now());
+        if let Some(blame) = blame_of(status.as_u16(), error.as_ref(), limit.scope) {
+            let target = choice.upstream.target.as_ref();
+            let blame = if target.is_some_and(UpstreamTarget::signs_in_with_tokens) { blame.of_token() } else { blame };
+            return Outcome::TryNext(vendor_failure(status.as_u16(), error.as_ref(), blame, limit.pause));
         }
         match error {
             Some(error) => {
@@ -235,10 +262,15 @@ impl Attempt<'_> {
     }
 
     /// Reads a stream up to its first meaningful event, because vendors send errors inside a 200 stream.
-    async fn peek_stream(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+    async fn peek_stream(
+        &self,
+        response: Response<UpstreamBody>,
+        choice: UpstreamChoice,
+        mut framer: Framer,
+        peek_by: Instant,
+    ) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut framer = EventFramer::new(self.scope.gateway.config.max_answer_bytes);
-        let mut reader = StreamReader::new(self.inspected.api);
+        let mut reader = Box::new(StreamReader::new(self.inspected.api));
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
         loop {
@@ -246,8 +278,10 @@ impl Attempt<'_> {
                 Err(e) => return Outcome::TryNext(broken(&e.to_string())),
                 Ok(Some(event)) => {
                     let meaning = reader.read(&event);
-                    if let Meaning::Error(error) = &meaning {
-                        return self.error_in_success(error);
+                    match &meaning {
+                        Meaning::Error(error) => return self.error_in_success(error),
+                        Meaning::Truncated => return Outcome::TryNext(broken("the upstream's stream is empty")),
+                        _ => {}
                     }
                     peeked_bytes += event.len();
                     let is_meaningful = meaning != Meaning::Other;
@@ -260,7 +294,8 @@ impl Attempt<'_> {
                     }
                     let head =
                         AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-                    let body = Content::Stream(StreamContent { peeked, reader, framer, rest });
+                    let content = StreamedContent::Events { framer, reader };
+                    let body = Content::Stream(StreamContent { peeked, content, rest });
                     return Outcome::Deliver(Box::new(Answer { head, body }));
                 }
                 Ok(None) => match timeout_at(peek_by, rest.frame()).await {
@@ -279,17 +314,32 @@ impl Attempt<'_> {
         }
     }
 
+    /// Waits for the first bytes of a body that is nothing to be read: sound, or text.
+    async fn peek_opaque(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+        let (parts, mut rest) = response.into_parts();
+        let mut waiting = VecDeque::new();
+        while waiting.is_empty() {
+            match timeout_at(peek_by, rest.frame()).await {
+                Err(_) => return Outcome::TryNext(timed_out("the upstream's answer did not start in time")),
+                Ok(Some(Err(_))) => return Outcome::TryNext(broken("the upstream broke off before its answer")),
+                Ok(Some(Ok(frame))) => waiting.extend(frame.into_data().ok().filter(|data| !data.is_empty())),
+                // Nothing was said, so nothing was heard.
+                Ok(None) => break,
+            }
+        }
+        let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+        let content = StreamedContent::Opaque { waiting };
+        let body = Content::Stream(StreamContent { peeked: Vec::new(), content, rest });
+        Outcome::Deliver(Box::new(Answer { head, body }))
+    }
+
     /// An error object where an answer should be: the same rules as for the status that it stands for.
     fn error_in_success(&self, error: &VendorError) -> Outcome {
         let status = status_of(error);
-        if is_credentials_fault(status) {
-            return Outcome::TryNext(credential_refused());
-        }
-        match StatusCode::from_u16(status) {
-            Ok(client_status) if (400..500).contains(&status) && !matches!(status, 408 | 429) => {
-                Outcome::Refuse(client_fault(client_status, &redact(&error.message)))
-            }
-            _ => Outcome::TryNext(vendor_failure(status, Some(error))),
+        match (blame_within(error), StatusCode::from_u16(status)) {
+            (Some(blame), _) => Outcome::TryNext(vendor_failure(status, Some(error), blame, None)),
+            (None, Ok(status)) => Outcome::Refuse(client_fault(status, &redact(&error.message))),
+            (None, Err(_)) => Outcome::TryNext(vendor_failure(status, Some(error), Blame::Failed, None)),
         }
     }
 
@@ -304,9 +354,13 @@ impl Attempt<'_> {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+/// What the body is told to be: the boundary of a form has to stay, and all else was read as JSON.
+fn content_type_of(client: &HeaderMap) -> HeaderValue {
+    let is_form = |value: &&HeaderValue| {
+        value.as_bytes().get(..FORM.len()).is_some_and(|head| head.eq_ignore_ascii_case(FORM.as_bytes()))
+    };
+    let form = client.get(CONTENT_TYPE).filter(is_form);
+    form.cloned().unwrap_or(HeaderValue::from_static("application/json"))
 }
 
 /// The client's own fault, in the vendor's shape and words.

@@ -1,16 +1,18 @@
-//! Ingress: request id, path to operation and dialect, the credential, the client's address.
+//! Ingress: what the head of a request says: its route, the credential, the client's address.
 
 use std::net::{IpAddr, SocketAddr};
 
-use ez_contract::{Operation, Protocol};
-use ez_protocol::Api;
-use ez_protocol::error::FaultKind;
+use ez_contract::Protocol;
 use ez_telemetry::RequestId;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Method, StatusCode, Uri, request};
+use http::{HeaderMap, Uri, request};
 use ipnet::IpNet;
 
 use crate::refusal::Refusal;
+use crate::route::{self, Route};
+
+/// The query parameter that Gemini's clients may put their key in.
+const CREDENTIAL_PARAMETER: &str = "key";
 
 /// What the head of a request says.
 #[derive(Debug)]
@@ -20,31 +22,9 @@ pub(crate) struct Arrival {
     pub(crate) route: Route,
     pub(crate) credential: Option<Credential>,
     pub(crate) client_ip: IpAddr,
+    /// The query without credentials, as it came.
+    pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
-}
-
-/// What a path asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
-    /// A call to a model.
-    Call {
-        /// The endpoint.
-        api: Api,
-        /// The model, where the path names it.
-        path_model: Option<String>,
-    },
-    /// `GET /v1/models`.
-    ListModels,
-}
-
-impl Route {
-    /// The operation that a key's scopes must allow; `None` where any key may ask.
-    pub(crate) fn operation(&self) -> Option<Operation> {
-        match self {
-            Self::Call { api, .. } => Some(api.operation()),
-            Self::ListModels => None,
-        }
-    }
 }
 
 /// A clear token as the client sent it. Never shown.
@@ -62,51 +42,33 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// Reads the head of a request. A path that is not served is refused in the dialect that it looks like.
+/// Reads the head of a request. A path that is not served is refused in the protocol that it looks like.
 pub(crate) fn read_head(
     head: request::Parts,
     peer: SocketAddr,
     request_id: RequestId,
     trusted_proxies: &[IpNet],
-) -> Result<Arrival, (Protocol, Refusal)> {
-    let protocol = protocol_of(head.uri.path());
-    let route = route_of(&head.method, head.uri.path()).map_err(|refusal| (protocol, refusal))?;
+) -> Result<Arrival, (Protocol, Box<Refusal>)> {
+    let (protocol, route) = route::find(&head.method, head.uri.path(), &head.headers);
     Ok(Arrival {
         request_id,
         protocol,
-        route,
+        route: route.map_err(|refusal| (protocol, Box::new(refusal)))?,
         credential: credential_of(&head.headers, &head.uri),
         client_ip: client_ip(peer.ip(), &head.headers, trusted_proxies),
+        query: query_of(&head.uri),
         headers: head.headers,
     })
 }
 
-/// The dialect that a path belongs to; OpenAI's where nothing tells.
-pub(crate) fn protocol_of(path: &str) -> Protocol {
-    match path {
-        "/v1/responses" => Protocol::OpenaiResponses,
-        "/v1/messages" | "/messages" | "/v1/messages/count_tokens" => Protocol::AnthropicMessages,
-        path if path.starts_with("/v1beta/") || path.contains(":generateContent") => Protocol::Gemini,
-        _ => Protocol::OpenaiChat,
-    }
-}
-
-fn route_of(method: &Method, path: &str) -> Result<Route, Refusal> {
-    let (route, expected) = match path {
-        "/v1/chat/completions" => (Route::Call { api: Api::ChatCompletions, path_model: None }, Method::POST),
-        "/v1/models" => (Route::ListModels, Method::GET),
-        _ => {
-            let message = format!(
-                "nothing is served at `{path}`: this gateway serves POST /v1/chat/completions and GET /v1/models"
-            );
-            return Err(Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "unknown_path", message));
-        }
+/// The query without the credential that it may hold.
+fn query_of(uri: &Uri) -> Option<String> {
+    let is_credential = |pair: &str| {
+        let mut read = url::form_urlencoded::parse(pair.as_bytes());
+        read.next().is_some_and(|(name, _)| name == CREDENTIAL_PARAMETER)
     };
-    if *method == expected {
-        return Ok(route);
-    }
-    let message = format!("`{path}` takes {expected}, not {method}");
-    Err(Refusal::client(StatusCode::METHOD_NOT_ALLOWED, FaultKind::InvalidRequest, "method_not_allowed", message))
+    let kept: Vec<&str> = uri.query()?.split('&').filter(|pair| !pair.is_empty() && !is_credential(pair)).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
 }
 
 /// The first credential found, in the places where the vendors' SDKs put theirs.
@@ -119,7 +81,7 @@ fn credential_of(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
         || ["x-api-key", "x-goog-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
     let in_query = || {
         let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-        pairs.filter(|(name, _)| name == "key").map(|(_, value)| value.into_owned()).next()
+        pairs.filter(|(name, _)| name == CREDENTIAL_PARAMETER).map(|(_, value)| value.into_owned()).next()
     };
     let token = bearer.or_else(in_header).map(str::to_owned).or_else(in_query)?;
     (!token.is_empty()).then_some(Credential(token))
@@ -166,6 +128,21 @@ mod tests {
         }
         assert!(credential_of(&HeaderMap::new(), &"/".parse().unwrap()).is_none());
         assert!(!format!("{:?}", credential_of(&headers(&[("api-key", "canary")]), &uri)).contains("canary"));
+    }
+
+    #[test]
+    fn a_credential_in_the_query_goes_no_further() {
+        let cases = [
+            ("/v1beta/models?key=canary", None),
+            ("/v1beta/models?alt=sse&key=canary&pageSize=5", Some("alt=sse&pageSize=5")),
+            ("/v1/messages?beta=true", Some("beta=true")),
+            ("/v1/messages?k%65y=canary&&a=%26", Some("a=%26")),
+            ("/v1/messages?", None),
+            ("/v1/messages", None),
+        ];
+        for (uri, expected) in cases {
+            assert_eq!(query_of(&uri.parse().unwrap()).as_deref(), expected, "{uri}");
+        }
     }
 
     #[test]

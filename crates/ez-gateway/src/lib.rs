@@ -8,16 +8,19 @@ mod dispatch;
 mod failure;
 mod gauges;
 mod headers;
+mod health;
 mod heartbeat;
 mod ingress;
 mod inspect;
 mod lent_body;
+mod limits;
 mod models;
-
 mod pick;
 mod plan;
+mod pricing;
 mod refusal;
 mod relay;
+mod route;
 mod settle;
 mod upstream;
 
@@ -34,3 +37,4 @@ pub use control_link::{ControlLink, ControlLinkError, HttpControlLink, IngestRep
 pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use ingress::client_ip;
 pub use lent_body::LentBody;
+pub use relay::BrokenOff;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ez_contract::model_ref::ModelRef;
 use ez_contract::routing::{Forbidden, Unserved, can_serve, model_not_found};
-use ez_contract::snapshot::{BindingSnapshot, Candidate};
+use ez_contract::snapshot::{BindingSnapshot, Candidate, ClientGone};
 use ez_contract::status::RecordStatus;
 use ez_protocol::Api;
 use ez_protocol::error::FaultKind;
@@ -40,6 +40,8 @@ pub(crate) struct Choice {
 pub(crate) struct UpstreamChoice {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_model: String,
+    /// What becomes of a stream whose client leaves; `None` means as the gateway is set.
+    pub(crate) on_client_gone: Option<ClientGone>,
 }
 
 /// Resolves a model reference, and refuses namespaces and models that the key may not use.
@@ -104,11 +106,16 @@ fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<Up
     let found = candidate.upstreams.iter().filter_map(|(id, model)| Some((snapshot.upstream(*id)?, model)));
     found
         .filter(|(upstream, _)| upstream.is_usable() && upstream.weight() > 0)
-        .map(|(upstream, model)| UpstreamChoice { upstream: upstream.clone(), upstream_model: model.clone() })
+        .map(|(upstream, model)| UpstreamChoice {
+            upstream: upstream.clone(),
+            upstream_model: model.clone(),
+            on_client_gone: candidate.on_client_gone,
+        })
         .collect()
 }
 
-fn unknown_model(target: &Target) -> Refusal {
+/// The refusal of a model that does not exist for this caller.
+pub(crate) fn unknown_model(target: &Target) -> Refusal {
     let Target { namespace, public_model } = target;
     let message = model_not_found(namespace, public_model);
     Refusal::client(StatusCode::NOT_FOUND, FaultKind::NotFound, "model_not_found", message).with_param(Some("model"))

@@ -7,11 +7,12 @@ use ez_contract::Protocol;
 use ez_contract::usage::EndedBy;
 use ez_protocol::error::{Fault, FaultKind, render};
 use ez_telemetry::RequestId;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
+use crate::failure::Blame;
 
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Source {
     Client,
     Upstream,
     Internal,
+    /// A limit of the caller's is reached.
+    Limit,
 }
 
 /// Why a call ends without an answer of its own.
@@ -27,10 +30,14 @@ pub(crate) struct Refusal {
     pub(crate) source: Source,
     pub(crate) fault: Fault,
     pub(crate) retry_after: Option<Duration>,
+    /// What it says of the credential that the attempt was made with.
+    pub(crate) blame: Option<Blame>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
     pub(crate) close: bool,
+    /// The methods that the path takes, where the request's is none of them.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl Refusal {
@@ -51,6 +58,10 @@ impl Refusal {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
+    pub(crate) fn limited(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Source::Limit, status, kind, code, message)
+    }
+
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
         self.fault.param = param;
         self
@@ -61,8 +72,18 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn blaming(mut self, blame: Blame) -> Self {
+        self.blame = Some(blame);
+        self
+    }
+
     pub(crate) fn with_detail(mut self, detail: String) -> Self {
         self.detail = Some(detail.into_boxed_str());
+        self
+    }
+
+    pub(crate) fn with_allow(mut self, methods: &'static str) -> Self {
+        self.allow = Some(methods);
         self
     }
 
@@ -75,6 +96,7 @@ impl Refusal {
     pub(crate) fn ended_by(&self) -> EndedBy {
         match self.source {
             Source::Upstream => EndedBy::Upstream,
+            Source::Limit => EndedBy::Limit,
             Source::Client | Source::Internal => EndedBy::Gateway,
         }
     }
@@ -87,7 +109,10 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry_after) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         if self.close {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -103,8 +128,13 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, close: false }
+        Self { source, fault, retry_after: None, blame: None, detail: None, close: false, allow: None }
     }
+}
+
+/// Whole seconds, at least one: sooner than this nobody should come back.
+fn seconds(retry_after: Duration) -> u64 {
+    retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
 /// A body that is all there.

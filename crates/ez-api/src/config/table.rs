@@ -74,9 +74,20 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_JOB_KEY_EXPIRY_INTERVAL", "30s", "how often child keys whose time has come are marked as expired"),
     plain("EZ_JOB_BAN_EXPIRY_INTERVAL", "5s", "how often API keys whose ban is over are used again"),
     plain("EZ_JOB_QUOTA_RESET_INTERVAL", "1m", "how often quotas that are due start anew"),
+    plain("EZ_JOB_USAGE_PUBLICATION_INTERVAL", "5s", "how often gateways learn what was counted of quotas and budgets"),
     plain("EZ_MAX_CONNECTIONS", "10000", "connections of callers at once; further ones are refused with 503"),
     plain("EZ_MAX_BODY_BYTES", "33554432", "largest request body of a call"),
     plain("EZ_MAX_ATTEMPTS", "3", "upstream attempts per call"),
+    plain("EZ_BREAKER_FAILURES", "5", "failures in a row after which a credential gets no calls"),
+    plain("EZ_BREAKER_OPEN", "1s", "how long it gets none before one call tries it; doubles each time in a row"),
+    plain("EZ_BREAKER_MAX", "60s", "the longest that it gets none"),
+    plain("EZ_UPSTREAM_QUEUE", "100", "calls that may wait for a credential at its `max_concurrency`"),
+    plain("EZ_UPSTREAM_QUEUE_TIMEOUT", "10s", "how long they wait"),
+    plain(
+        "EZ_AFFINITY",
+        "off",
+        "header, prefix or off: calls with one `x-ez-session` (prefix: else with one beginning) keep to one credential",
+    ),
     plain("EZ_CONNECT_TIMEOUT", "5s", "bound on connecting to an upstream"),
     plain("EZ_UPSTREAM_HTTP2", "auto", "auto speaks HTTP/2 with upstreams that offer it over TLS, off never does"),
     optional(
@@ -86,6 +97,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
     plain("EZ_FIRST_BYTE_TIMEOUT", "120s", "bound on waiting for an upstream's answer"),
     plain("EZ_IDLE_TIMEOUT", "120s", "bound on silence within an upstream's answer"),
     plain("EZ_CALL_TIMEOUT", "20m", "bound on a whole call"),
+    plain(
+        "EZ_ON_CLIENT_GONE",
+        "cancel",
+        "`cancel` or `drain`: whether the upstream of a client that left is let go at once, or heard to its end for exact usage",
+    ),
     plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
     plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
     plain(

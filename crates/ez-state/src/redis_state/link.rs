@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, ProtocolVersion, RedisError, RedisResult,
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, RedisError, RedisResult,
     ScriptInvocation, ServerErrorKind,
 };
 
@@ -68,6 +68,11 @@ impl Link {
     /// Runs one command.
     pub(super) async fn query<Answer: FromRedisValue>(&self, command: &Cmd) -> Result<Answer, StateError> {
         self.run(|mut connection| async move { command.query_async(&mut connection).await }).await
+    }
+
+    /// Runs several commands in one round trip.
+    pub(super) async fn pipe(&self, commands: &Pipeline) -> Result<(), StateError> {
+        self.run(|mut connection| async move { commands.exec_async(&mut connection).await }).await
     }
 
     /// Runs a script.

@@ -1,0 +1,116 @@
+//! Relay: hands an answer to the client, and settles the call before the client sees its end.
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::call::{AnswerBody, CallScope};
+use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
+use crate::inspect::Inspected;
+use crate::refusal::{Refusal, full};
+use crate::settle::{Account, End, not_accountable};
+
+mod burst;
+mod gone;
+mod stream;
+
+use gone::Attended;
+use stream::{Progress, StreamRelay};
+
+pub(crate) use gone::Abandonment;
+pub(crate) use stream::Content as StreamedContent;
+
+/// An answer that nothing can be said in any more: its connection is closed without the proper end of a body.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
+
+/// Makes the client's response of an upstream's answer.
+pub(crate) async fn relay(
+    scope: &CallScope<'_>,
+    inspected: &Inspected,
+    answer: Answer,
+    mut account: Account,
+) -> Result<Response<AnswerBody>, Refusal> {
+    account.note_status(answer.head.status.as_u16());
+    let mut headers = response_headers(&answer.head, account.attempts());
+    let status = answer.head.status;
+    let body = match answer.body {
+        Content::Plain(content) => {
+            let body = plain(content, &mut account).await?;
+            if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
+                headers.insert(HeaderName::from_static("x-ez-cost"), cost);
+            }
+            full(body)
+        }
+        Content::Stream(content) => {
+            let asked = inspected.peek.model.as_str();
+            let relay = StreamRelay {
+                peeked: content.peeked.into(),
+                content: content.content,
+                upstream: content.rest,
+                public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
+                withholds_usage: !inspected.peek.wants_usage,
+                on_client_gone: answer.head.choice.on_client_gone,
+                idle_timeout: scope.gateway.config.idle_timeout,
+                deadline: scope.deadline,
+                progress: Progress::default(),
+                account,
+            };
+            into_body(Attended::new(relay, scope.gateway.abandonment.clone()))
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Settles a plain answer; its body may be released once this returns.
+async fn plain(content: PlainContent, account: &mut Account) -> Result<Bytes, Refusal> {
+    let body = content.answer.renamed.unwrap_or(content.body);
+    account.note_sent(body.len());
+    if let Some(tokens) = content.answer.tokens {
+        account.note_tokens(tokens);
+    }
+    let end = match content.error {
+        None => End::complete(),
+        Some(error) => End::upstream(format!("the upstream refused the request: {}", error.message)),
+    };
+    match account.settle(end).await {
+        Ok(()) => Ok(body),
+        Err(e) => {
+            tracing::error!(error = %e, request_id = account.request_id(), "call not settled; its answer is withheld");
+            Err(not_accountable())
+        }
+    }
+}
+
+fn into_body(relay: Attended) -> AnswerBody {
+    let frames = unfold(relay, |mut relay| async move {
+        let piece = relay.next().await?;
+        Some((piece.map(Frame::data), relay))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+fn response_headers(head: &AnswerHead, attempts: u32) -> HeaderMap {
+    let mut headers = head.headers.clone();
+    let provider = &head.choice.upstream.snapshot.name;
+    for (name, text) in [("x-ez-provider", provider), ("x-ez-model", &head.choice.upstream_model)] {
+        // Names of groups and models may hold what no header can carry.
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+    headers.insert(HeaderName::from_static("x-ez-attempts"), HeaderValue::from(attempts));
+    if head.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        // Tells nginx and its like not to gather events.
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    }
+    headers
+}

@@ -1,0 +1,407 @@
+//! One stream: passes event by event, its usage is read as it passes, and its end is told truthfully. The end is
+//! released only once the call is settled.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ez_contract::snapshot::ClientGone;
+use ez_protocol::error::{Fault, FaultKind};
+use ez_protocol::framer::Framer;
+use ez_protocol::redact::redact_bytes;
+use ez_protocol::stream::{Meaning, StreamReader};
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::BrokenOff;
+use super::burst::Burst;
+use crate::failure::{Blame, blame_within};
+use crate::settle::{Account, End, not_accountable};
+use crate::upstream::UpstreamBody;
+
+/// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
+const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
+/// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
+const BURST_BYTES: usize = 32 << 10;
+
+const CALL_TIMEOUT: &str = "call_timeout";
+
+/// How the bytes of a stream are read.
+pub(crate) enum Content {
+    /// As events of the API's protocol.
+    Events {
+        /// Cuts them apart.
+        framer: Framer,
+        /// Tells what they mean.
+        reader: Box<StreamReader>,
+    },
+    /// Not at all: sound, text, images. They end where their body ends.
+    Opaque {
+        /// What has arrived and not passed.
+        waiting: VecDeque<Bytes>,
+    },
+}
+
+/// Where a stream stands. Which event came last, and who ended it, is told by its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Events pass.
+    Passing,
+    /// The terminal event was released; the upstream's end is awaited.
+    Finishing,
+    /// Nothing more comes.
+    Ended,
+}
+
+/// Why a stream did not come to its proper end.
+#[derive(Debug)]
+enum Break {
+    /// The upstream said so itself, in this event.
+    Told(Bytes, String),
+    /// It stopped; the client is told in the gateway's words.
+    Silent(FaultKind, &'static str, String),
+}
+
+/// What a stream is relayed with.
+pub(super) struct StreamRelay {
+    pub(super) account: Account,
+    /// Read already, with what they mean.
+    pub(super) peeked: VecDeque<(Bytes, Meaning)>,
+    pub(super) content: Content,
+    pub(super) upstream: UpstreamBody,
+    /// The name to put in place of the upstream's, where they differ.
+    pub(super) public_name: Option<String>,
+    pub(super) withholds_usage: bool,
+    /// What becomes of the upstream when the client leaves, where the binding says so.
+    pub(super) on_client_gone: Option<ClientGone>,
+    pub(super) idle_timeout: Duration,
+    pub(super) deadline: Instant,
+    pub(super) progress: Progress,
+}
+
+/// How far a stream has come.
+pub(super) struct Progress {
+    phase: Phase,
+    /// Whether the upstream's body has ended, and if so whether it broke.
+    ended: Option<bool>,
+    /// Whether nobody listens any more, and the stream is only heard for its usage.
+    is_client_gone: bool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { phase: Phase::Passing, ended: None, is_client_gone: false }
+    }
+}
+
+impl StreamRelay {
+    /// What the client gets next: all events that have arrived, in one frame, so that a burst costs one write.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        match self.progress.phase {
+            Phase::Passing => {}
+            Phase::Finishing => {
+                self.await_upstream_end().await;
+                return None;
+            }
+            Phase::Ended => return None,
+        }
+        let mut burst = Burst::default();
+        loop {
+            let arrived = match self.arrived_event() {
+                Ok(None) if !burst.is_empty() => {
+                    if burst.len() < BURST_BYTES && self.take_waiting() {
+                        continue;
+                    }
+                    return Some(Ok(burst.take()));
+                }
+                Ok(None) => self.next_event().await,
+                arrived => arrived,
+            };
+            let (event, meaning) = match arrived {
+                Ok(Some(event)) => event,
+                Ok(None) => return self.complete_at_end().await,
+                Err(reason) => return self.end_with(reason, burst).await,
+            };
+            match meaning {
+                Meaning::Terminal => {
+                    burst.push(self.complete(event).await);
+                    return Some(Ok(burst.take()));
+                }
+                Meaning::Truncated => return self.end_with(truncated(), burst).await,
+                Meaning::Error(error) => {
+                    self.note_tokens();
+                    if let Some(blame) = blame_within(&error) {
+                        self.account.note_broken(blame);
+                    }
+                    let told = format!("the upstream broke off: {}", error.message);
+                    return self.end_with(Break::Told(redact_bytes(&event), told), burst).await;
+                }
+                Meaning::Usage { usage_only } => {
+                    self.note_tokens();
+                    if !(usage_only && self.withholds_usage) {
+                        burst.push(self.pass(event));
+                    }
+                }
+                Meaning::Content => burst.push(self.pass(event)),
+                Meaning::Other => {
+                    self.note_sent(&event);
+                    burst.push(event);
+                }
+            }
+        }
+    }
+
+    /// Whether the stream has not come to an end of any kind.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.progress.phase == Phase::Passing
+    }
+
+    /// From here on the stream is heard for its usage alone.
+    pub(super) fn note_client_gone(&mut self) {
+        self.progress.is_client_gone = true;
+    }
+
+    /// Lets the upstream go at once; what it takes to close the account is left to be done.
+    pub(super) fn abandon(self) -> impl Future<Output = ()> + Send + 'static {
+        let Self { mut account, progress, .. } = self;
+        let end = if progress.is_client_gone { End::client_left() } else { account.end_of_dropped() };
+        async move {
+            if let Err(e) = account.settle(end).await {
+                tracing::error!(error = %e, request_id = account.request_id(), "abandoned call not settled");
+            }
+        }
+    }
+
+    /// Takes the upstream's next bytes if they are there already. Whether there were any; an end or a fault is met again
+    /// when the stream is next waited for.
+    fn take_waiting(&mut self) -> bool {
+        let frame = self.upstream.frame().now_or_never();
+        let Some(Some(Ok(frame))) = frame else {
+            if let Some(ended) = frame {
+                self.progress.ended = Some(ended.is_some());
+            }
+            return false;
+        };
+        if let Ok(data) = frame.into_data() {
+            self.content.push(data);
+        }
+        true
+    }
+
+    /// The next event of what has been read already.
+    fn arrived_event(&mut self) -> Result<Option<(Bytes, Meaning)>, Break> {
+        if let Some(event) = self.peeked.pop_front() {
+            return Ok(Some(event));
+        }
+        let next = self.content.next();
+        next.map_err(|message| Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message))
+    }
+
+    /// The next event, waited for; `None` at the proper end of a stream that has no terminal event.
+    async fn next_event(&mut self) -> Result<Option<(Bytes, Meaning)>, Break> {
+        loop {
+            if let Some(event) = self.arrived_event()? {
+                return Ok(Some(event));
+            }
+            if let Some(broke) = self.progress.ended {
+                return self.end_of_stream(broke);
+            }
+            let now = Instant::now();
+            // Asked first, because a stream that always has a next byte would never let the deadline show.
+            if now >= self.deadline {
+                return Err(over_deadline());
+            }
+            let by = (now + self.idle_timeout).min(self.deadline);
+            match timeout_at(by, self.upstream.frame()).await {
+                Err(_) if by == self.deadline => return Err(over_deadline()),
+                Err(_) => {
+                    let message = "the upstream's stream fell silent for too long".to_owned();
+                    return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
+                }
+                Ok(Some(Err(_))) => return self.end_of_stream(true),
+                Ok(None) => return self.end_of_stream(false),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.content.push(data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left when the upstream's body has ended: an event without its blank line, nothing where nothing is
+    /// missing, or a break.
+    fn end_of_stream(&mut self, broke: bool) -> Result<Option<(Bytes, Meaning)>, Break> {
+        self.progress.ended = Some(broke);
+        if broke {
+            let message = "the upstream's connection broke in the middle of the stream".to_owned();
+            return Err(Break::Silent(FaultKind::Upstream, "upstream_broken_answer", message));
+        }
+        match self.content.finish() {
+            Some(tail) => Ok(Some(tail)),
+            None if self.content.may_end() => Ok(None),
+            None => Err(truncated()),
+        }
+    }
+
+    fn note_tokens(&mut self) {
+        if let Content::Events { reader, .. } = &self.content
+            && let Some(tokens) = reader.tokens()
+        {
+            self.account.note_tokens(tokens);
+        }
+    }
+
+    fn pass(&mut self, event: Bytes) -> Bytes {
+        let event = match (&self.public_name, &self.content) {
+            (Some(name), Content::Events { reader, .. }) => reader.rename(&event, name),
+            _ => event,
+        };
+        self.note_sent(&event);
+        event
+    }
+
+    fn note_sent(&mut self, piece: &Bytes) {
+        if !self.progress.is_client_gone {
+            self.account.note_sent(piece.len());
+        }
+    }
+
+    /// Settles, then releases the terminal event.
+    async fn complete(&mut self, terminal: Bytes) -> Bytes {
+        self.progress.phase = Phase::Finishing;
+        let terminal = match (&self.public_name, &self.content) {
+            (Some(name), Content::Events { reader, .. }) => reader.rename(&terminal, name),
+            _ => terminal,
+        };
+        self.note_tokens();
+        self.note_sent(&terminal);
+        if self.settle_complete().await {
+            return terminal;
+        }
+        self.progress.phase = Phase::Ended;
+        self.content.error_event(&not_accountable().fault, self.account.request_id()).unwrap_or_default()
+    }
+
+    /// The proper end of a stream that ends with its connection: settles, then lets the client see it.
+    async fn complete_at_end(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        self.progress.phase = Phase::Ended;
+        self.note_tokens();
+        if self.settle_complete().await {
+            return None;
+        }
+        let event = self.content.error_event(&not_accountable().fault, self.account.request_id());
+        Some(event.ok_or(BrokenOff))
+    }
+
+    /// Settles a call that came to its proper end. Whether it could be: the client must not see that end otherwise.
+    async fn settle_complete(&mut self) -> bool {
+        let end = if self.progress.is_client_gone { End::client_left() } else { End::complete() };
+        let settled = self.account.settle(end).await;
+        if let Err(e) = &settled {
+            tracing::error!(error = %e, request_id = self.account.request_id(), "call not settled; its end is withheld");
+        }
+        settled.is_ok()
+    }
+
+    /// Settles, then tells the client that this is no proper end, behind what has arrived before.
+    async fn end_with(&mut self, reason: Break, mut burst: Burst) -> Option<Result<Bytes, BrokenOff>> {
+        self.progress.phase = Phase::Ended;
+        let (event, error) = match reason {
+            Break::Told(event, error) => (Some(self.content.last_event(event)), error),
+            Break::Silent(kind, code, message) => {
+                // A call that takes longer than the gateway allows is nobody's failure.
+                if code != CALL_TIMEOUT {
+                    self.account.note_broken(Blame::Failed);
+                }
+                let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
+                (self.content.error_event(&fault, self.account.request_id()), message)
+            }
+        };
+        let tells_errors = event.is_some();
+        if let Some(event) = event {
+            self.note_sent(&event);
+            burst.push(event);
+        }
+        let end = if self.progress.is_client_gone { End::client_left() } else { End::upstream(error) };
+        if let Err(e) = self.account.settle(end).await {
+            tracing::error!(error = %e, request_id = self.account.request_id(), "broken call not settled");
+        }
+        Some(if tells_errors { Ok(burst.take()) } else { Err(BrokenOff) })
+    }
+
+    async fn await_upstream_end(&mut self) {
+        self.progress.phase = Phase::Ended;
+        if self.progress.ended.is_some() {
+            return;
+        }
+        let to_end = async { while let Some(Ok(_)) = self.upstream.frame().await {} };
+        // A server that keeps the stream open costs its connection, nothing else.
+        let _ = timeout(TAIL_TIMEOUT, to_end).await;
+    }
+}
+
+impl Content {
+    fn push(&mut self, data: Bytes) {
+        match self {
+            Self::Events { framer, .. } => framer.push(&data),
+            Self::Opaque { waiting } => waiting.push_back(data),
+        }
+    }
+
+    /// The next whole event of what was pushed; an error where it is larger than the gateway takes.
+    fn next(&mut self) -> Result<Option<(Bytes, Meaning)>, String> {
+        match self {
+            Self::Events { framer, reader } => {
+                let event = framer.next_event().map_err(|e| e.to_string())?;
+                Ok(event.map(|event| {
+                    let meaning = reader.read(&event);
+                    (event, meaning)
+                }))
+            }
+            Self::Opaque { waiting } => Ok(waiting.pop_front().map(|data| (data, Meaning::Content))),
+        }
+    }
+
+    /// What stands behind the last blank line when a stream has ended, completed.
+    fn finish(&mut self) -> Option<(Bytes, Meaning)> {
+        let Self::Events { framer, reader } = self else { return None };
+        let tail = framer.finish().and_then(|tail| reader.whole_tail(&tail))?;
+        let meaning = reader.read(&tail);
+        Some((tail, meaning))
+    }
+
+    /// Whether a stream that ends here has come to its proper end.
+    fn may_end(&self) -> bool {
+        match self {
+            Self::Events { reader, .. } => reader.may_end(),
+            Self::Opaque { .. } => true,
+        }
+    }
+
+    /// What ends the stream with an error; `None` where nothing can be told inside it.
+    fn error_event(&self, fault: &Fault, request_id: &str) -> Option<Bytes> {
+        match self {
+            Self::Events { reader, .. } => Some(reader.error_event(fault, request_id)),
+            Self::Opaque { .. } => None,
+        }
+    }
+
+    /// An event behind which nothing follows, with what closes its frame.
+    fn last_event(&self, event: Bytes) -> Bytes {
+        match self {
+            Self::Events { reader, .. } => reader.last_event(event),
+            Self::Opaque { .. } => event,
+        }
+    }
+}
+
+fn truncated() -> Break {
+    let message = "the upstream's stream ended without its terminal event".to_owned();
+    Break::Silent(FaultKind::Upstream, "upstream_truncated", message)
+}
+
+fn over_deadline() -> Break {
+    Break::Silent(FaultKind::Timeout, CALL_TIMEOUT, "the call took longer than this gateway allows".to_owned())
+}

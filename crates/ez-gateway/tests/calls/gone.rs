@@ -1,0 +1,58 @@
+//! Clients that leave in the middle of a stream: what becomes of the upstream, and what the call is charged.
+
+use std::time::Duration;
+
+use ez_contract::snapshot::{ClientGone, SnapshotEntry};
+use ez_contract::usage::{EndedBy, UsageSource};
+use ez_testkit::upstream::Behaviour;
+use http_body_util::BodyExt;
+
+use crate::protocols::{STREAMS, with_every_vendor};
+use crate::support::{TestGateway, binding};
+
+/// Reads the beginning of a stream and leaves.
+async fn leave(gateway: &TestGateway, path: &str, body: &'static str) {
+    let mut response = gateway.send(gateway.request(path, body)).await;
+    let first = response.body_mut().frame().await.unwrap().unwrap();
+    assert!(first.is_data(), "{path}");
+}
+
+async fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+fn slow(tokens: u32) -> Behaviour {
+    Behaviour { tokens, tokens_per_second: Some(100.0), ..Behaviour::default() }
+}
+
+/// Lets clients of every model be drained for.
+async fn draining() -> TestGateway {
+    let gateway = with_every_vendor().await;
+    let bindings = [("m", 10), ("claude", 11), ("gemini", 12)].map(|(name, id)| {
+        let mut binding = binding(name, &[(id, name)]);
+        binding.candidates[0].on_client_gone = Some(ClientGone::Drain);
+        SnapshotEntry::Binding(binding)
+    });
+    gateway.apply(bindings.into()).await;
+    gateway
+}
+
+#[tokio::test]
+async fn a_drained_upstream_is_heard_to_its_end_and_charged_exactly() {
+    for (path, body, _) in STREAMS {
+        let gateway = draining().await;
+        gateway.upstream.set(slow(30));
+        leave(&gateway, path, body).await;
+        eventually("the call is accounted for", || gateway.records.taken.lock().unwrap().len() == 1).await;
+        let record = gateway.finish_with_one_record().await;
+        let told = (record.ended_by, record.usage_source, record.tokens.output_tokens);
+        assert_eq!(told, (EndedBy::Client, UsageSource::Exact, Some(30)), "{path}: {record:?}");
+        assert!(record.response_bytes < 2_000, "what nobody got is not counted: {record:?}");
+        assert!(record.is_failure() && record.error.is_some_and(|error| error.contains("client left")));
+    }
+}
