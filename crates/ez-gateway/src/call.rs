@@ -10,7 +10,7 @@ use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::metrics::GATEWAY_CALLS;
 use ez_telemetry::request_id::X_REQUEST_ID;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use rand::Rng;
@@ -31,6 +31,9 @@ use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
 
+/// Where Anthropic's SDKs look for the id of a request, besides the name that every answer has it by.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// Answers one request.
 pub(crate) async fn answer(
     gateway: Arc<Gateway>,
@@ -50,6 +53,9 @@ pub(crate) async fn answer(
         }
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
+    if protocol == Protocol::AnthropicMessages {
+        response.headers_mut().insert(ANTHROPIC_REQUEST_ID, request_id.to_header_value());
+    }
     let status = response.status().as_u16().to_string();
     metrics::counter!(GATEWAY_CALLS, "protocol" => protocol.as_str(), "status" => status).increment(1);
     response
@@ -142,7 +148,8 @@ async fn prepare(
     account.note_target(&target);
     let plan = plan::plan(snapshot, &target, form.api)?;
     let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, choices, account).await;
+    let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))
 }
 

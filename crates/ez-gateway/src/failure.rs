@@ -7,7 +7,7 @@ use ez_protocol::error::FaultKind;
 use ez_protocol::redact::redact;
 use http::StatusCode;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, UPSTREAM_UNAVAILABLE};
 use crate::upstream::TokenError;
 
 /// Whether a status means that the credential is at fault, not the call: 402 is an empty account.
@@ -62,7 +62,7 @@ pub(crate) fn vendor_failure(status: u16, error: Option<&VendorError>) -> Refusa
         408 | 504 => timed_out(&format!("the upstream timed out{said}")),
         503 | 529 => {
             let text = format!("the upstream is overloaded{said}");
-            Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, "upstream_unavailable", text)
+            Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, UPSTREAM_UNAVAILABLE, text)
                 .with_retry_after(Duration::from_secs(1))
         }
         _ => {

@@ -14,6 +14,8 @@ mod logs;
 mod outage;
 mod rotation;
 mod sdk;
+mod standstill;
+mod traffic;
 mod transfer;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
