@@ -1,12 +1,13 @@
 //! The gateway's line to a control plane in the same process.
 
 use ez_contract::UsageRecord;
+use ez_contract::health::CredentialReport;
 use ez_contract::snapshot::GatewayHeartbeat;
-use ez_control::{Control, logs, sync};
+use ez_control::{Control, Origin, credential_reports, logs, sync};
 use ez_gateway::control_link::{LinkFuture, RejectedRecord};
 use ez_gateway::{ControlLink, ControlLinkError, IngestReport};
 
-/// Hands usage records and heartbeats straight to the rules that take them.
+/// Hands usage records, heartbeats and reports on credentials straight to the rules that take them.
 pub(crate) struct DirectLink(pub(crate) Control);
 
 impl ControlLink for DirectLink {
@@ -23,6 +24,15 @@ impl ControlLink for DirectLink {
         Box::pin(async move {
             let told = sync::heartbeat(&self.0, heartbeat.clone()).await;
             told.map_err(|e| ControlLinkError::Refused(e.to_string()))
+        })
+    }
+
+    fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            let reports = reports.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+            let reports = reports.map_err(|e| ControlLinkError::Refused(e.to_string()))?;
+            let taken = credential_reports::take(&self.0, Origin::default(), reports).await;
+            taken.map(drop).map_err(|e| ControlLinkError::Refused(e.to_string()))
         })
     }
 }

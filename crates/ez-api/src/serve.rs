@@ -112,7 +112,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         let (state_sender, watch) = watch::channel(loaded);
         snapshot_watch = Some(watch.clone());
         let follower = FollowerConfig {
-            state,
+            state: state.clone(),
             secret_key,
             poll_interval: SNAPSHOT_POLL,
             clock: clock.clone(),
@@ -126,8 +126,8 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
             life_cycle.others.spawn(keep_saved(saved, snapshot.clone(), watch.clone(), clock.clone(), stop));
         }
         let config = settings.gateway.clone();
-        let parts =
-            GatewayParts { config, snapshot, snapshot_watch: watch, usage_log, control_link, clock: clock.clone() };
+        let clock = clock.clone();
+        let parts = GatewayParts { config, snapshot, snapshot_watch: watch, usage_log, state, control_link, clock };
         let gateway = Gateway::start(parts, &life_cycle.gateway, &life_cycle.work);
         let drain = Drain {
             stop: life_cycle.stop.clone(),

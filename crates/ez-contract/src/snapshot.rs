@@ -256,6 +256,18 @@ pub struct MasterSnapshot {
     /// US dollars in a calendar month (UTC), exact decimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_budget: Option<String>,
+    /// What its calls cost in the month that was counted last; absent where nothing was counted or there is no budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend: Option<Spend>,
+}
+
+/// What the calls of a master cost in a calendar month (UTC).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    /// The month, such as `2026-11`.
+    pub month: String,
+    /// US dollars, exact decimal.
+    pub amount: String,
 }
 
 /// `meta:snapshot`: which publication stands. While `pending` differs from `version` a publication is under way, and

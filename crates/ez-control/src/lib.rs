@@ -45,6 +45,7 @@ pub mod stored_secrets;
 pub mod sync;
 pub mod test_call;
 pub mod transfer;
+pub mod usage_publication;
 
 pub use control::{Control, ControlConfig, ControlParts, FirstRun};
 pub use error::{ControlError, FieldFault};

@@ -288,8 +288,8 @@ impl Write {
         }
     }
 
-    /// Enqueues what stands for many records.
-    async fn enqueue_keys(&self, kind: RecordKind, keys: &[SnapshotKey]) -> Result<(), ControlError> {
+    /// Enqueues what stands for many records. By itself only for what is no change of a record: that is audited.
+    pub(crate) async fn enqueue_keys(&self, kind: RecordKind, keys: &[SnapshotKey]) -> Result<(), ControlError> {
         for keys in keys.chunks(MAX_KEYS_OF_ENTRY) {
             self.enqueue(kind, NO_RECORD, keys).await?;
         }

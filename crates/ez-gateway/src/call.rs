@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::Protocol;
+use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::metrics::GATEWAY_CALLS;
@@ -13,7 +14,6 @@ use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use rand::Rng;
 use tokio::time::Instant;
 
 use crate::authn::Caller;
@@ -21,12 +21,13 @@ use crate::gateway::Gateway;
 use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
+use crate::limits::Demand;
 use crate::refusal::{Refusal, full};
 use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, pick, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -73,7 +74,7 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
             Route::Call { api, path_model } => {
                 let content_type = arrival.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
-                call(&gateway, &snapshot, &arrival, &caller, form, body).await
+                Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
             }
         },
     };
@@ -116,12 +117,14 @@ async fn call(
     caller: &Caller,
     form: RequestForm<'_>,
     body: LentBody,
-) -> Result<Response<AnswerBody>, Refusal> {
+) -> Response<AnswerBody> {
     let arrived = Instant::now();
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
-    match prepare(&scope, body, &mut account).await {
+    let prepared = prepare(&scope, body, &mut account).await;
+    let rate = account.rate();
+    let answered = match prepared {
         Ok((inspected, answer)) => relay::relay(&scope, &inspected, answer, account).await,
         Err(refusal) => match account.refuse(&refusal).await {
             Ok(()) => Err(refusal),
@@ -130,7 +133,11 @@ async fn call(
                 Err(settle::not_accountable())
             }
         },
-    }
+    };
+    let refused = |refusal: Refusal| refusal.into_response(arrival.protocol, &arrival.request_id);
+    let mut response = answered.unwrap_or_else(refused);
+    rate.put(response.headers_mut());
+    response
 }
 
 /// Everything before the client sees a byte.
@@ -146,9 +153,13 @@ async fn prepare(
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
     account.note_target(&target);
+    let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
+    let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
+    account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let choices = pick::order(plan, gateway.config.max_attempts, |n| rand::rng().random_range(0..n));
-    let answer = dispatch::dispatch(scope, &inspected, choices, account).await;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await;
     let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))
 }

@@ -33,10 +33,54 @@ pub struct GatewayConfig {
     pub on_client_gone: ClientGone,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Health of upstream credentials, and how calls are spread over them.
+    pub health: HealthConfig,
     /// Connections to upstreams.
     pub upstream: UpstreamConfig,
     /// The durable usage log.
     pub usage_log: UsageLogConfig,
+}
+
+/// Settings of upstream health and of the pick.
+#[derive(Debug, Clone)]
+pub struct HealthConfig {
+    /// Failures in a row that open a credential's circuit breaker.
+    pub breaker_failures: u32,
+    /// How long a breaker is open the first time; each further time in a row doubles it.
+    pub breaker_open: Duration,
+    /// The longest that a breaker is open.
+    pub breaker_max: Duration,
+    /// Calls that may wait for a slot of one credential.
+    pub queue: usize,
+    /// How long a call waits for a slot.
+    pub queue_timeout: Duration,
+    /// Which calls keep to one credential.
+    pub affinity: Affinity,
+}
+
+/// What calls of one conversation are told by, so that they keep to one credential and find its vendor's prompt cache
+/// warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Affinity {
+    /// Nothing: each call is on its own.
+    Off,
+    /// The header `x-ez-session`.
+    Header,
+    /// That header, else what the turns of a conversation have in common.
+    Prefix,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self {
+            breaker_failures: 5,
+            breaker_open: Duration::from_secs(1),
+            breaker_max: Duration::from_secs(60),
+            queue: 100,
+            queue_timeout: Duration::from_secs(10),
+            affinity: Affinity::Off,
+        }
+    }
 }
 
 /// Settings of connections to upstreams.

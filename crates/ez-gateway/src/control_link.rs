@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::UsageRecord;
+use ez_contract::health::CredentialReport;
 use ez_contract::snapshot::GatewayHeartbeat;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode, Uri};
@@ -18,13 +19,16 @@ use crate::upstream::{Transport, UpstreamTls};
 /// A call over the line under way.
 pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkError>> + Send + 'a>>;
 
-/// Takes usage records and heartbeats. The binary brings the direct one where both planes share a process.
+/// Takes usage records, heartbeats and reports on credentials. The binary brings the direct one where both planes share a process.
 pub trait ControlLink: Send + Sync {
     /// Hands over a batch; idempotent by record id.
     fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport>;
 
     /// Tells how this gateway is.
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()>;
+
+    /// Tells what was learned of credentials, at most 1,000 findings at once; idempotent.
+    fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()>;
 }
 
 /// What became of a batch.
@@ -65,6 +69,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 pub struct HttpControlLink {
     logs: Uri,
     heartbeat: Uri,
+    reports: Uri,
     authorization: HeaderValue,
     transport: Transport,
 }
@@ -94,6 +99,7 @@ impl HttpControlLink {
         Ok(Self {
             logs: url("/internal/logs")?,
             heartbeat: url("/internal/heartbeat")?,
+            reports: url("/internal/api-keys/report")?,
             authorization,
             // One batch at a time gains nothing from HTTP/2.
             transport: Transport::new(&UpstreamConfig { tls, http2: false }, Duration::from_secs(5)),
@@ -138,5 +144,13 @@ impl ControlLink for HttpControlLink {
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
         Box::pin(async move { self.post(&self.heartbeat, heartbeat).await.map(drop) })
+    }
+
+    fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()> {
+        #[derive(Serialize)]
+        struct Reports<'a> {
+            reports: &'a [CredentialReport],
+        }
+        Box::pin(async move { self.post(&self.reports, &Reports { reports }).await.map(drop) })
     }
 }

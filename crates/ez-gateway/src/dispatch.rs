@@ -10,24 +10,26 @@ use ez_protocol::answer::{self, PlainAnswer, VendorError};
 use ez_protocol::framer::Framer;
 use ez_protocol::redact::{redact, redact_bytes};
 use ez_protocol::stream::{Meaning, StreamReader};
+use ez_protocol::vendor_limits::read_limit;
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
 use crate::failure::{
-    broken, chain, client_fault, credential_refused, is_credentials_fault, sign_in_failed, status_of, timed_out,
+    Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out,
     unreachable_upstream, vendor_failure,
 };
 use crate::headers;
 use crate::inspect::Inspected;
-use crate::plan::UpstreamChoice;
+use crate::pick::{PickRules, Picker, Preference};
+use crate::plan::{Plan, UpstreamChoice};
 use crate::refusal::Refusal;
 use crate::relay::StreamedContent;
 use crate::settle::Account;
-use crate::upstream::UpstreamBody;
+use crate::upstream::{UpstreamBody, UpstreamTarget};
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
 pub(crate) struct Answer {
@@ -83,26 +85,42 @@ const FORM: &str = "multipart/form-data";
 /// Bound on the body of an error answer, bytes.
 const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
-/// Tries the choices in their order. The refusal is that of the last attempt.
+/// Tries one credential after the other, as [`Picker`] has them. The refusal is that of the last attempt.
 pub(crate) async fn dispatch(
     scope: &CallScope<'_>,
     inspected: &Inspected,
-    choices: Vec<UpstreamChoice>,
+    plan: &Plan,
     account: &mut Account,
 ) -> Result<Answer, Refusal> {
+    let config = &scope.gateway.config;
+    let preference = Preference::of(scope, inspected);
+    let book = &scope.gateway.health;
+    let mut picker = Picker::new(PickRules { book, plan, preference, pin: None, deadline: scope.deadline });
     let mut last = None;
-    for choice in choices {
+    for _ in 0..config.max_attempts {
         if Instant::now() >= scope.deadline {
             break;
         }
-        account.note_attempt(&choice);
+        let mut permit = match picker.next().await {
+            Ok(permit) => permit,
+            Err(unpicked) => return Err(picker.refusal(Some(unpicked), last)),
+        };
+        let choice = permit.choice();
+        account.note_attempt(choice);
         let provider_type = choice.upstream.snapshot.provider_type.as_str();
         let api_key_id = choice.upstream.snapshot.id;
         let attempt = Attempt { scope, inspected };
-        match attempt.run(choice).await {
+        match attempt.run(choice.clone()).await {
             Outcome::Deliver(answer) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
                     .increment(1);
+                match &answer.body {
+                    Content::Plain(_) => permit.succeeded(),
+                    Content::Stream(_) => {
+                        permit.answered();
+                        account.hold(permit);
+                    }
+                }
                 return Ok(*answer);
             }
             Outcome::Refuse(refusal) => return Err(refusal),
@@ -110,13 +128,18 @@ pub(crate) async fn dispatch(
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
                     .increment(1);
                 let request_id = scope.arrival.request_id.as_str();
+                // What the call's own deadline cut short may have been about to answer.
+                if let Some(blame) = refusal.blame.filter(|_| Instant::now() < scope.deadline) {
+                    permit.failed(blame, refusal.retry_after, request_id);
+                }
                 let (reason, detail) = (&refusal.fault.message, refusal.detail.as_deref());
                 tracing::info!(request_id, api_key_id, reason, detail, "upstream attempt failed");
                 last = Some(refusal);
             }
         }
     }
-    Err(last.unwrap_or_else(|| timed_out("the call's deadline passed before an upstream could be tried")))
+    let over = || timed_out("the call's deadline passed before an upstream could be tried");
+    Err(picker.refusal(None, Some(last.unwrap_or_else(over))))
 }
 
 struct Attempt<'c> {
@@ -182,20 +205,16 @@ impl Attempt<'_> {
             let detail = "it answered with a redirect; check the base URL".to_owned();
             return Outcome::TryNext(unreachable_upstream(detail));
         }
-        if is_credentials_fault(status.as_u16()) {
-            return Outcome::TryNext(credential_refused());
-        }
         let read_by = self.by(ERROR_BODY_TIMEOUT);
         let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
         let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
         let error = answer::vendor_error(self.inspected.api.protocol(), &body);
-        if matches!(status.as_u16(), 408 | 429 | 500..) {
-            let refusal = vendor_failure(status.as_u16(), error.as_ref());
-            let retry_after = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            return Outcome::TryNext(match retry_after {
-                Some(seconds) => refusal.with_retry_after(Duration::from_secs(seconds)),
-                None => refusal,
-            });
+        let header = |name: &'static str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let limit = read_limit(header, &body, error.as_ref(), self.scope.gateway.clock.now());
+        if let Some(blame) = blame_of(status.as_u16(), error.as_ref(), limit.scope) {
+            let target = choice.upstream.target.as_ref();
+            let blame = if target.is_some_and(UpstreamTarget::signs_in_with_tokens) { blame.of_token() } else { blame };
+            return Outcome::TryNext(vendor_failure(status.as_u16(), error.as_ref(), blame, limit.pause));
         }
         match error {
             Some(error) => {
@@ -317,14 +336,10 @@ impl Attempt<'_> {
     /// An error object where an answer should be: the same rules as for the status that it stands for.
     fn error_in_success(&self, error: &VendorError) -> Outcome {
         let status = status_of(error);
-        if is_credentials_fault(status) {
-            return Outcome::TryNext(credential_refused());
-        }
-        match StatusCode::from_u16(status) {
-            Ok(client_status) if (400..500).contains(&status) && !matches!(status, 408 | 429) => {
-                Outcome::Refuse(client_fault(client_status, &redact(&error.message)))
-            }
-            _ => Outcome::TryNext(vendor_failure(status, Some(error))),
+        match (blame_within(error), StatusCode::from_u16(status)) {
+            (Some(blame), _) => Outcome::TryNext(vendor_failure(status, Some(error), blame, None)),
+            (None, Ok(status)) => Outcome::Refuse(client_fault(status, &redact(&error.message))),
+            (None, Err(_)) => Outcome::TryNext(vendor_failure(status, Some(error), Blame::Failed, None)),
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ez_contract::clock::Clock;
+use ez_state::SharedState;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,8 +13,10 @@ use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
 use crate::gauges::{Sampled, keep_gauges};
+use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
+use crate::limits::{self, Limiter};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -28,8 +31,10 @@ pub struct Gateway {
     /// Fetches the access tokens of service accounts.
     pub(crate) tokens: TokenClient,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) limiter: Arc<Limiter>,
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
+    pub(crate) health: Arc<HealthBook>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -43,6 +48,8 @@ pub struct GatewayParts {
     pub snapshot_watch: SnapshotWatch,
     /// The durable usage log, opened.
     pub usage_log: UsageLog,
+    /// What gateways share: limits, and the health of credentials.
+    pub state: SharedState,
     /// Takes the usage records.
     pub control_link: Arc<dyn ControlLink>,
     /// Tells the time of usage records.
@@ -61,7 +68,8 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, sends heartbeats and samples gauges.
+    /// Settles cancelled calls, leases limits, sends heartbeats, samples gauges, shares and reports the health of
+    /// credentials.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
     pub shipping: TaskTracker,
@@ -71,9 +79,10 @@ impl Gateway {
     /// Builds the gateway and starts its background work: settlement ends by itself once every call is gone, shipping
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
-        let GatewayParts { config, snapshot, snapshot_watch, usage_log, control_link, clock } = parts;
+        let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
+        let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -83,6 +92,10 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
+        let health = Arc::new(HealthBook::new(config.health.clone(), clock.clone()));
+        let sharer = Sharer { book: health.clone(), state, snapshot: snapshot.clone() };
+        tasks.settling.spawn(share(sharer, stops.cut_off.clone()));
+        tasks.settling.spawn(report_bans(health.clone(), control_link.clone(), stops.cut_off.clone()));
         let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
@@ -94,7 +107,17 @@ impl Gateway {
             tasks: tasks.settling.clone(),
             stop: stops.cut_off.clone(),
         };
-        Arc::new(Self { config, snapshot, transport, tokens, settler: Arc::new(settler), abandonment, clock })
+        Arc::new(Self {
+            config,
+            snapshot,
+            transport,
+            tokens,
+            settler: Arc::new(settler),
+            limiter,
+            abandonment,
+            health,
+            clock,
+        })
     }
 
     /// Answers one request: what the gateway's listener serves.

@@ -63,8 +63,11 @@ pub(crate) fn get(
     let key = binding_key(&target.namespace, &target.public_model);
     let binding = snapshot.binding(&key).filter(|binding| is_routable(binding));
     let binding = binding.ok_or_else(|| plan::unknown_model(&target))?;
-    let model =
-        Listed { name: name.to_owned(), updated_at: binding.updated_at, facts: snapshot.model(&key).map(|m| &**m) };
+    let model = Listed {
+        name: name.to_owned(),
+        updated_at: binding.updated_at,
+        facts: snapshot.model(&key).map(|m| &m.snapshot),
+    };
     let shown = match protocol {
         Protocol::OpenaiChat | Protocol::OpenaiResponses => openai_model(&model),
         Protocol::AnthropicMessages => anthropic_model(&model),
@@ -82,7 +85,7 @@ fn visible<'s>(snapshot: &'s RoutingSnapshot, caller: &Caller) -> Vec<Listed<'s>
     let mut models: Vec<_> = bindings
         .map(|binding| {
             let key = binding_key(&binding.namespace, &binding.public_model);
-            let facts = snapshot.model(&key).map(|model| &**model);
+            let facts = snapshot.model(&key).map(|model| &model.snapshot);
             let is_default = binding.namespace == token.default_namespace;
             let name = if is_default { binding.public_model.clone() } else { key };
             Listed { name, updated_at: binding.updated_at, facts }

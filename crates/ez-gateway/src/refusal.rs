@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 
 use crate::call::AnswerBody;
+use crate::failure::Blame;
 
 /// Code of refusals for an upstream that says that it is overloaded or away.
 pub(crate) const UPSTREAM_UNAVAILABLE: &str = "upstream_unavailable";
@@ -22,6 +23,8 @@ pub(crate) enum Source {
     Client,
     Upstream,
     Internal,
+    /// A limit of the caller's is reached.
+    Limit,
 }
 
 /// Why a call ends without an answer of its own.
@@ -30,6 +33,8 @@ pub(crate) struct Refusal {
     pub(crate) source: Source,
     pub(crate) fault: Fault,
     pub(crate) retry_after: Option<Duration>,
+    /// What it says of the credential that the attempt was made with.
+    pub(crate) blame: Option<Blame>,
     /// More for the process log; it may name hosts and never goes to the client.
     pub(crate) detail: Option<Box<str>>,
     /// Whether the connection cannot be used again, because part of the request is still unread.
@@ -56,6 +61,10 @@ impl Refusal {
         Self::new(Source::Internal, StatusCode::SERVICE_UNAVAILABLE, FaultKind::Internal, code, message)
     }
 
+    pub(crate) fn limited(status: StatusCode, kind: FaultKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Source::Limit, status, kind, code, message)
+    }
+
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
         self.fault.param = param;
         self
@@ -63,6 +72,11 @@ impl Refusal {
 
     pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
+        self
+    }
+
+    pub(crate) fn blaming(mut self, blame: Blame) -> Self {
+        self.blame = Some(blame);
         self
     }
 
@@ -93,6 +107,7 @@ impl Refusal {
     pub(crate) fn ended_by(&self) -> EndedBy {
         match self.source {
             Source::Upstream => EndedBy::Upstream,
+            Source::Limit => EndedBy::Limit,
             Source::Client | Source::Internal => EndedBy::Gateway,
         }
     }
@@ -105,7 +120,7 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry_after) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds(retry_after)));
         }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
@@ -124,8 +139,13 @@ impl Refusal {
         message: impl Into<String>,
     ) -> Self {
         let fault = Fault { status: status.as_u16(), kind, code, message: message.into(), param: None };
-        Self { source, fault, retry_after: None, detail: None, close: false, allow: None }
+        Self { source, fault, retry_after: None, blame: None, detail: None, close: false, allow: None }
     }
+}
+
+/// Whole seconds, at least one: sooner than this nobody should come back.
+fn seconds(retry_after: Duration) -> u64 {
+    retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)).max(1)
 }
 
 /// A body that is all there.

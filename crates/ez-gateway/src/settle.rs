@@ -13,10 +13,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::authn::Caller;
+use crate::failure::Blame;
+use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
+use crate::limits::{Charge, Limited, RateHeaders, Reservation};
 use crate::plan::{Target, UpstreamChoice};
+use crate::pricing::nanos_of;
 use crate::refusal::Refusal;
+use crate::routing::Model;
 use crate::usage_log::{UsageLog, UsageLogError};
 
 /// nginx's word for a client that left before its answer.
@@ -74,7 +79,14 @@ pub(crate) struct Account {
     record: UsageRecord,
     arrived: Instant,
     settler: Arc<Settler>,
+    /// Of the attempt whose answer is under way to the client.
+    permit: Option<Permit>,
     is_open: bool,
+    /// What the call holds of its limits; given back with the account's end.
+    reservation: Option<Reservation>,
+    model: Option<Arc<Model>>,
+    /// What the caller hears of its limits.
+    rate: RateHeaders,
 }
 
 /// How a call ended.
@@ -130,7 +142,16 @@ impl Account {
             response_bytes: 0,
         };
         metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
-        Self { record, arrived, settler, is_open: true }
+        Self {
+            record,
+            arrived,
+            settler,
+            permit: None,
+            is_open: true,
+            reservation: None,
+            model: None,
+            rate: RateHeaders::default(),
+        }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
@@ -142,6 +163,25 @@ impl Account {
     pub(crate) fn note_target(&mut self, target: &Target) {
         self.record.namespace.clone_from(&target.namespace);
         self.record.model.clone_from(&target.public_model);
+    }
+
+    /// Takes what the call reserved of its limits, and the model whose prices it pays.
+    pub(crate) fn note_reservation(&mut self, reservation: Option<Reservation>, model: Option<Arc<Model>>) {
+        self.rate = reservation.as_ref().map(Reservation::rate).unwrap_or_default();
+        self.reservation = reservation;
+        self.model = model;
+    }
+
+    /// Keeps the permit of the attempt whose answer the client gets, until the upstream is done with it.
+    pub(crate) fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
+    /// Notes that the answer under way broke by its credential's fault.
+    pub(crate) fn note_broken(&mut self, blame: Blame) {
+        if let Some(mut permit) = self.permit.take() {
+            permit.failed(blame, None, &self.record.request_id);
+        }
     }
 
     pub(crate) fn note_attempt(&mut self, choice: &UpstreamChoice) {
@@ -175,6 +215,22 @@ impl Account {
         self.record.attempts
     }
 
+    /// Notes that a limit refuses the call, and why.
+    pub(crate) fn note_limited(&mut self, limited: Limited) -> Refusal {
+        self.rate = limited.rate;
+        limited.refusal
+    }
+
+    /// What the caller hears of its limits, once they were asked.
+    pub(crate) fn rate(&self) -> RateHeaders {
+        self.rate
+    }
+
+    /// What the call cost, US dollars, once it is settled and where that is known.
+    pub(crate) fn cost(&self) -> Option<&str> {
+        self.record.cost.as_deref()
+    }
+
     pub(crate) fn request_id(&self) -> &str {
         &self.record.request_id
     }
@@ -182,6 +238,12 @@ impl Account {
     /// Closes the account. Once this succeeded, the record survives a kill of the process, and what the call still holds
     /// back may be released. Where it fails, the record is held in memory, and tells that the answer was withheld.
     pub(crate) async fn settle(&mut self, end: End) -> Result<(), UsageLogError> {
+        // The upstream is done, so its slot is free for the next call though this client may still be reading.
+        if let Some(mut permit) = self.permit.take()
+            && end.ended_by == EndedBy::Complete
+        {
+            permit.succeeded();
+        }
         self.close(end);
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;
@@ -218,6 +280,28 @@ impl Account {
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
     }
 
+    /// Puts a price on what was used, and settles the limits to it. Once: there is no reservation after.
+    fn charge(&mut self) {
+        let record = &mut self.record;
+        let prices = self.model.as_ref().and_then(|model| model.prices.as_ref());
+        let priced = prices.and_then(|prices| Some((prices.cost(&record.tokens)?, prices.version())));
+        if let Some((cost, version)) = priced {
+            record.cost = Some(cost.to_string());
+            record.price_version = Some(version.to_owned());
+        }
+        let Some(reservation) = self.reservation.take() else { return };
+        let TokenUsage { input_tokens, output_tokens, .. } = record.tokens;
+        let counted = input_tokens.unwrap_or_default().saturating_add(output_tokens.unwrap_or_default());
+        let is_known = input_tokens.is_some() || output_tokens.is_some();
+        // An upstream that refused, or was never tried, used nothing; of one that broke off nobody knows.
+        let used_nothing = record.attempts == 0 || (record.status >= 400 && record.status != STATUS_CLIENT_CLOSED);
+        reservation.settle(Charge {
+            tokens: (is_known || used_nothing).then_some(counted),
+            ledger_tokens: counted,
+            nanos: priced.map_or(0, |(cost, _)| nanos_of(cost)),
+        });
+    }
+
     /// The end of a call whose answer was dropped: either its client left, or the process cuts off what still runs.
     pub(crate) fn end_of_dropped(&self) -> End {
         if !self.settler.cut_off.is_cancelled() {
@@ -232,6 +316,7 @@ impl Account {
         // Masters read this too, so it must not name the operator's accounts.
         self.record.error = end.error.map(|error| redact(&error).chars().take(MAX_ERROR_CHARS).collect());
         self.record.latency_ms = self.elapsed_ms();
+        self.charge();
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -246,13 +331,14 @@ impl Drop for Account {
             return;
         }
         let end = self.end_of_dropped();
+        if self.record.status == 0 {
+            self.record.status = STATUS_CLIENT_CLOSED;
+        }
+        self.charge();
         let mut record = self.record.clone();
         record.ended_by = end.ended_by;
         record.error = end.error;
         record.latency_ms = self.elapsed_ms();
-        if record.status == 0 {
-            record.status = STATUS_CLIENT_CLOSED;
-        }
         if self.settler.cancelled.send(record).is_err() {
             tracing::error!(
                 request_id = self.record.request_id,

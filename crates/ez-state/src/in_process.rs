@@ -14,10 +14,15 @@ use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, Snaps
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::health::MAX_HEALTH_CHANGES;
+use crate::in_process_limits::LimitTables;
 use crate::in_process_responses::ResponseOwners;
 use crate::publication::{MAX_EVENTS, Scope, changed_since, event, first_version, fold, next_models_meta};
 use crate::shared_state::MAX_HEALTH_STATES;
-use crate::{ConfigWatch, Lease, Publication, SnapshotDelta, SnapshotImage, StateError};
+use crate::{
+    ConfigWatch, HealthChange, HealthCursor, Lease, Lessee, LimitAsk, LimitGrant, Publication, SnapshotDelta,
+    SnapshotImage, StateError,
+};
 
 /// Counters are swept of expired ones when they pass this number, and then twice what was left.
 const SWEEP_COUNTERS_AT: usize = 1024;
@@ -33,6 +38,8 @@ pub struct InProcessState(Arc<Shared>);
 struct Shared {
     tables: Mutex<Tables>,
     version: watch::Sender<u64>,
+    /// Number of the last change of health.
+    health_change: watch::Sender<u64>,
 }
 
 struct Tables {
@@ -43,12 +50,23 @@ struct Tables {
     leases: HashMap<String, Grant>,
     counters: HashMap<String, Window>,
     sweep_counters_at: usize,
+    limits: LimitTables,
     gateways: BTreeMap<String, Expiring<GatewayHeartbeat>>,
     /// By API key, then by [`HealthState::field`].
     health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
     sweep_health_at: usize,
+    health_changes: VecDeque<NumberedChange>,
     job_notes: BTreeMap<String, String>,
     response_owners: ResponseOwners,
+}
+
+/// A change of health with its number; a removal has no state.
+struct NumberedChange {
+    number: u64,
+    api_key_id: i64,
+    kind: HealthKind,
+    model: Option<String>,
+    state: Option<Expiring<HealthState>>,
 }
 
 /// The newest grant of a lease; kept after its end, for the fence.
@@ -78,13 +96,16 @@ impl Default for InProcessState {
             leases: HashMap::new(),
             counters: HashMap::new(),
             sweep_counters_at: SWEEP_COUNTERS_AT,
+            limits: LimitTables::default(),
             gateways: BTreeMap::new(),
             health: HashMap::new(),
             sweep_health_at: SWEEP_HEALTH_AT,
+            health_changes: VecDeque::new(),
             job_notes: BTreeMap::new(),
             response_owners: ResponseOwners::default(),
         };
-        Self(Arc::new(Shared { tables: Mutex::new(tables), version: watch::Sender::new(0) }))
+        let (version, health_change) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self(Arc::new(Shared { tables: Mutex::new(tables), version, health_change }))
     }
 }
 
@@ -219,6 +240,14 @@ impl InProcessState {
         1
     }
 
+    pub(crate) fn join_lessees(&self, instance: &str, ttl: Duration) -> u64 {
+        self.tables().limits.join(instance, ttl)
+    }
+
+    pub(crate) fn lease_limits(&self, lessee: &Lessee, asks: &[LimitAsk]) -> Vec<LimitGrant> {
+        self.tables().limits.lease(lessee, asks)
+    }
+
     pub(crate) fn report_gateway(&self, heartbeat: &GatewayHeartbeat, ttl: Duration) {
         let report = Expiring { value: heartbeat.clone(), ends_at: Instant::now() + ttl };
         self.tables().gateways.insert(heartbeat.node_id.clone(), report);
@@ -242,6 +271,8 @@ impl InProcessState {
             first.and_then(|field| states.remove(&field));
         }
         states.insert(field, Expiring { value: health.clone(), ends_at: now + ttl });
+        let state = Some(Expiring { value: health.clone(), ends_at: now + ttl });
+        self.announce_health(&mut tables, health.api_key_id, health.kind, health.model.as_deref(), state);
         if tables.health.len() > tables.sweep_health_at {
             tables.health.retain(|_, states| states.values().any(|state| state.ends_at > now));
             tables.sweep_health_at = SWEEP_HEALTH_AT.max(tables.health.len() * 2);
@@ -250,9 +281,51 @@ impl InProcessState {
 
     pub(crate) fn remove_health(&self, api_key_id: i64, kind: HealthKind, model: Option<&str>) {
         let mut tables = self.tables();
-        if let Some(states) = tables.health.get_mut(&api_key_id) {
-            states.remove(&health_field(kind, model));
+        let states = tables.health.get_mut(&api_key_id);
+        if states.and_then(|states| states.remove(&health_field(kind, model))).is_some() {
+            self.announce_health(&mut tables, api_key_id, kind, model, None);
         }
+    }
+
+    pub(crate) fn watch_health(&self) -> ConfigWatch {
+        ConfigWatch::in_process(self.0.health_change.subscribe())
+    }
+
+    pub(crate) fn read_health_changes(&self, cursor: &HealthCursor) -> (Vec<HealthChange>, HealthCursor) {
+        let tables = self.tables();
+        let now = Instant::now();
+        let since: u64 = cursor.0.parse().unwrap_or(0);
+        let newer = tables.health_changes.iter().filter(|change| change.number > since);
+        let changes = newer.filter_map(|change| match &change.state {
+            Some(state) => {
+                let left = state.ends_at.checked_duration_since(now).filter(|left| !left.is_zero())?;
+                Some(HealthChange::Put { state: state.value.clone(), left })
+            }
+            None => {
+                let NumberedChange { api_key_id, kind, ref model, .. } = *change;
+                Some(HealthChange::Remove { api_key_id, kind, model: model.clone() })
+            }
+        });
+        let last = tables.health_changes.back().map_or(since, |change| change.number);
+        (changes.collect(), HealthCursor(last.to_string()))
+    }
+
+    fn announce_health(
+        &self,
+        tables: &mut Tables,
+        api_key_id: i64,
+        kind: HealthKind,
+        model: Option<&str>,
+        state: Option<Expiring<HealthState>>,
+    ) {
+        let number = tables.health_changes.back().map_or(0, |change| change.number) + 1;
+        let model = model.map(str::to_owned);
+        tables.health_changes.push_back(NumberedChange { number, api_key_id, kind, model, state });
+        if tables.health_changes.len() > MAX_HEALTH_CHANGES {
+            tables.health_changes.pop_front();
+        }
+        // Within the lock, so that watchers see changes in their order.
+        self.0.health_change.send_replace(number);
     }
 
     pub(crate) fn list_health(&self, api_key_id: i64) -> Vec<HealthState> {

@@ -6,9 +6,12 @@
 //! when that says [`SnapshotDelta::TooOld`]. What they get is never half of a publication.
 
 mod error;
+mod health;
 mod in_process;
+mod in_process_limits;
 mod in_process_responses;
 mod lease;
+mod limits;
 mod publication;
 mod redis_state;
 mod server;
@@ -18,8 +21,10 @@ mod watch;
 pub mod fail_point;
 
 pub use error::StateError;
+pub use health::{HealthChange, HealthCursor};
 pub use in_process::InProcessState;
 pub use lease::Lease;
+pub use limits::{Lessee, LimitAsk, LimitGrant};
 pub use publication::{Base, MAX_NAMED, Publication, Scope, SnapshotDelta, SnapshotImage};
 pub use redis_state::RedisState;
 pub use server::ServerFacts;

@@ -11,7 +11,8 @@ use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 
 use crate::publication::Scope;
 use crate::{
-    ConfigWatch, InProcessState, Lease, Publication, RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
+    ConfigWatch, HealthChange, HealthCursor, InProcessState, Lease, Lessee, LimitAsk, LimitGrant, Publication,
+    RedisState, ServerFacts, SnapshotDelta, SnapshotImage, StateError,
 };
 
 /// Health states that an API key has at most.
@@ -193,6 +194,25 @@ impl SharedState {
         }
     }
 
+    /// Counts this run of a gateway among those that lease limits, for `ttl`; how many these are, itself included.
+    pub async fn join_lessees(&self, instance: &str, ttl: Duration) -> Result<u64, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.join_lessees(instance, ttl)),
+            Self::Redis(state) => state.join_lessees(instance, ttl).await,
+        }
+    }
+
+    /// Tells what a gateway holds of counters (`limit:{counter}`) and leases what it wants besides, as far as their
+    /// limits allow: one round trip for all. The grants are in the order of the asks. Telling twice changes nothing.
+    ///
+    /// What all gateways hold together passes a limit only by what they say that they used beyond their grants.
+    pub async fn lease_limits(&self, lessee: &Lessee, asks: &[LimitAsk]) -> Result<Vec<LimitGrant>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.lease_limits(lessee, asks)),
+            Self::Redis(state) => state.lease_limits(lessee, asks).await,
+        }
+    }
+
     /// Tells of a gateway; forgotten after `ttl` unless told again.
     pub async fn report_gateway(&self, heartbeat: &GatewayHeartbeat, ttl: Duration) -> Result<(), StateError> {
         match self {
@@ -269,6 +289,26 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.response_owner(id)),
             Self::Redis(state) => state.response_owner(id).await,
+        }
+    }
+
+    /// Wakes a reader of [`Self::read_health_changes`].
+    pub fn watch_health(&self) -> ConfigWatch {
+        match self {
+            Self::InProcess(state) => state.watch_health(),
+            Self::Redis(state) => state.watch_health(),
+        }
+    }
+
+    /// The changes of health states since `cursor`, oldest first and without what has passed, and the cursor to go on
+    /// from. The last 1,000 changes are kept.
+    pub async fn read_health_changes(
+        &self,
+        cursor: &HealthCursor,
+    ) -> Result<(Vec<HealthChange>, HealthCursor), StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.read_health_changes(cursor)),
+            Self::Redis(state) => state.read_health_changes(cursor).await,
         }
     }
 

@@ -1,10 +1,10 @@
-//! The wake-up that readers of the snapshot wait on.
+//! The wake-up that readers of the snapshot, and of health, wait on.
 
 use tokio::sync::watch;
 
 use crate::redis_state::Subscription;
 
-/// Wakes a reader when the snapshot may have changed. Dropping it ends the subscription.
+/// Wakes a reader when what it reads may have changed. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct ConfigWatch(Source);
 
@@ -23,7 +23,7 @@ impl ConfigWatch {
         Self(Source::Redis(Box::new(subscription)))
     }
 
-    /// Resolves after a publication since the last call (or since the subscription); several count as one. On Redis
+    /// Resolves after a publication (a change of health) since the last call (or since the subscription); several count as one. On Redis
     /// also whenever the connection was made or made again, since announcements may have been missed meanwhile: read
     /// and see. Waits through an outage. Cancel safe: a wake-up that was not handed out comes with the next call.
     pub async fn changed(&mut self) {

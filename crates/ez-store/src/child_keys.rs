@@ -198,6 +198,13 @@ pub async fn list_quota_due(
     ids(db, Condition::all().add(entity::Column::QuotaResetAt.lte(now.store())), after_id, limit).await
 }
 
+/// Those of these child keys that have a quota, in order. For up to a few thousand ids.
+pub(crate) async fn list_with_quota(tx: &StoreTx, among: &[i64]) -> Result<Vec<i64>, StoreError> {
+    let has_quota = entity::Column::QuotaLimit.is_not_null();
+    let among = entity::Column::Id.is_in(among.iter().copied());
+    ids(tx, Condition::all().add(among).add(has_quota), 0, u64::MAX >> 1).await
+}
+
 /// The child key with this id as it stands until the transaction ends; `None` also where another transaction holds it
 /// now. Waits for nobody, so it is for those that come again.
 pub async fn get_for_update_if_free(tx: &StoreTx, id: i64) -> Result<Option<ChildKey>, StoreError> {

@@ -24,6 +24,7 @@ pub mod namespaces;
 pub mod outbox;
 pub mod provider_groups;
 pub mod settings;
+pub mod usage;
 
 pub use connection::{Backend, ConnectOptions, Store, StoreTx};
 pub use diagnosis::DatabaseFacts;

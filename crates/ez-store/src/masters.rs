@@ -9,7 +9,7 @@ use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
 use crate::record::record;
 use crate::stored::Stored;
-use crate::{Executor, Page, Paged, Sort, StoreError};
+use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
 
 record! {
     table "masters" named Name;
@@ -116,6 +116,20 @@ pub async fn list_without_digest(
         .limit(limit)
         .into_tuple::<(i64, String)>()
         .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))
+}
+
+/// Those of these masters that have a budget, in order. For up to a few thousand ids.
+pub(crate) async fn list_with_budget(tx: &StoreTx, among: &[i64]) -> Result<Vec<i64>, StoreError> {
+    entity::Entity::find()
+        .select_only()
+        .column(entity::Column::Id)
+        .filter(entity::Column::Id.is_in(among.iter().copied()))
+        .filter(entity::Column::MonthlyBudget.is_not_null())
+        .order_by_asc(entity::Column::Id)
+        .into_tuple::<i64>()
+        .all(tx.transaction())
         .await
         .map_err(on(TABLE, Doing::Read))
 }

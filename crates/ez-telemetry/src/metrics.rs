@@ -8,8 +8,23 @@ pub const GATEWAY_CALLS: &str = "ez_gateway_calls_total";
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
 /// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
 pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
+/// Upstream credentials that calls are kept away from, in part or at all. Label: `state` (`banned`, `cooling`, `open` and
+/// `half_open` of circuit breakers); one may be in several.
+pub const UPSTREAM_HEALTH: &str = "ez_upstream_health";
+/// What calls found of upstream credentials. Label: `kind` (`ban`, `cooldown`, `breaker`).
+pub const UPSTREAM_FINDINGS: &str = "ez_upstream_findings_total";
+/// Calls that wait for a slot of an upstream credential.
+pub const UPSTREAM_WAITING: &str = "ez_upstream_waiting";
 /// Calls in flight.
 pub const GATEWAY_IN_FLIGHT: &str = "ez_gateway_in_flight";
+/// Calls refused by a limit. Labels: `limit`, `scope`.
+pub const LIMIT_REFUSALS: &str = "ez_limit_refusals_total";
+/// Calls that waited for a slice of a limit that gateways share.
+pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
+/// Round trips for slices of limits that gateways share. Label: `outcome`.
+pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
+/// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
+pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Connections open, as of the newest one. Label: `listener`.
 pub const CONNECTIONS: &str = "ez_connections";
 /// Connections refused because a listener had as many as it may. Label: `listener`.

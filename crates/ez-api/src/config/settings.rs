@@ -8,7 +8,7 @@ use std::time::Duration;
 use ez_contract::secret::SecretKey;
 use ez_contract::snapshot::ClientGone;
 use ez_control::scheduler::{Job, jobs};
-use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
+use ez_gateway::config::{Affinity, GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
 use secrecy::SecretString;
 
@@ -194,6 +194,7 @@ impl Reader {
         let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
             text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
         });
+        let health = self.health();
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
@@ -223,8 +224,31 @@ impl Reader {
             call_timeout: call_timeout?,
             on_client_gone: on_client_gone?,
             trusted_proxies,
+            health: health?,
             upstream: upstream?,
             usage_log,
+        })
+    }
+
+    fn health(&mut self) -> Option<HealthConfig> {
+        let breaker_failures = self.number("EZ_BREAKER_FAILURES", 1, 1_000);
+        let breaker_open = self.duration("EZ_BREAKER_OPEN", 10 * MS, HOUR);
+        let breaker_max = self.duration("EZ_BREAKER_MAX", 10 * MS, DAY);
+        let queue = self.number("EZ_UPSTREAM_QUEUE", 0, 100_000);
+        let queue_timeout = self.duration("EZ_UPSTREAM_QUEUE_TIMEOUT", MS, HOUR);
+        let affinity = self.required("EZ_AFFINITY", |text| match text {
+            "off" => Ok(Affinity::Off),
+            "header" => Ok(Affinity::Header),
+            "prefix" => Ok(Affinity::Prefix),
+            _ => Err("allowed is off, header or prefix".to_owned()),
+        });
+        Some(HealthConfig {
+            breaker_failures: u32::try_from(breaker_failures?).ok()?,
+            breaker_open: breaker_open?,
+            breaker_max: breaker_max?,
+            queue: usize::try_from(queue?).ok()?,
+            queue_timeout: queue_timeout?,
+            affinity: affinity?,
         })
     }
 

@@ -18,7 +18,7 @@ use super::turn::Turn;
 use super::{Standing, everything, publish_all_due, standing};
 use crate::error::chain;
 use crate::snapshot::{Image, Reading, read_image};
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, usage_publication};
 
 /// Repairs that a report names.
 const MAX_NAMED: usize = 100;
@@ -218,7 +218,8 @@ async fn find_nothing(control: &Control) -> Option<ReconcileReport> {
         }
         SnapshotDelta::Changes { .. } | SnapshotDelta::TooOld => return None,
     };
-    comparison.drifts.retain(|key, _| !published.contains(key));
+    // Use that was counted meanwhile is published by itself.
+    comparison.drifts.retain(|key, _| !published.contains(key) && !comparison.in_use.contains(key));
     let is_nothing = comparison.drifts.is_empty() && comparison.account_drift.is_none();
     is_nothing.then(|| comparison.report(control, version))
 }
@@ -263,7 +264,10 @@ async fn reconcile_in_turn(turn: &Turn<'_>) -> Result<ReconcileReport, ControlEr
 async fn compare_now(control: &Control) -> Result<Comparison, ControlError> {
     let Standing { base, is_whole } = standing(control).await?;
     let Reading { image: desired, models, unreadable } = read_image(control).await?;
-    let under_way = touched_by_pending(control.store()).await?;
+    // Before the outbox: what has left here by then has an entry there.
+    let in_use = usage_publication::pending(control.store()).await?;
+    let mut under_way = touched_by_pending(control.store()).await?;
+    under_way.extend(in_use.iter().cloned());
     let standing = control.state().read_snapshot().await?;
     let models_meta = control.state().models_meta().await?;
     let drifts = drifts(&desired, &standing);
@@ -275,6 +279,7 @@ async fn compare_now(control: &Control) -> Result<Comparison, ControlError> {
         models,
         unreadable,
         under_way,
+        in_use,
         base,
         was_missing: !is_whole,
         is_damaged: !standing.damaged.is_empty(),
@@ -291,6 +296,8 @@ struct Comparison {
     account_drift: Option<Drift>,
     unreadable: usize,
     under_way: BTreeSet<SnapshotKey>,
+    /// What has use that is still to be published.
+    in_use: BTreeSet<SnapshotKey>,
     /// What stood before the comparison.
     base: Option<Base>,
     was_missing: bool,

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Control, ControlError, ban_expiry, key_expiry, publisher, quota_reset};
+use crate::{Control, ControlError, ban_expiry, key_expiry, publisher, quota_reset, usage_publication};
 
 /// The job that publishes what was committed. Each commit wakes it.
 pub const SYNC_OUTBOX: &str = "sync-outbox";
@@ -22,6 +22,7 @@ pub fn jobs() -> Vec<Job> {
         Job::leased("key-expiry", 30 * SECOND, async |control| key_expiry::run_once(&control).await),
         Job::leased("ban-expiry", 5 * SECOND, async |control| ban_expiry::run_once(&control).await),
         Job::leased("quota-reset", 60 * SECOND, async |control| quota_reset::run_once(&control).await),
+        Job::leased("usage-publication", 5 * SECOND, async |control| usage_publication::run_once(&control).await),
     ]
 }
 

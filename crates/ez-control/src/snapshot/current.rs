@@ -7,7 +7,9 @@ use ez_contract::models::ModelsOrigin;
 use ez_contract::snapshot::{BindingSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey};
 use ez_store::bindings::Binding;
 use ez_store::namespaces::Namespace;
-use ez_store::{Readable, Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups};
+use ez_store::{
+    Readable, Store, StoreError, api_keys, bindings, child_keys, masters, namespaces, provider_groups, usage,
+};
 
 use super::known::KnownModels;
 use super::{
@@ -77,9 +79,13 @@ impl<'a> Reader<'a> {
         let entry = match key {
             SnapshotKey::Provider(id) => self.provider(*id).await?,
             SnapshotKey::Binding(name) => self.binding(name).await?.map(SnapshotEntry::Binding),
-            SnapshotKey::Master(id) => {
-                masters::get(self.store, *id).await?.map(|master| SnapshotEntry::Master(master_snapshot(&master)))
-            }
+            SnapshotKey::Master(id) => match masters::get(self.store, *id).await? {
+                Some(master) => {
+                    let spend = usage::spend_of(self.store, *id).await?;
+                    Some(SnapshotEntry::Master(master_snapshot(&master, spend)))
+                }
+                None => None,
+            },
             SnapshotKey::Token(digest) => {
                 let found = child_keys::get_by_digest(self.store, digest).await?;
                 let counts = found.filter(|key| token_digests(key).contains(digest));
@@ -159,6 +165,7 @@ pub(crate) async fn read_image(control: &Control) -> Result<Reading, StoreError>
     let namespaces = kept(namespaces::list_readable(store).await?, &mut unreadable);
     let child_keys = kept(child_keys::list_readable(store).await?, &mut unreadable);
     let masters = kept(masters::list_readable(store).await?, &mut unreadable);
+    let mut spend = usage::list_spend(store).await?;
     let (known, faults) = KnownModels::read(control).await?;
     kept(Readable { records: Vec::<()>::new(), faults }, &mut unreadable);
     let features = kept(features::readable(store).await?, &mut unreadable);
@@ -193,7 +200,7 @@ pub(crate) async fn read_image(control: &Control) -> Result<Reading, StoreError>
     let tokens = child_keys.iter().flat_map(|key| {
         token_digests(key).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key, &digest)))
     });
-    let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master)));
+    let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master, spend.remove(&master.id))));
     let features = features.into_iter().map(|(flag, value)| SnapshotEntry::Feature(flag, value));
     let entries = providers.chain(bindings).chain(tokens).chain(masters).chain(features);
     let image = entries.map(|entry| (entry.key(), entry)).collect();

@@ -10,7 +10,7 @@ use chrono::DateTime;
 use ez_contract::TokenDigest;
 use ez_contract::selector::select;
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, CandidateError, Limits, MasterSnapshot, ProviderSnapshot, Quota, TokenSnapshot,
+    BindingSnapshot, Candidate, CandidateError, Limits, MasterSnapshot, ProviderSnapshot, Quota, Spend, TokenSnapshot,
 };
 use ez_contract::status::{ApiKeyStatus, RecordStatus};
 use ez_store::api_keys::ApiKey;
@@ -162,8 +162,8 @@ pub fn token_digests(key: &ChildKey) -> Vec<TokenDigest> {
     [Some(key.token_digest), previous].into_iter().flatten().collect()
 }
 
-/// A master as the gateway sees it.
-pub fn master_snapshot(master: &Master) -> MasterSnapshot {
+/// A master as the gateway sees it. What it spent counts where it has a budget.
+pub fn master_snapshot(master: &Master, spend: Option<Spend>) -> MasterSnapshot {
     MasterSnapshot {
         id: master.id,
         name: master.name.clone(),
@@ -181,6 +181,7 @@ pub fn master_snapshot(master: &Master) -> MasterSnapshot {
             concurrency: master.max_concurrency,
         },
         monthly_budget: master.monthly_budget.clone(),
+        spend: spend.filter(|_| master.monthly_budget.is_some()),
     }
 }
 

@@ -29,6 +29,7 @@ mod starting;
 mod support;
 mod test_calls;
 mod together;
+mod used;
 
 /// Runs each case on every pair of backends.
 macro_rules! on_all_backends {
@@ -54,6 +55,11 @@ macro_rules! on_all_backends {
 }
 
 on_all_backends! {
+    used::gateways_learn_what_was_counted_of_a_quota,
+    used::a_key_that_used_its_quota_up_is_marked_exhausted_and_comes_back,
+    used::gateways_learn_what_a_master_spent,
+    used::use_that_is_not_published_yet_is_no_drift,
+    used::two_processes_publish_use_once,
     together::a_change_its_audit_entry_and_its_outbox_entry_come_together_or_not_at_all,
     together::a_dry_run_and_an_unmet_expectation_leave_nothing,
     together::secrets_are_in_no_audit_entry_and_no_debug_text,

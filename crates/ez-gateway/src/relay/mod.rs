@@ -36,10 +36,16 @@ pub(crate) async fn relay(
     mut account: Account,
 ) -> Result<Response<AnswerBody>, Refusal> {
     account.note_status(answer.head.status.as_u16());
-    let headers = response_headers(&answer.head, account.attempts());
+    let mut headers = response_headers(&answer.head, account.attempts());
     let status = answer.head.status;
     let body = match answer.body {
-        Content::Plain(content) => full(plain(content, &mut account).await?),
+        Content::Plain(content) => {
+            let body = plain(content, &mut account).await?;
+            if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
+                headers.insert(HeaderName::from_static("x-ez-cost"), cost);
+            }
+            full(body)
+        }
         Content::Stream(content) => {
             let asked = inspected.peek.model.as_str();
             let relay = StreamRelay {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::BrokenOff;
 use super::burst::Burst;
+use crate::failure::{Blame, blame_within};
 use crate::settle::{Account, End, not_accountable};
 use crate::upstream::UpstreamBody;
 
@@ -23,6 +24,8 @@ use crate::upstream::UpstreamBody;
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 /// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
 const BURST_BYTES: usize = 32 << 10;
+
+const CALL_TIMEOUT: &str = "call_timeout";
 
 /// How the bytes of a stream are read.
 pub(crate) enum Content {
@@ -128,6 +131,9 @@ impl StreamRelay {
                 Meaning::Truncated => return self.end_with(truncated(), burst).await,
                 Meaning::Error(error) => {
                     self.note_tokens();
+                    if let Some(blame) = blame_within(&error) {
+                        self.account.note_broken(blame);
+                    }
                     let told = format!("the upstream broke off: {}", error.message);
                     return self.end_with(Break::Told(redact_bytes(&event), told), burst).await;
                 }
@@ -305,6 +311,10 @@ impl StreamRelay {
         let (event, error) = match reason {
             Break::Told(event, error) => (Some(self.content.last_event(event)), error),
             Break::Silent(kind, code, message) => {
+                // A call that takes longer than the gateway allows is nobody's failure.
+                if code != CALL_TIMEOUT {
+                    self.account.note_broken(Blame::Failed);
+                }
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
                 (self.content.error_event(&fault, self.account.request_id()), message)
             }
@@ -393,5 +403,5 @@ fn truncated() -> Break {
 }
 
 fn over_deadline() -> Break {
-    Break::Silent(FaultKind::Timeout, "call_timeout", "the call took longer than this gateway allows".to_owned())
+    Break::Silent(FaultKind::Timeout, CALL_TIMEOUT, "the call took longer than this gateway allows".to_owned())
 }

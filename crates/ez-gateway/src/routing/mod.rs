@@ -12,4 +12,6 @@ pub use saved::{SavedSnapshot, SavedSnapshotError, keep_saved};
 pub use snapshot::{RoutingSnapshot, SnapshotCell};
 pub use state::{SnapshotSource, SnapshotState, SnapshotWatch};
 
-pub(crate) use snapshot::Upstream;
+pub(crate) use snapshot::{Model, Upstream};
+#[cfg(test)]
+pub(crate) use snapshot::{test_upstream, test_upstream_with};

@@ -1,7 +1,7 @@
 //! The routing snapshot: everything that a call looks up, in memory and immutable.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ez_contract::TokenDigest;
@@ -15,6 +15,8 @@ use ez_protocol::Api;
 use serde::Serialize;
 
 use super::sharded::ShardedMap;
+use crate::health::KeyHealth;
+use crate::pricing::Prices;
 use crate::upstream::{UpstreamTarget, offers, protocols_of};
 
 /// Where the current snapshot stands; a call takes one `Arc` of it and uses nothing else.
@@ -28,7 +30,7 @@ pub struct RoutingSnapshot {
     masters: ShardedMap<i64, Arc<MasterSnapshot>>,
     bindings: ShardedMap<String, Arc<BindingSnapshot>>,
     upstreams: ShardedMap<i64, Arc<Upstream>>,
-    models: ShardedMap<String, Arc<ModelSnapshot>>,
+    models: ShardedMap<String, Arc<Model>>,
     features: HashMap<String, bool>,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
@@ -40,6 +42,16 @@ pub(crate) struct Upstream {
     pub(crate) snapshot: ProviderSnapshot,
     /// Where and how to call; `None` where the snapshot's URL or secret cannot be used.
     pub(crate) target: Option<UpstreamTarget>,
+    /// Its health, once a call asked the book for it.
+    pub(crate) health: OnceLock<Arc<KeyHealth>>,
+}
+
+/// What is known of a `namespace.public_model`.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) snapshot: ModelSnapshot,
+    /// What its tokens cost, where that is known.
+    pub(crate) prices: Option<Prices>,
 }
 
 /// What stands under a key.
@@ -132,13 +144,13 @@ impl RoutingSnapshot {
         self.bindings.values()
     }
 
-    /// What the catalogue tells of a model, by `namespace.public_model`.
-    pub(crate) fn model(&self, key: &str) -> Option<&Arc<ModelSnapshot>> {
-        self.models.get(key)
-    }
-
     pub(crate) fn upstream(&self, api_key_id: i64) -> Option<&Arc<Upstream>> {
         self.upstreams.get(&api_key_id)
+    }
+
+    /// What is known of a model, by `namespace.public_model`.
+    pub(crate) fn model(&self, key: &str) -> Option<&Arc<Model>> {
+        self.models.get(key)
     }
 
     pub(crate) fn has_namespace(&self, name: &str) -> bool {
@@ -155,7 +167,8 @@ impl RoutingSnapshot {
             .upstreams
             .iter()
             .map(|(id, upstream)| (SnapshotKey::Provider(*id), Content::Provider(&upstream.snapshot)));
-        let models = self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(model)));
+        let models =
+            self.models.iter().map(|(name, model)| (SnapshotKey::Model(name.clone()), Content::Model(&model.snapshot)));
         let features =
             self.features.iter().map(|(name, is_on)| (SnapshotKey::Feature(name.clone()), Content::Feature(*is_on)));
         tokens.chain(masters).chain(bindings).chain(providers).chain(models).chain(features)
@@ -182,7 +195,8 @@ impl RoutingSnapshot {
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
             (SnapshotEntry::Model(model), _) => {
-                self.models.insert(model.name.clone(), Arc::new(model));
+                let prices = Prices::of(&model);
+                self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices }));
             }
             (SnapshotEntry::Feature(name, is_on), _) => {
                 self.features.insert(name, is_on);
@@ -228,10 +242,25 @@ fn open_upstream(snapshot: ProviderSnapshot, secret_key: &SecretKey, previous: O
     if let (Some(target), Some(kept)) = (&mut target, kept.and_then(|previous| previous.target.as_ref())) {
         target.keep_tokens_of(kept);
     }
-    Upstream { snapshot, target }
+    Upstream { snapshot, target, health: OnceLock::new() }
 }
 
 fn open_secret(snapshot: &ProviderSnapshot, secret_key: &SecretKey) -> Result<String, String> {
     let uuid = snapshot.uuid.ok_or("the snapshot carries no uuid to decrypt its secret with")?;
     secret_key.open(&snapshot.api_key, SecretPlace::api_key(uuid, "api_key")).map_err(|e| e.to_string())
+}
+
+/// An upstream as a snapshot has it, for the tests of those who choose among them.
+#[cfg(test)]
+pub(crate) fn test_upstream(id: i64) -> Arc<Upstream> {
+    test_upstream_with(id, |_| ())
+}
+
+#[cfg(test)]
+pub(crate) fn test_upstream_with(id: i64, change: impl FnOnce(&mut ProviderSnapshot)) -> Arc<Upstream> {
+    let golden = include_str!("../../../ez-contract/goldens/provider.json");
+    let mut snapshot: ProviderSnapshot = serde_json::from_str(golden).unwrap();
+    snapshot.id = id;
+    change(&mut snapshot);
+    Arc::new(Upstream { snapshot, target: None, health: OnceLock::new() })
 }

@@ -139,6 +139,11 @@ impl UpstreamTarget {
         }
     }
 
+    /// Whether it signs in with tokens that end, so that a refusal may be about a token, not about the credential.
+    pub(crate) fn signs_in_with_tokens(&self) -> bool {
+        matches!(self.sign_in, SignIn::ServiceAccount(_))
+    }
+
     /// Takes over the tokens of the target that this one comes after, where both are of one secret.
     pub(crate) fn keep_tokens_of(&mut self, previous: &Self) {
         if let (SignIn::ServiceAccount(own), SignIn::ServiceAccount(kept)) = (&mut self.sign_in, &previous.sign_in) {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ez_contract::health::CredentialReport;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
-    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, MasterSnapshot, ProviderSnapshot, SnapshotChange,
+    BindingSnapshot, Candidate, ClientGone, GatewayHeartbeat, Limits, MasterSnapshot, ProviderSnapshot, SnapshotChange,
     SnapshotEntry, TokenSnapshot,
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
-use ez_gateway::config::{GatewayConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
+use ez_gateway::config::{GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_gateway::control_link::LinkFuture;
 use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
@@ -42,12 +43,12 @@ pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
     pub(crate) state: SharedState,
     pub(crate) records: Arc<RecordingLink>,
+    snapshot: Arc<SnapshotCell>,
     pub(crate) stop: CancellationToken,
     stops: GatewayStops,
     tasks: TaskTracker,
     work: GatewayTasks,
     serving: TaskTracker,
-    snapshot: Arc<SnapshotCell>,
     follower_stop: CancellationToken,
     _usage_dir: tempfile::TempDir,
 }
@@ -59,6 +60,7 @@ pub(crate) struct RecordingLink {
     /// The sizes of the batches that it was given.
     pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
+    pub(crate) reports: Mutex<Vec<CredentialReport>>,
     is_away: AtomicBool,
 }
 
@@ -73,6 +75,16 @@ impl ControlLink for RecordingLink {
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
         Box::pin(async move {
             self.heartbeats.lock().unwrap().push(heartbeat.clone());
+            Ok(())
+        })
+    }
+
+    fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("away".into()));
+            }
+            self.reports.lock().unwrap().extend_from_slice(reports);
             Ok(())
         })
     }
@@ -144,11 +156,28 @@ impl TestGateway {
         disk: Arc<dyn Disk>,
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Self {
+        Self::start_whole(SharedState::in_process(), is_published, disk, change).await
+    }
+
+    /// A gateway on a state that others share; `is_published` is for the first of them.
+    pub(crate) async fn start_sharing(
+        state: SharedState,
+        is_published: bool,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
+        Self::start_whole(state, is_published, Arc::new(LocalDisk), change).await
+    }
+
+    async fn start_whole(
+        state: SharedState,
+        is_published: bool,
+        disk: Arc<dyn Disk>,
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
         let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
         let usage_dir = tempfile::tempdir().unwrap();
         let mut config = config(usage_dir.path());
         change(&mut config);
-        let state = SharedState::in_process();
         let entries = entries(&upstream.openai_base_url());
         if is_published {
             publish(&state, entries.into_iter().map(SnapshotChange::Put).collect()).await;
@@ -167,7 +196,7 @@ impl TestGateway {
             max_age: None,
         };
         tasks.spawn(follow(follower, cell.clone(), snapshot_state, follower_stop.clone()));
-        if is_published {
+        if is_published || state.meta().await.unwrap().version > 0 {
             snapshot_watch.wait_for(Option::is_some).await.unwrap();
         }
 
@@ -179,6 +208,7 @@ impl TestGateway {
             snapshot: cell.clone(),
             snapshot_watch,
             usage_log,
+            state: state.clone(),
             control_link: records.clone(),
             clock: Arc::new(SystemClock),
         };
@@ -193,16 +223,39 @@ impl TestGateway {
             upstream,
             address,
             state,
+            snapshot: cell,
             records,
             stop,
             stops,
             tasks,
             work,
             serving,
-            snapshot: cell,
             follower_stop,
             _usage_dir: usage_dir,
         }
+    }
+
+    /// Waits until the gateway routes by what was published last.
+    pub(crate) async fn caught_up(&self) {
+        let published = self.state.meta().await.unwrap().version;
+        let applied = async {
+            while self.snapshot.load().version() != published {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), applied).await.expect("the publication is applied");
+    }
+
+    /// Sends requests one after the other; their statuses.
+    pub(crate) async fn statuses(requests: Vec<Request<Full<Bytes>>>) -> Vec<StatusCode> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let mut statuses = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (parts, body) = client.request(request).await.unwrap().into_parts();
+            body.collect().await.expect("a whole body");
+            statuses.push(parts.status);
+        }
+        statuses
     }
 
     /// Publishes changes, and waits until the gateway routes by them.
@@ -268,9 +321,18 @@ pub(crate) async fn publish(state: &SharedState, changes: Vec<SnapshotChange>) {
     state.publish("test", at, Publication { changes, scope: Scope::Changes, base: None }).await.unwrap();
 }
 
+/// A key without limits.
 pub(crate) fn token() -> TokenSnapshot {
     let golden = include_str!("../../../ez-contract/goldens/token.json");
-    TokenSnapshot { expires_at: None, ..serde_json::from_str(golden).unwrap() }
+    let golden = serde_json::from_str(golden).unwrap();
+    TokenSnapshot { expires_at: None, limits: Limits::default(), quota: None, ..golden }
+}
+
+/// Its master, without limits.
+pub(crate) fn master() -> MasterSnapshot {
+    let golden = include_str!("../../../ez-contract/goldens/master.json");
+    let golden = serde_json::from_str(golden).unwrap();
+    MasterSnapshot { limits: Limits::default(), monthly_budget: None, ..golden }
 }
 
 pub(crate) fn token_entry(token: TokenSnapshot) -> SnapshotEntry {
@@ -301,10 +363,8 @@ pub(crate) fn binding(public_model: &str, upstreams: &[(i64, &str)]) -> BindingS
 }
 
 fn entries(base_url: &str) -> Vec<SnapshotEntry> {
-    let master = include_str!("../../../ez-contract/goldens/master.json");
-    let master: MasterSnapshot = serde_json::from_str(master).unwrap();
     vec![
-        SnapshotEntry::Master(master),
+        SnapshotEntry::Master(master()),
         token_entry(token()),
         SnapshotEntry::Provider(provider(1, base_url, "sk-up-1")),
         SnapshotEntry::Provider(provider(2, base_url, "sk-up-2")),
@@ -326,6 +386,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         call_timeout: Duration::from_secs(20),
         on_client_gone: ClientGone::Cancel,
         trusted_proxies: Vec::new(),
+        health: HealthConfig::default(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {
             dir: usage_dir.to_owned(),

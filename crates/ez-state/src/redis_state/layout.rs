@@ -98,9 +98,14 @@ impl Layout {
         self.key("fence:", name)
     }
 
-    /// String: a counter.
+    /// A counter: a string, or a hash where gateways lease from it; expires.
     pub(super) fn counter(&self, key: &str) -> String {
         self.key("limit:", key)
+    }
+
+    /// Hash: the gateways that lease limits, each with its end; expires.
+    pub(super) fn lessees(&self) -> String {
+        self.key("limit:", "gateways")
     }
 
     /// String: a heartbeat.
@@ -116,6 +121,11 @@ impl Layout {
     /// String: who made a stored response; expires.
     pub(super) fn response(&self, id: &str) -> String {
         self.key("response:", id)
+    }
+
+    /// Stream of the changes of health states, and name of its channel.
+    pub(super) fn health_events(&self) -> String {
+        self.key("events:health", "")
     }
 
     /// Pattern of all heartbeats.

@@ -4,6 +4,7 @@ mod counters;
 mod entries;
 mod health;
 mod layout;
+mod limits;
 mod link;
 mod models;
 mod publish;
@@ -58,6 +59,10 @@ impl RedisState {
 
     pub(crate) fn subscribe(&self) -> ConfigWatch {
         ConfigWatch::redis(Subscription::new(self.link().client().clone(), self.layout().events()))
+    }
+
+    pub(crate) fn watch_health(&self) -> ConfigWatch {
+        ConfigWatch::redis(Subscription::new(self.link().client().clone(), self.layout().health_events()))
     }
 
     fn link(&self) -> &Link {

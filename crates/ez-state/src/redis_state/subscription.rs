@@ -51,8 +51,10 @@ impl Subscription {
                     self.retry_after = FIRST_RETRY_AFTER;
                     return;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "cannot subscribe to configuration events; trying again"),
-                Err(_) => tracing::debug!("subscribing to configuration events took too long; trying again"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, channel = self.channel, "cannot subscribe to events; trying again")
+                }
+                Err(_) => tracing::debug!(channel = self.channel, "subscribing to events took too long; trying again"),
             }
             sleep(self.retry_after).await;
             self.retry_after = LAST_RETRY_AFTER.min(self.retry_after * 2);

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "these tests run in real time and name their seed")]
 
 mod backend;
+mod leasing;
 mod outage;
 mod redis_layout;
 mod redis_publication;
@@ -12,48 +13,57 @@ mod suite;
 
 use backend::Backend;
 
-/// Instantiates tests of [`suite`] for each backend.
+/// Instantiates tests for each backend.
 macro_rules! on_both_backends {
-    ($($test:ident),+ $(,)?) => {
+    ($($module:ident::$test:ident),+ $(,)?) => {
         mod in_process {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                super::suite::$test(super::Backend::in_process()).await;
+                crate::$module::$test(super::Backend::in_process()).await;
             })+
         }
 
         mod on_redis {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $test() {
-                super::suite::$test(super::Backend::redis().await).await;
+                crate::$module::$test(super::Backend::redis().await).await;
             })+
         }
     };
 }
 
 on_both_backends![
-    an_empty_store_has_version_zero,
-    every_kind_of_entry_comes_back_as_published,
-    publishing_no_changes_changes_nothing,
-    the_last_change_of_a_key_stands,
-    everything_removes_what_it_does_not_name,
-    models_are_accounted_for_as_they_change,
-    deltas_lead_to_the_same_snapshot_as_a_full_read,
-    a_large_publication_asks_for_a_full_read,
-    many_small_publications_are_followed,
-    a_publication_for_another_snapshot_is_refused,
-    a_version_that_is_gone_or_unknown_is_too_old,
-    readers_never_see_half_of_a_publication,
-    concurrent_publishers_leave_it_settled_with_versions_in_a_row,
-    a_publication_wakes_subscribers,
-    a_publication_before_the_first_wait_is_not_missed,
-    leases_exclude_renew_and_expire,
-    a_released_lease_is_free_and_a_lost_one_is_left_alone,
-    counters_count_within_their_window,
-    heartbeats_are_listed_until_they_expire,
-    health_states_stand_until_they_pass,
-    an_api_key_has_no_endless_health_states,
-    the_newest_note_of_a_job_stands_for_everyone,
-    a_server_tells_its_version_and_time,
-    owners_of_responses_are_known_for_their_time,
+    suite::an_empty_store_has_version_zero,
+    suite::every_kind_of_entry_comes_back_as_published,
+    suite::publishing_no_changes_changes_nothing,
+    suite::the_last_change_of_a_key_stands,
+    suite::everything_removes_what_it_does_not_name,
+    suite::models_are_accounted_for_as_they_change,
+    suite::deltas_lead_to_the_same_snapshot_as_a_full_read,
+    suite::a_large_publication_asks_for_a_full_read,
+    suite::many_small_publications_are_followed,
+    suite::a_publication_for_another_snapshot_is_refused,
+    suite::a_version_that_is_gone_or_unknown_is_too_old,
+    suite::readers_never_see_half_of_a_publication,
+    suite::concurrent_publishers_leave_it_settled_with_versions_in_a_row,
+    suite::a_publication_wakes_subscribers,
+    suite::a_publication_before_the_first_wait_is_not_missed,
+    suite::leases_exclude_renew_and_expire,
+    suite::a_released_lease_is_free_and_a_lost_one_is_left_alone,
+    suite::counters_count_within_their_window,
+    suite::heartbeats_are_listed_until_they_expire,
+    suite::health_states_stand_until_they_pass,
+    suite::an_api_key_has_no_endless_health_states,
+    suite::changes_of_health_are_announced_and_followed,
+    suite::only_the_last_changes_of_health_are_kept,
+    suite::the_newest_note_of_a_job_stands_for_everyone,
+    suite::a_server_tells_its_version_and_time,
+    suite::owners_of_responses_are_known_for_their_time,
+    leasing::leases_never_pass_the_limit_whatever_is_lost,
+    leasing::slices_shrink_as_a_limit_nears,
+    leasing::what_a_gone_gateway_holds_comes_free,
+    leasing::what_the_ledger_counted_is_not_leased_again,
+    leasing::what_was_used_beyond_a_lease_counts,
+    leasing::many_counters_go_in_one_round_trip,
+    leasing::gateways_that_lease_are_counted,
 ];

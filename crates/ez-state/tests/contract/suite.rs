@@ -9,7 +9,9 @@ use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
 use ez_contract::{CONTRACT_VERSION, TokenDigest};
-use ez_state::{Base, ConfigWatch, Publication, Scope, SharedState, SnapshotDelta, StateError};
+use ez_state::{
+    Base, ConfigWatch, HealthChange, HealthCursor, Publication, Scope, SharedState, SnapshotDelta, StateError,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
@@ -426,6 +428,56 @@ pub(crate) async fn an_api_key_has_no_endless_health_states(backend: Backend) {
     let listed = state.list_health(42).await.unwrap();
     let expected: Vec<HealthState> = (0..63).chain([69]).map(of).collect();
     assert_eq!(listed, expected, "what passes first makes room");
+}
+
+pub(crate) async fn changes_of_health_are_announced_and_followed(backend: Backend) {
+    let (one, two) = (&backend.state, &backend.another().await);
+    let mut watch = two.watch_health();
+    quieten(&mut watch).await;
+    let (changes, start) = two.read_health_changes(&HealthCursor::default()).await.unwrap();
+    assert_eq!(changes, []);
+
+    let cooldown = health(42, HealthKind::Cooldown, Some("m"));
+    let breaker = health(43, HealthKind::Breaker, None);
+    one.put_health(&cooldown, Duration::from_millis(500)).await.unwrap();
+    one.put_health(&breaker, Duration::from_secs(30)).await.unwrap();
+    timeout(Duration::from_secs(1), watch.changed()).await.expect("within a second");
+    let (changes, next) = two.read_health_changes(&start).await.unwrap();
+    let put = |change: &HealthChange| match change {
+        HealthChange::Put { state, left } => (state.clone(), *left),
+        HealthChange::Remove { .. } => panic!("nothing was removed: {change:?}"),
+    };
+    let (first, second) = (put(&changes[0]), put(&changes[1]));
+    assert_eq!((changes.len(), first.0, second.0), (2, cooldown, breaker.clone()));
+    assert!(first.1 <= Duration::from_millis(500), "{:?}", first.1);
+    assert!((25..=30).contains(&second.1.as_secs()), "{:?}", second.1);
+    assert_eq!(two.read_health_changes(&next).await.unwrap(), (vec![], next.clone()), "each is told once");
+
+    quieten(&mut watch).await;
+    one.remove_health(42, HealthKind::Breaker, None).await.unwrap();
+    one.remove_health(43, HealthKind::Breaker, None).await.unwrap();
+    timeout(Duration::from_secs(1), watch.changed()).await.expect("within a second");
+    let removed = HealthChange::Remove { api_key_id: 43, kind: HealthKind::Breaker, model: None };
+    let changes = two.read_health_changes(&next).await.unwrap().0;
+    assert_eq!(changes, std::slice::from_ref(&removed), "what was not there is no news");
+
+    sleep(Duration::from_millis(500)).await;
+    let (changes, _) = two.read_health_changes(&HealthCursor::default()).await.unwrap();
+    let states: Vec<_> = changes.iter().filter(|change| **change != removed).map(|change| put(change).0).collect();
+    assert_eq!((states, changes.len()), (vec![breaker], 2), "who comes later learns what has not passed");
+}
+
+pub(crate) async fn only_the_last_changes_of_health_are_kept(backend: Backend) {
+    let state = &backend.state;
+    for number in 0..1_200 {
+        state.put_health(&health(number, HealthKind::Cooldown, None), Duration::from_secs(60)).await.unwrap();
+    }
+    let (changes, last) = state.read_health_changes(&HealthCursor::default()).await.unwrap();
+    // Redis trims by whole nodes of about 100 entries.
+    assert!((1_000..=1_110).contains(&changes.len()), "{}", changes.len());
+    let newest = HealthChange::Remove { api_key_id: 1_199, kind: HealthKind::Cooldown, model: None };
+    state.remove_health(1_199, HealthKind::Cooldown, None).await.unwrap();
+    assert_eq!(state.read_health_changes(&last).await.unwrap().0, [newest]);
 }
 
 fn health(api_key_id: i64, kind: HealthKind, model: Option<&str>) -> HealthState {

@@ -2,16 +2,17 @@
 
 mod row;
 
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use crate::error::{Doing, on};
 use crate::stored::Stored;
-use crate::{Executor, Store, StoreError};
+use crate::{Executor, Store, StoreError, StoreTx, usage};
 
 use row::{Column, Entity};
 
@@ -52,25 +53,36 @@ pub struct LogCursor {
     pub id: String,
 }
 
-/// Stores usage records in one transaction, except those whose id is there already; how many were new. Times are kept
-/// to the microsecond. All or none: on an error nothing was stored.
+/// Stores usage records in one transaction, except those whose id is there already, and adds them up ([`crate::usage`]);
+/// how many were new. Times are kept to the microsecond. All or none: on an error nothing was stored.
 pub async fn ingest(store: &Store, records: &[UsageRecord]) -> Result<u64, StoreError> {
     // In the order of ids, so that two ingestions of overlapping batches wait for each other and never deadlock.
     let mut ordered: Vec<&UsageRecord> = records.iter().collect();
     ordered.sort_unstable_by(|a, b| a.id.cmp(&b.id));
 
     let tx = store.begin().await?;
-    let mut inserted = 0;
+    let mut inserted = HashSet::new();
     for chunk in ordered.chunks(ROWS_PER_INSERT) {
-        let keep = OnConflict::column(Column::Id).do_nothing().to_owned();
-        inserted += Entity::insert_many(chunk.iter().map(|record| row::from_record(record)))
-            .on_conflict(keep)
-            .exec_without_returning(tx.transaction())
-            .await
-            .map_err(on(TABLE, Doing::Write))?;
+        inserted.extend(insert(&tx, chunk).await?);
+    }
+    let count = inserted.len() as u64;
+    // A record that is in the batch twice counts once.
+    let new: Vec<&UsageRecord> = ordered.into_iter().filter(|record| inserted.remove(&record.id)).collect();
+    if !new.is_empty() {
+        usage::add_up(&tx, &new).await?;
     }
     tx.commit().await?;
-    Ok(inserted)
+    Ok(count)
+}
+
+/// Stores the records whose id is not there yet; which these are.
+async fn insert(tx: &StoreTx, records: &[&UsageRecord]) -> Result<Vec<String>, StoreError> {
+    let rows = records.iter().map(|record| row::from_record(record));
+    let keep = OnConflict::column(Column::Id).do_nothing().to_owned();
+    let mut insert = Entity::insert_many(rows).on_conflict(keep).into_query();
+    insert.returning_col(Column::Id);
+    let stored = tx.transaction().query_all(&insert).await.map_err(on(TABLE, Doing::Write))?;
+    stored.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>().map_err(on(TABLE, Doing::Read))
 }
 
 /// The log record with this id.

@@ -8,7 +8,7 @@ use ez_store::logs::{self, LogCursor, LogFilter};
 
 use crate::fixture::{Fixture, at};
 
-fn record(number: usize, created_at: DateTime<Utc>) -> UsageRecord {
+pub(crate) fn record(number: usize, created_at: DateTime<Utc>) -> UsageRecord {
     UsageRecord {
         id: format!("log-{number:05}"),
         request_id: format!("req-{number}"),

@@ -10,6 +10,7 @@ mod fixture;
 mod journals;
 mod lists;
 mod logs;
+mod usage;
 
 /// Runs every test on SQLite and on PostgreSQL; the module in its name says which.
 macro_rules! on_both_databases {
@@ -52,6 +53,12 @@ on_both_databases! {
         keys_of_a_master_go_together,
         what_belongs_to_a_group_or_namespace_goes_together,
         records_are_found_by_what_others_know_them_by,
+    }
+    usage {
+        records_add_up_once,
+        overlapping_batches_add_up_once,
+        only_what_has_a_quota_or_budget_is_to_be_published,
+        months_are_kept_apart,
     }
     conflicts {
         duplicates_name_the_fields_of_the_rule,

@@ -1,0 +1,508 @@
+//! The limiter with a clock moved by hand: alone, and three of them on one shared counter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ez_contract::Clock;
+use ez_contract::snapshot::{Limits, MasterSnapshot, Quota, Spend, TokenSnapshot};
+use ez_contract::usage::EndedBy;
+use ez_state::SharedState;
+use http::HeaderMap;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::leasing::{Leasing, keep_leased};
+use super::limiter::Limiter;
+use super::subject::Mode;
+use super::{Charge, Demand, Limited, Reservation};
+use crate::authn::Caller;
+
+const START: &str = "2026-11-23T13:00:00Z";
+
+fn time(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}
+
+fn caller(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -> Caller {
+    let token = include_str!("../../../ez-contract/goldens/token.json");
+    let master = include_str!("../../../ez-contract/goldens/master.json");
+    let mut token: TokenSnapshot = serde_json::from_str(token).unwrap();
+    let mut master: MasterSnapshot = serde_json::from_str(master).unwrap();
+    (token.limits, token.quota) = (Limits::default(), None);
+    (master.limits, master.monthly_budget) = (Limits::default(), None);
+    change(&mut token, &mut master);
+    Caller { token: Arc::new(token), master: Arc::new(master) }
+}
+
+fn demand(now: DateTime<Utc>, tokens: u64) -> Demand {
+    Demand { tokens, nanos: 0, now }
+}
+
+fn used(tokens: u64) -> Charge {
+    Charge { tokens: Some(tokens), ledger_tokens: tokens, nanos: 0 }
+}
+
+async fn take(limiter: &Limiter, caller: &Caller, now: DateTime<Utc>) -> Result<Option<Reservation>, Box<Limited>> {
+    limiter.reserve(caller, demand(now, 100)).await
+}
+
+/// Code, what the record says of the end, and the seconds of `Retry-After`.
+fn told(taken: Result<Option<Reservation>, Box<Limited>>) -> (&'static str, EndedBy, Option<u64>) {
+    let Err(limited) = taken else { panic!("it fits") };
+    let refusal = limited.refusal;
+    (refusal.fault.code, refusal.ended_by(), refusal.retry_after.map(|after| after.as_secs()))
+}
+
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn calls_are_counted_exactly_in_windows_of_the_calendar() {
+    type Change = fn(&mut Limits);
+    let cases: [(Change, &str, &str, u64); 3] = [
+        (|limits| limits.qps = Some(3), "2026-11-23T13:00:00.900Z", "2026-11-23T13:00:01Z", 1),
+        (|limits| limits.rpm = Some(3), "2026-11-23T13:00:48Z", "2026-11-23T13:01:00Z", 12),
+        (|limits| limits.rpd = Some(3), "2026-11-23T23:00:00Z", "2026-11-24T00:00:00Z", 3600),
+    ];
+    for (change, now, next, retry_after) in cases {
+        for of_master in [false, true] {
+            let caller = caller(|token, master| change(if of_master { &mut master.limits } else { &mut token.limits }));
+            let limiter = Limiter::new(None);
+            for _ in 0..3 {
+                take(&limiter, &caller, time(now)).await.unwrap().unwrap().settle(used(1));
+            }
+            let refused = take(&limiter, &caller, time(now)).await;
+            let message = refused.as_ref().err().unwrap().refusal.fault.message.clone();
+            assert_eq!(told(refused), ("rate_limit_exceeded", EndedBy::Limit, Some(retry_after)));
+            let scope = if of_master { "(scope master)" } else { "(scope key)" };
+            assert!(message.contains(scope) && message.contains(" 3 calls per "), "{message}");
+            for _ in 0..3 {
+                take(&limiter, &caller, time(next)).await.unwrap();
+            }
+            assert!(take(&limiter, &caller, time(next)).await.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_reserved_by_estimate_and_settled_to_the_truth() {
+    let limiter = Limiter::new(None);
+    let caller = caller(|token, _| token.limits.tpm = Some(250));
+    let now = time(START);
+    let (one, two) =
+        (take(&limiter, &caller, now).await.unwrap().unwrap(), take(&limiter, &caller, now).await.unwrap());
+    let refused = take(&limiter, &caller, now).await.err().unwrap();
+    let message = refused.refusal.fault.message;
+    assert!(message.contains("leaves 50, and this call may need 100"), "{message}");
+    one.settle(used(10));
+    // 110 are counted: 250 leave room for one more estimate.
+    let three = take(&limiter, &caller, now).await.unwrap().unwrap();
+    assert!(take(&limiter, &caller, now).await.is_err());
+    // Nobody knows what these used, so that the estimates stand.
+    drop(two);
+    three.settle(Charge { tokens: None, ..used(0) });
+    assert!(take(&limiter, &caller, now).await.is_err());
+
+    // What went beyond the estimate after the window is held against the next.
+    let later = now + Duration::from_secs(60);
+    let long = take(&limiter, &caller, now + Duration::from_secs(59)).await.err();
+    assert!(long.is_some());
+    let long = take(&limiter, &caller, later).await.unwrap().unwrap();
+    let next = later + Duration::from_secs(60);
+    take(&limiter, &caller, next).await.unwrap().unwrap().settle(used(0));
+    long.settle(used(300));
+    assert!(limiter.reserve(&caller, demand(next, 51)).await.is_err());
+    limiter.reserve(&caller, demand(next, 50)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_estimate_beyond_the_whole_limit_needs_the_whole_limit() {
+    let limiter = Limiter::new(None);
+    let caller = caller(|token, _| token.limits.tpm = Some(60));
+    let all = take(&limiter, &caller, time(START)).await.unwrap().unwrap();
+    assert!(limiter.reserve(&caller, demand(time(START), 1)).await.is_err());
+    all.settle(used(1));
+    assert!(take(&limiter, &caller, time(START)).await.is_err(), "59 are left, and it may need more than all");
+    limiter.reserve(&caller, demand(time(START), 59)).await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_in_flight_give_their_place_back_however_they_end() {
+    let limiter = Limiter::new(None);
+    let caller = caller(|token, _| token.limits.concurrency = Some(2));
+    let one = take(&limiter, &caller, time(START)).await.unwrap().unwrap();
+    let two = take(&limiter, &caller, time(START)).await.unwrap().unwrap();
+    assert_eq!(told(take(&limiter, &caller, time(START)).await), ("concurrency_exceeded", EndedBy::Limit, Some(1)));
+    one.settle(used(1));
+    let three = take(&limiter, &caller, time(START)).await.unwrap();
+    assert!(take(&limiter, &caller, time(START)).await.is_err());
+    drop((two, three));
+    take(&limiter, &caller, time(START)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_call_takes_nothing_of_any_limit() {
+    let limiter = Limiter::new(None);
+    let caller = caller(|token, master| {
+        token.limits = Limits { rpm: Some(2), tpm: Some(200), concurrency: Some(9), ..Limits::default() };
+        master.limits = Limits { rpd: Some(1), ..Limits::default() };
+    });
+    let held = take(&limiter, &caller, time(START)).await.unwrap().unwrap();
+    for _ in 0..5 {
+        assert_eq!(told(take(&limiter, &caller, time(START)).await).0, "rate_limit_exceeded");
+    }
+    let mut headers = HeaderMap::new();
+    take(&limiter, &caller, time(START)).await.err().unwrap().rate.put(&mut headers);
+    assert_eq!(
+        header(&headers, "x-ratelimit-remaining-requests").as_deref(),
+        Some("0"),
+        "the master's is the tightest"
+    );
+    assert_eq!(header(&headers, "x-ratelimit-remaining-tokens").as_deref(), Some("100"));
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_lets_nothing_through() {
+    type Change = fn(&mut TokenSnapshot, &mut MasterSnapshot);
+    let cases: [(Change, &str); 6] = [
+        (|token, _| token.limits.rpm = Some(0), "rate_limit_exceeded"),
+        (|token, _| token.limits.tpd = Some(0), "rate_limit_exceeded"),
+        (|_, master| master.limits.concurrency = Some(0), "concurrency_exceeded"),
+        (|token, _| token.quota = Some(Quota { limit: 0, used: 0, reset_at: None }), "insufficient_quota"),
+        (|_, master| master.monthly_budget = Some("0.00".to_owned()), "budget_exceeded"),
+        (|token, _| token.limits.qps = Some(0), "rate_limit_exceeded"),
+    ];
+    for (change, code) in cases {
+        assert_eq!(told(take(&Limiter::new(None), &caller(change), time(START)).await).0, code);
+    }
+    assert!(take(&Limiter::new(None), &caller(|_, _| ()), time(START)).await.unwrap().is_none(), "nothing is limited");
+}
+
+#[tokio::test]
+async fn a_quota_is_what_the_ledger_says_or_what_was_used_since_whichever_is_more() {
+    let limiter = Limiter::new(None);
+    let reset_at = time(START).timestamp() + 600;
+    let with = |ledger, reset_at| caller(|token, _| token.quota = Some(Quota { limit: 1000, used: ledger, reset_at }));
+    let at = |ledger| with(ledger, Some(reset_at));
+    take(&limiter, &at(700), time(START)).await.unwrap().unwrap().settle(used(150));
+    // The ledger does not know of these 150 yet; it counts them after, and then they count once.
+    take(&limiter, &at(700), time(START)).await.unwrap().unwrap().settle(used(100));
+    take(&limiter, &at(850), time(START)).await.unwrap().unwrap().settle(used(0));
+    // 50 are left: a call is let in as long as there is anything, and reserves that.
+    let last = take(&limiter, &at(850), time(START)).await.unwrap().unwrap();
+    assert_eq!(told(take(&limiter, &at(850), time(START)).await), ("insufficient_quota", EndedBy::Limit, Some(600)));
+    last.settle(used(80));
+    assert!(take(&limiter, &at(950), time(START)).await.is_err());
+    // Other gateways used the rest.
+    assert!(take(&Limiter::new(None), &at(1000), time(START)).await.is_err());
+    // A new period.
+    take(&limiter, &with(0, Some(reset_at + 600)), time(START)).await.unwrap();
+    assert_eq!(told(take(&limiter, &with(1000, None), time(START)).await).2, None, "it never resets");
+}
+
+#[tokio::test]
+async fn a_budget_counts_the_cost_of_its_month() {
+    let limiter = Limiter::new(None);
+    let with = |month: &str, amount: &str| {
+        caller(|_, master| {
+            master.monthly_budget = Some("1.00".to_owned());
+            master.spend = Some(Spend { month: month.to_owned(), amount: amount.to_owned() });
+        })
+    };
+    let cost = |nanos| Charge { nanos, ..used(1) };
+    let costly = |now| Demand { tokens: 1, nanos: 300_000_000, now };
+    let now = time(START);
+    let november = with("2026-11", "0.50");
+    limiter.reserve(&november, costly(now)).await.unwrap().unwrap().settle(cost(400_000_000));
+    limiter.reserve(&november, costly(now)).await.unwrap().unwrap().settle(cost(100_000_000));
+    let refused = limiter.reserve(&november, costly(now)).await;
+    let message = refused.as_ref().err().unwrap().refusal.fault.message.clone();
+    assert!(message.contains("1.00 US dollars") && message.contains("(scope master)"), "{message}");
+    let until_december = (time("2026-12-01T00:00:00Z") - now).num_seconds().unsigned_abs();
+    assert_eq!(told(refused), ("budget_exceeded", EndedBy::Limit, Some(until_december)));
+    // The ledger's last month is not this month's.
+    let december = time("2026-12-01T00:00:00Z");
+    limiter.reserve(&with("2026-11", "9.00"), costly(december)).await.unwrap();
+    assert!(Limiter::new(None).reserve(&with("2026-12", "1.00"), costly(december)).await.is_err());
+}
+
+#[tokio::test]
+async fn headers_tell_of_the_tightest_limit() {
+    let limiter = Limiter::new(None);
+    let caller = caller(|token, master| {
+        token.limits = Limits { rpm: Some(600), tpd: Some(1_000), ..Limits::default() };
+        master.limits = Limits { rpd: Some(5), tpm: Some(100_000), ..Limits::default() };
+    });
+    let reservation = take(&limiter, &caller, time("2026-11-23T17:30:15.2Z")).await.unwrap().unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("x-ratelimit-limit-requests", "77".parse().unwrap());
+    reservation.rate().put(&mut headers);
+    let told = ["limit", "remaining", "reset"].map(|what| {
+        ["requests", "tokens"].map(|kind| header(&headers, &format!("x-ratelimit-{what}-{kind}")).unwrap())
+    });
+    assert_eq!(told, [["5", "1000"], ["4", "900"], ["6h29m45s", "6h29m45s"]]);
+    for (seconds, text) in [(1, "1s"), (60, "1m0s"), (360, "6m0s"), (3_600, "1h0m0s"), (86_399, "23h59m59s")] {
+        assert_eq!(super::reservation::duration_text(seconds), text);
+    }
+}
+
+#[test]
+fn many_threads_take_exactly_what_there_is() {
+    let limiter = Limiter::new(None);
+    let admitted = AtomicI64::new(0);
+    std::thread::scope(|scope| {
+        for key in 0..8 {
+            let (limiter, admitted) = (&limiter, &admitted);
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                let caller = caller(|token, master| {
+                    token.id = key % 4;
+                    master.limits.rpm = Some(1_000);
+                });
+                runtime.block_on(async {
+                    for _ in 0..500 {
+                        let taken = take(limiter, &caller, time(START)).await;
+                        admitted.fetch_add(i64::from(taken.is_ok()), Ordering::Relaxed);
+                    }
+                });
+            });
+        }
+    });
+    assert_eq!(admitted.load(Ordering::Relaxed), 1_000);
+}
+
+#[tokio::test]
+async fn keys_of_which_nothing_is_left_to_count_are_forgotten() {
+    type Change = fn(&mut Limits);
+    let limiter = Limiter::new(None);
+    let now = time(START);
+    let key = |id, change: Change| {
+        caller(|token, _| {
+            token.id = id;
+            change(&mut token.limits);
+        })
+    };
+    for id in 0..100 {
+        take(&limiter, &key(id, |limits| limits.rpm = Some(5)), now).await.unwrap();
+    }
+    take(&limiter, &key(200, |limits| limits.rpd = Some(5)), now).await.unwrap();
+    let flying = take(&limiter, &key(201, |limits| limits.concurrency = Some(5)), now).await.unwrap();
+    let sweep = |seconds| limiter.subjects().sweep((now + Duration::from_secs(seconds)).timestamp_millis(), |_| ());
+    sweep(59);
+    assert_eq!(limiter.subjects().len(), 102);
+    sweep(60);
+    assert_eq!(limiter.subjects().len(), 2, "a day's count and a call in flight");
+    drop(flying);
+    sweep(61);
+    assert_eq!(limiter.subjects().len(), 1);
+    sweep(24 * 3_600);
+    assert_eq!(limiter.subjects().len(), 0);
+}
+
+/// A clock moved by hand.
+struct FakeClock(AtomicI64);
+
+impl Clock for FakeClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// Gateways that share their limits through one state.
+struct Fleet {
+    limiters: Vec<Arc<Limiter>>,
+    clock: Arc<FakeClock>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Fleet {
+    async fn start(gateways: usize) -> Self {
+        let state = SharedState::in_process();
+        let clock = Arc::new(FakeClock(AtomicI64::new(time(START).timestamp_millis())));
+        let mut fleet = Self { limiters: Vec::new(), clock, tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        for _ in 0..gateways {
+            fleet.add(&state);
+        }
+        // Each has told that it is there, and heard of the others.
+        for limiter in &fleet.limiters {
+            let leasing = limiter.leasing().unwrap();
+            until(async || leasing.alone() == Mode::Alone { gateways: gateways as u64 }).await;
+        }
+        fleet
+    }
+
+    fn add(&mut self, state: &SharedState) {
+        let (leasing, queue) = Leasing::new(state.clone());
+        let limiter = Arc::new(Limiter::new(Some(leasing)));
+        self.tasks.spawn(keep_leased(limiter.clone(), Some(queue), self.clock.clone(), self.stop.clone()));
+        self.limiters.push(limiter);
+    }
+
+    async fn take(&self, gateway: usize, caller: &Caller, tokens: u64) -> Result<Option<Reservation>, Box<Limited>> {
+        self.limiters[gateway].reserve(caller, demand(self.clock.now(), tokens)).await
+    }
+
+    fn round_trips(&self) -> u64 {
+        self.limiters.iter().filter_map(|limiter| limiter.leasing()).map(|leasing| leasing.round_trips()).sum()
+    }
+
+    /// Moves the clock to the beginning of the next minute.
+    fn next_minute(&self) {
+        let now = self.clock.now().timestamp_millis();
+        self.clock.0.store((now / 60_000 + 1) * 60_000, Ordering::SeqCst);
+    }
+
+    /// Moves the clock on.
+    fn pass(&self, time: Duration) {
+        self.clock.0.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+/// Waits for what the background does.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(std::time::Instant::now() < deadline, "it does not come to that");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn three_gateways_share_a_limit_without_passing_it_and_with_few_round_trips() {
+    let fleet = Fleet::start(3).await;
+    for seed in 0..40 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let limit = rng.random_range(1_000..5_000_u64);
+        let caller = caller(|token, _| (token.id, token.limits.rpm) = (seed as i64, Some(limit)));
+        // Some gateways get more of the calls than others.
+        let weights = [rng.random_range(0..10), rng.random_range(0..10), 10_u32];
+        let before = fleet.round_trips();
+        let (mut admitted, calls) = (0, limit + limit / 4);
+        for _ in 0..calls {
+            let draw = rng.random_range(0..weights.iter().sum());
+            let gateway = usize::from(draw >= weights[0]) + usize::from(draw >= weights[0] + weights[1]);
+            admitted += u64::from(fleet.take(gateway, &caller, 1).await.is_ok());
+            if rng.random_range(0..50) == 0 {
+                fleet.pass(Duration::from_millis(rng.random_range(0..20)));
+                tokio::task::yield_now().await;
+            }
+        }
+        let round_trips = fleet.round_trips() - before;
+        assert!(admitted <= limit, "seed {seed}: {admitted} of {limit}");
+        // What the quieter two hold unused goes back only after a second.
+        assert!(admitted >= limit - limit / 3, "seed {seed}: {admitted} of {limit}");
+        assert!(round_trips * 20 < calls, "seed {seed}: {round_trips} round trips for {calls} calls");
+        fleet.next_minute();
+    }
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn what_is_scarce_goes_to_whoever_asks() {
+    let fleet = Fleet::start(3).await;
+    let caller = caller(|token, _| token.limits.rpm = Some(7));
+    let mut admitted = 0;
+    for call in 0..30 {
+        admitted += u64::from(fleet.take(call % 3, &caller, 1).await.is_ok());
+    }
+    assert_eq!(admitted, 7, "slices of one, none of them left lying");
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn tokens_pass_a_shared_limit_only_by_what_estimates_missed() {
+    let fleet = Fleet::start(3).await;
+    for seed in 0..40 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let limit = rng.random_range(10_000..100_000_u64);
+        let caller = caller(|token, _| (token.id, token.limits.tpm) = (seed as i64, Some(limit)));
+        let (mut spent, mut missed) = (0_u64, 0_u64);
+        let mut flying = Vec::new();
+        for _ in 0..600 {
+            let estimate = rng.random_range(1..2_000);
+            if let Ok(Some(reservation)) = fleet.take(rng.random_range(0..3), &caller, estimate).await {
+                flying.push((reservation, estimate));
+            }
+            while flying.len() > 20 {
+                let (reservation, estimate) = flying.swap_remove(rng.random_range(0..flying.len()));
+                let truth = rng.random_range(0..3_000);
+                spent += truth;
+                missed += truth.saturating_sub(estimate);
+                reservation.settle(used(truth));
+            }
+        }
+        for (reservation, estimate) in flying {
+            spent += estimate;
+            drop(reservation);
+        }
+        assert!(spent <= limit + missed, "seed {seed}: {spent} of {limit}, {missed} missed by estimates");
+    }
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn calls_in_flight_are_shared_and_freed_across_gateways() {
+    let fleet = Fleet::start(3).await;
+    let caller = caller(|token, _| token.limits.concurrency = Some(4));
+    let mut flying = Vec::new();
+    for call in 0..12 {
+        flying.extend(fleet.take(call % 3, &caller, 1).await.ok().flatten());
+    }
+    assert_eq!(flying.len(), 4);
+    drop(flying);
+    // All of them at one gateway now.
+    let mut flying = Vec::new();
+    until(async || {
+        fleet.pass(Duration::from_millis(300));
+        flying.extend(fleet.take(0, &caller, 1).await.ok().flatten());
+        flying.len() == 4
+    })
+    .await;
+    assert!(fleet.take(1, &caller, 1).await.is_err());
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn unused_slices_go_back_so_that_another_gateway_can_use_the_whole_limit() {
+    let fleet = Fleet::start(3).await;
+    let caller = caller(|token, _| token.limits.rpd = Some(1_200));
+    fleet.take(0, &caller, 1).await.unwrap();
+    fleet.take(1, &caller, 1).await.unwrap();
+    let mut admitted = 2;
+    until(async || {
+        fleet.pass(Duration::from_millis(300));
+        while fleet.take(2, &caller, 1).await.is_ok() {
+            admitted += 1;
+        }
+        admitted >= 1_200
+    })
+    .await;
+    assert_eq!(admitted, 1_200);
+    assert!(fleet.take(0, &caller, 1).await.is_err());
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_shared_quota_holds_between_two_counts_of_the_ledger() {
+    let fleet = Fleet::start(3).await;
+    let at = |ledger| caller(|token, _| token.quota = Some(Quota { limit: 10_000, used: ledger, reset_at: None }));
+    let mut spent = 4_000;
+    for call in 0..200 {
+        // The ledger is behind, as it is published now and then.
+        let ledger = if call < 100 { 4_000 } else { spent.min(6_000) };
+        if let Ok(Some(reservation)) = fleet.take(call % 3, &at(ledger), 100).await {
+            reservation.settle(used(100));
+            spent += 100;
+        }
+    }
+    // Each gateway lets a last call in while anything is left.
+    assert!((9_700..=10_300).contains(&spent), "{spent}");
+    fleet.stop.cancel();
+}

@@ -1,0 +1,212 @@
+//! What usage records add up to: the use of child keys, what masters spent in each month, and whose figures changed since
+//! they were last published. All of it changes in the transaction that stores the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use ez_contract::UsageRecord;
+use ez_contract::snapshot::Spend;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use crate::child_keys::{self, KeyUsage};
+use crate::error::{Doing, on};
+use crate::stored::Stored;
+use crate::words::RecordKind;
+use crate::{Executor, StoreError, StoreTx, masters};
+
+const SPEND: &str = "spend";
+const UNPUBLISHED: &str = "unpublished_use";
+
+/// Values in one statement: SQLite takes 32,766.
+const MAX_BINDS: usize = 10_000;
+
+/// Billionths of a dollar in a dollar: spend is counted in them, each record's cost rounded up.
+const NANOS_PER_DOLLAR: u64 = 1_000_000_000;
+
+/// Adds usage records up that were not stored before. Keys and masters that are gone are left out.
+pub(crate) async fn add_up(tx: &StoreTx, records: &[&UsageRecord]) -> Result<(), StoreError> {
+    // In the order of ids, so that two ingestions wait for each other and never deadlock.
+    let mut keys: BTreeMap<i64, KeyUsage> = BTreeMap::new();
+    let mut spent: BTreeMap<(i64, String), u64> = BTreeMap::new();
+    for record in records {
+        let tokens = record.tokens.input_tokens.unwrap_or_default();
+        let tokens = tokens.saturating_add(record.tokens.output_tokens.unwrap_or_default());
+        let none = KeyUsage { requests: 0, tokens: 0, last_used_at: record.created_at };
+        let usage = keys.entry(record.key_id).or_insert(none);
+        usage.requests += 1;
+        usage.tokens = usage.tokens.saturating_add(tokens);
+        usage.last_used_at = std::cmp::max(usage.last_used_at, record.created_at);
+        let nanos = record.cost.as_deref().map_or(0, nanos_of);
+        if nanos > 0 {
+            let month = spent.entry((record.master_id, month_of(record.created_at))).or_default();
+            *month = month.saturating_add(nanos);
+        }
+    }
+    for (id, usage) in &keys {
+        child_keys::add_usage(tx, *id, usage).await?;
+    }
+    add_spend(tx, &spent).await?;
+    let keys: Vec<i64> = keys.into_iter().filter(|(_, usage)| usage.tokens > 0).map(|(id, _)| id).collect();
+    mark(tx, RecordKind::Key, &child_keys::list_with_quota(tx, &keys).await?).await?;
+    let spenders: Vec<i64> = spent.into_keys().map(|(id, _)| id).collect::<BTreeSet<_>>().into_iter().collect();
+    mark(tx, RecordKind::Master, &masters::list_with_budget(tx, &spenders).await?).await
+}
+
+/// What a master spent in the month that was counted last.
+pub async fn spend_of(db: &impl Executor, master_id: i64) -> Result<Option<Spend>, StoreError> {
+    let row = spend::Entity::find()
+        .filter(spend::Column::MasterId.eq(master_id))
+        .order_by_desc(spend::Column::Month)
+        .one(&db.executor())
+        .await
+        .map_err(on(SPEND, Doing::Read))?;
+    Ok(row.map(spend_of_row))
+}
+
+/// The same of every master, by id.
+pub async fn list_spend(db: &impl Executor) -> Result<BTreeMap<i64, Spend>, StoreError> {
+    let rows = spend::Entity::find()
+        .order_by_asc(spend::Column::MasterId)
+        .order_by_asc(spend::Column::Month)
+        .all(&db.executor())
+        .await
+        .map_err(on(SPEND, Doing::Read))?;
+    // The last month of each stands.
+    Ok(rows.into_iter().map(|row| (row.master_id, spend_of_row(row))).collect())
+}
+
+/// Ids of up to `limit` child keys or masters above `after_id` whose quota or budget was used since it was last
+/// published, in order.
+pub async fn list_unpublished(
+    db: &impl Executor,
+    kind: RecordKind,
+    after_id: i64,
+    limit: u64,
+) -> Result<Vec<i64>, StoreError> {
+    unpublished::Entity::find()
+        .select_only()
+        .column(unpublished::Column::RecordId)
+        .filter(unpublished::Column::Kind.eq(kind.store()))
+        .filter(unpublished::Column::RecordId.gt(after_id))
+        .order_by_asc(unpublished::Column::RecordId)
+        .limit(limit)
+        .into_tuple::<i64>()
+        .all(&db.executor())
+        .await
+        .map_err(on(UNPUBLISHED, Doing::Read))
+}
+
+/// Notes that the use of these records is about to be published. On PostgreSQL the caller has locked the child keys among
+/// them, as ingestion does before it marks them.
+pub async fn forget_unpublished(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<(), StoreError> {
+    let of_kind = unpublished::Column::Kind.eq(kind.store());
+    for ids in ids.chunks(MAX_BINDS) {
+        let these = unpublished::Column::RecordId.is_in(ids.iter().copied());
+        unpublished::Entity::delete_many()
+            .filter(Condition::all().add(of_kind.clone()).add(these))
+            .exec(tx.transaction())
+            .await
+            .map_err(on(UNPUBLISHED, Doing::Delete))?;
+    }
+    Ok(())
+}
+
+async fn add_spend(tx: &StoreTx, spent: &BTreeMap<(i64, String), u64>) -> Result<(), StoreError> {
+    use spend::{ActiveModel, Column, Entity};
+
+    if spent.is_empty() {
+        return Ok(());
+    }
+    let rows = spent.iter().map(|((master_id, month), nanos)| ActiveModel {
+        master_id: Set(*master_id),
+        month: Set(month.clone()),
+        nanos: Set(nanos.store()),
+    });
+    let add = OnConflict::columns([Column::MasterId, Column::Month])
+        .value(Column::Nanos, Expr::col((Entity, Column::Nanos)).add(Expr::cust("excluded.nanos")))
+        .to_owned();
+    let insert = Entity::insert_many(rows).on_conflict(add);
+    insert.exec_without_returning(tx.transaction()).await.map_err(on(SPEND, Doing::Write))?;
+    Ok(())
+}
+
+async fn mark(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<(), StoreError> {
+    use unpublished::{ActiveModel, Column, Entity};
+
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let rows = ids.iter().map(|id| ActiveModel { kind: Set(kind.store()), record_id: Set(*id) });
+    let keep = OnConflict::columns([Column::Kind, Column::RecordId]).do_nothing().to_owned();
+    let insert = Entity::insert_many(rows).on_conflict(keep);
+    insert.exec_without_returning(tx.transaction()).await.map_err(on(UNPUBLISHED, Doing::Write))?;
+    Ok(())
+}
+
+fn spend_of_row(row: spend::Model) -> Spend {
+    let nanos = u64::try_from(row.nanos).unwrap_or_default();
+    let amount = Decimal::from(nanos) / Decimal::from(NANOS_PER_DOLLAR);
+    Spend { month: row.month, amount: amount.normalize().to_string() }
+}
+
+/// The month of a time as [`Spend`] names it.
+fn month_of(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m").to_string()
+}
+
+/// A cost that is none counts nothing: the gateway that wrote it is to blame, and its record stands as it is.
+fn nanos_of(cost: &str) -> u64 {
+    let cost: Option<Decimal> = cost.parse().ok().filter(|cost: &Decimal| !cost.is_sign_negative());
+    let nanos = cost.and_then(|cost| cost.checked_mul(Decimal::from(NANOS_PER_DOLLAR)));
+    nanos.and_then(|nanos| nanos.ceil().to_u64()).unwrap_or_default()
+}
+
+#[allow(unreachable_pub, reason = "SeaORM's derive makes public items")]
+mod spend {
+    use sea_orm::entity::prelude::{
+        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter,
+        PrimaryKeyTrait,
+    };
+
+    /// What a master spent in a month. It outlives the master, like its log records.
+    #[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "spend")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub master_id: i64,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub month: String,
+        pub nanos: i64,
+    }
+
+    #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+#[allow(unreachable_pub, reason = "SeaORM's derive makes public items")]
+mod unpublished {
+    use sea_orm::entity::prelude::{
+        ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait, EnumIter,
+        PrimaryKeyTrait,
+    };
+
+    #[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
+    #[sea_orm(table_name = "unpublished_use")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub kind: String,
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub record_id: i64,
+    }
+
+    #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

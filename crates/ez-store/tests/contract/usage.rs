@@ -1,0 +1,137 @@
+//! What usage records add up to: once each, whatever comes twice.
+
+use chrono::{DateTime, Utc};
+use ez_contract::UsageRecord;
+use ez_contract::snapshot::Spend;
+use ez_contract::usage::TokenUsage;
+use ez_store::{RecordKind, child_keys, logs, masters, usage};
+
+use crate::fixture::{Fixture, at, new_child_key, new_master};
+use crate::logs::record;
+
+/// A record of these with so many tokens of output beside 10 of input.
+fn used(number: usize, (master_id, key_id): (i64, i64), output_tokens: u64, cost: Option<&str>) -> UsageRecord {
+    let tokens = TokenUsage { input_tokens: Some(10), output_tokens: Some(output_tokens), ..TokenUsage::default() };
+    UsageRecord { master_id, key_id, tokens, cost: cost.map(str::to_owned), ..record(number, at(number as i64)) }
+}
+
+fn spend(month: &str, amount: &str) -> Option<Spend> {
+    Some(Spend { month: month.to_owned(), amount: amount.to_owned() })
+}
+
+async fn unpublished(db: &Fixture) -> [Vec<i64>; 2] {
+    [
+        usage::list_unpublished(&db.store, RecordKind::Key, 0, 100).await.unwrap(),
+        usage::list_unpublished(&db.store, RecordKind::Master, 0, 100).await.unwrap(),
+    ]
+}
+
+pub(crate) async fn records_add_up_once(db: Fixture) {
+    let master = db.master("acme").await;
+    let key = db.child_key(master.id, "sk-1").await;
+    let of = (master.id, key.id);
+    let batch = vec![
+        used(1, of, 5, Some("0.0000001")),
+        used(2, of, 0, Some("0.25")),
+        // Refused: nothing was used, and the call counts all the same.
+        UsageRecord { tokens: TokenUsage::default(), ..used(3, of, 0, None) },
+        // No amount, an amount below nothing: the records stand as they are.
+        used(4, of, 1, Some("much")),
+        used(5, of, 1, Some("-5")),
+        // Rounded up to a billionth.
+        used(6, of, 1, Some("0.0000000001")),
+    ];
+    for _ in 0..3 {
+        logs::ingest(&db.store, &batch).await.unwrap();
+    }
+    let mut twice = vec![used(7, of, 20, Some("1"))];
+    twice.push(twice[0].clone());
+    twice.push(batch[0].clone());
+    assert_eq!(logs::ingest(&db.store, &twice).await.unwrap(), 1);
+
+    let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
+    let tokens = 15 + 10 + 11 + 11 + 11 + 30;
+    assert_eq!((counted.used_tokens, counted.quota_used), (tokens, key.quota_used + tokens));
+    assert_eq!((counted.request_count, counted.last_used_at), (7, Some(at(7))));
+    let month = at(0).format("%Y-%m").to_string();
+    assert_eq!(usage::spend_of(&db.store, master.id).await.unwrap(), spend(&month, "1.250000101"));
+    assert_eq!(unpublished(&db).await, [vec![key.id], vec![master.id]]);
+
+    // Whose key or master is gone is stored, too.
+    assert_eq!(logs::ingest(&db.store, &[used(8, (9_000, 9_000), 1, Some("1"))]).await.unwrap(), 1);
+    assert_eq!(unpublished(&db).await, [vec![key.id], vec![master.id]]);
+}
+
+pub(crate) async fn overlapping_batches_add_up_once(db: Fixture) {
+    let master = db.master("acme").await;
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        keys.push(db.child_key(master.id, &format!("sk-{number}")).await);
+    }
+    let ids: Vec<i64> = keys.iter().map(|key| key.id).collect();
+    let gateways = (0..6).map(|gateway: usize| {
+        let (store, ids, master_id) = (db.store.clone(), ids.clone(), master.id);
+        tokio::spawn(async move {
+            let numbers = gateway * 100..gateway * 100 + 700;
+            let mut batch: Vec<_> =
+                numbers.map(|number| used(number, (master_id, ids[number % 5]), 1, Some("0.001"))).collect();
+            if gateway % 2 == 1 {
+                batch.reverse();
+            }
+            logs::ingest(&store, &batch).await.unwrap()
+        })
+    });
+    for gateway in gateways.collect::<Vec<_>>() {
+        gateway.await.unwrap();
+    }
+    for key in keys {
+        let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
+        assert_eq!((counted.request_count, counted.used_tokens), (240, 240 * 11));
+    }
+    // The records are minutes apart at most, and may lie in two months.
+    let spent = usage::list_spend(&db.store).await.unwrap().remove(&master.id).unwrap();
+    assert_eq!(spent.amount, "1.2");
+}
+
+pub(crate) async fn only_what_has_a_quota_or_budget_is_to_be_published(db: Fixture) {
+    let mut unlimited = new_master("free");
+    unlimited.monthly_budget = None;
+    let unlimited = db.commit(async |tx| masters::create(tx, &unlimited).await).await;
+    let mut endless = new_child_key(unlimited.id, "sk-1");
+    endless.quota_limit = None;
+    let endless = db.commit(async |tx| child_keys::create(tx, &endless).await).await;
+    let limited = db.child_key(unlimited.id, "sk-2").await;
+    let idle = db.child_key(unlimited.id, "sk-3").await;
+    let nothing = UsageRecord { tokens: TokenUsage::default(), ..used(3, (unlimited.id, idle.id), 0, None) };
+    let records =
+        [used(1, (unlimited.id, endless.id), 1, Some("1")), used(2, (unlimited.id, limited.id), 1, None), nothing];
+    logs::ingest(&db.store, &records).await.unwrap();
+    assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]]);
+
+    db.commit(async |tx| usage::forget_unpublished(tx, RecordKind::Key, &[limited.id, 77]).await).await;
+    assert_eq!(unpublished(&db).await, [Vec::<i64>::new(), Vec::new()]);
+    logs::ingest(&db.store, &[used(4, (unlimited.id, limited.id), 1, None)]).await.unwrap();
+    assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]], "marked anew");
+}
+
+pub(crate) async fn months_are_kept_apart(db: Fixture) {
+    let master = db.master("acme").await;
+    let other = db.master("other").await;
+    let key = db.child_key(master.id, "sk-1").await;
+    let time = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
+    let on = |number, created_at: &str, cost| UsageRecord {
+        created_at: time(created_at),
+        ..used(number, (master.id, key.id), 1, Some(cost))
+    };
+    let batch = [
+        on(1, "2026-10-31T23:59:59.999Z", "5"),
+        on(2, "2026-11-01T00:00:00Z", "2"),
+        on(3, "2026-09-30T12:00:00Z", "7"),
+        on(4, "2026-11-30T12:00:00Z", "0.5"),
+    ];
+    logs::ingest(&db.store, &batch).await.unwrap();
+    assert_eq!(usage::spend_of(&db.store, master.id).await.unwrap(), spend("2026-11", "2.5"));
+    assert_eq!(usage::spend_of(&db.store, other.id).await.unwrap(), None);
+    let all = usage::list_spend(&db.store).await.unwrap();
+    assert_eq!((all.len(), all.get(&master.id).cloned()), (1, spend("2026-11", "2.5")));
+}
