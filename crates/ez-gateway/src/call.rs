@@ -10,7 +10,7 @@ use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::request_id::X_REQUEST_ID;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
@@ -30,6 +30,9 @@ use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
+
+/// Where Anthropic's SDKs look for the id of a request, besides the name that every answer has it by.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Answers one request.
 pub(crate) async fn answer(
@@ -54,6 +57,9 @@ pub(crate) async fn answer(
         }
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
+    if protocol == Protocol::AnthropicMessages {
+        response.headers_mut().insert(ANTHROPIC_REQUEST_ID, request_id.to_header_value());
+    }
     settler.observer.answered(protocol, response.status());
     response
 }
@@ -155,7 +161,8 @@ async fn prepare(
     let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
     account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await;
+    let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))
 }
 

@@ -9,7 +9,7 @@ use ez_protocol::redact::redact;
 use ez_protocol::vendor_limits::{LimitScope, read_limit};
 use http::StatusCode;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, UPSTREAM_UNAVAILABLE};
 use crate::upstream::{TokenError, UrlError};
 
 /// What a failed attempt says of the credential that it was made with.
@@ -171,7 +171,7 @@ pub(crate) fn vendor_failure(
         408 | 504 => timed_out(&format!("the upstream timed out{said}")),
         503 | 529 => {
             let text = format!("the upstream is overloaded{said}");
-            Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, "upstream_unavailable", text)
+            Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, UPSTREAM_UNAVAILABLE, text)
                 .with_retry_after(pause)
                 .blaming(blame)
         }
