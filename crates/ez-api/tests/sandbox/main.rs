@@ -11,6 +11,7 @@ mod fuzz;
 mod gateways;
 mod life;
 mod logs;
+mod memory;
 mod outage;
 mod rotation;
 mod sdk;
