@@ -12,6 +12,8 @@ mod limits;
 mod models;
 mod protocols;
 mod shared_limits;
+mod stored;
 mod support;
 mod transport;
+mod truth;
 mod upstreams;
