@@ -56,7 +56,7 @@ fuzz: ## Call the control plane in ways that a tool makes up from its OpenAPI do
 	$(PYTHONS) scripts/with-servers cargo test --locked --workspace --test sandbox -- --nocapture made_up_calls $(ARGS)
 
 .PHONY: bench
-bench: ## Measure what the gateway adds to a call and to a chunk, beside nginx
+bench: ## Measure what the gateway adds to a call, beside nginx and a hyper pass-through
 	scripts/bench $(ARGS)
 
 .PHONY: bench-large

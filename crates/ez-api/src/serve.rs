@@ -51,6 +51,7 @@ pub(crate) const BUILD: BuildInfo = BuildInfo {
 
 /// How often a gateway looks for a new snapshot without being told: bounds what a lost announcement costs.
 const SNAPSHOT_POLL: Duration = Duration::from_secs(1);
+const MIN_GATEWAY_WORKERS: usize = 2;
 /// Admins, masters, gateways and health checks; far fewer than callers.
 const MAX_CONTROL_CONNECTIONS: usize = 1_024;
 const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +65,11 @@ pub(crate) fn run(settings: Settings, role: Role) -> anyhow::Result<()> {
     }
     let metrics = Metrics::install()?;
     let control_runtime = Builder::new_multi_thread().worker_threads(2).thread_name("control").enable_all().build()?;
-    let gateway_runtime = Builder::new_multi_thread().thread_name("gateway").enable_all().build()?;
+    // At least two, since a call that writes its record to a disk that hangs holds up one.
+    let workers =
+        std::thread::available_parallelism().map_or(MIN_GATEWAY_WORKERS, |cores| cores.get().max(MIN_GATEWAY_WORKERS));
+    let gateway_runtime =
+        Builder::new_multi_thread().worker_threads(workers).thread_name("gateway").enable_all().build()?;
     let served = control_runtime.block_on(serve(settings, role, metrics, gateway_runtime.handle()));
     for runtime in [gateway_runtime, control_runtime] {
         shut_down_runtime(runtime);

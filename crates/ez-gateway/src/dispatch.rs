@@ -100,6 +100,7 @@ pub(crate) async fn dispatch(
     let book = &scope.gateway.health;
     let mut picker = Picker::new(PickRules { book, plan, preference, pin, deadline: scope.deadline });
     let mut last = None;
+    let mut denied = Vec::new();
     for _ in 0..config.max_attempts {
         if Instant::now() >= scope.deadline {
             break;
@@ -117,6 +118,9 @@ pub(crate) async fn dispatch(
             Outcome::Deliver(answer) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
                     .increment(1);
+                if answer.head.status.is_success() {
+                    denied.iter().for_each(|choice| book.note_denied(choice, scope.arrival.request_id.as_str()));
+                }
                 match &answer.body {
                     Content::Plain(_) => permit.succeeded(),
                     Content::Stream(_) => {
@@ -134,6 +138,7 @@ pub(crate) async fn dispatch(
                 // What the call's own deadline cut short may have been about to answer.
                 if let Some(blame) = refusal.blame.filter(|_| Instant::now() < scope.deadline) {
                     permit.failed(blame, refusal.retry_after, request_id);
+                    denied.extend((blame == Blame::Denied).then(|| permit.choice().clone()));
                 }
                 let (reason, detail) = (&refusal.fault.message, refusal.detail.as_deref());
                 tracing::info!(request_id, api_key_id, reason, detail, "upstream attempt failed");
@@ -307,7 +312,9 @@ impl Attempt<'_> {
                 Ok(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     if whole.len() + data.len() > self.scope.gateway.config.max_answer_bytes {
-                        return Err(broken("the upstream's answer is larger than this gateway takes"));
+                        let refusal = broken("the upstream's answer is larger than this gateway takes");
+                        // It is what the client asked for.
+                        return Err(Refusal { blame: None, ..refusal });
                     }
                     whole.extend_from_slice(&data);
                 }

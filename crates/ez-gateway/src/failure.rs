@@ -17,8 +17,11 @@ use crate::upstream::TokenError;
 pub(crate) enum Blame {
     /// The vendor asks for a pause, of the model or of the whole account. How long is the `Retry-After` of the refusal.
     Limited(LimitScope),
-    /// The vendor refuses it for this call, and may take it for another: the model, the region or the address.
+    /// The vendor refuses it for this call, and may take it for another: for the model, the region or the address, or
+    /// because of what the call asks for.
     Denied,
+    /// This very call is too much for it.
+    Unfit,
     /// The vendor refuses it for whatever it is asked.
     Dead {
         /// Why.
@@ -92,6 +95,8 @@ pub(crate) fn blame_of(status: u16, error: Option<&VendorError>, scope: LimitSco
             dead(Death::Refused)
         }
         403 => Some(Blame::Denied),
+        // More tokens in one call than the account has in a minute; others are served meanwhile.
+        429 if message.starts_with("Request too large for") => Some(Blame::Unfit),
         429 => Some(Blame::Limited(scope)),
         408 | 500.. => Some(Blame::Failed),
         _ => None,
@@ -283,6 +288,11 @@ mod tests {
             (429, error("requests", "rate_limit_exceeded", ""), MODEL),
             (429, error("insufficient_quota", "insufficient_quota", ""), unpaid(429)),
             (429, None, MODEL),
+            (
+                429,
+                error("tokens", "rate_limit_exceeded", "Request too large for m in organization o"),
+                Some(Blame::Unfit),
+            ),
             (408, None, Some(Blame::Failed)),
             (500, None, Some(Blame::Failed)),
             (529, error("overloaded_error", "", ""), Some(Blame::Failed)),

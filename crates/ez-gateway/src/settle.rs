@@ -7,10 +7,10 @@ use ez_contract::clock::Clock;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
 use ez_protocol::redact::redact;
 use ez_telemetry::metrics::GATEWAY_IN_FLIGHT;
+use ez_telemetry::request_id::sortable_id;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::authn::Caller;
 use crate::failure::Blame;
@@ -117,7 +117,7 @@ impl Account {
     /// Opens the account of a call whose key is known.
     pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Self {
         let record = UsageRecord {
-            id: Uuid::now_v7().to_string(),
+            id: sortable_id().to_string(),
             request_id: arrival.request_id.to_string(),
             created_at: settler.clock.now(),
             master_id: caller.master.id,

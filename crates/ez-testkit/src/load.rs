@@ -1,8 +1,10 @@
-//! A bounded closed-loop load generator for one host: so many connections, each sending its next request when the last one is answered.
+//! A bounded load generator for one host: so many connections, each sending its next request when the last one is answered, or, where a
+//! rate is asked for, when one is due.
 //!
 //! It talks to 127.0.0.1 and `[::1]` only, and ends by count and by time whatever it is asked for.
 
 mod connection;
+mod pace;
 mod process;
 mod samples;
 
@@ -19,10 +21,11 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 pub(crate) use process::descendants;
-pub use process::{ProcessUsage, process_usage};
+pub use process::{ProcessUsage, forget_peak, process_usage};
 pub use samples::Distribution;
 
 use connection::Worker;
+use pace::Pace;
 use samples::Samples;
 
 /// The most requests of one run.
@@ -31,6 +34,8 @@ pub const REQUESTS_MAX: u64 = 10_000_000;
 pub const DURATION_MAX: Duration = Duration::from_secs(600);
 /// The most connections of one run.
 pub const CONNECTIONS_MAX: usize = 4_096;
+/// The most requests per second that can be asked for.
+pub const RATE_MAX: f64 = 1e6;
 /// Requests of a run that names neither a number nor a duration.
 const REQUESTS_DEFAULT: u64 = 1_000;
 
@@ -51,6 +56,9 @@ pub struct LoadOptions {
     pub requests: Option<u64>,
     /// Requests are started for this long, at most [`DURATION_MAX`].
     pub duration: Option<Duration>,
+    /// Requests per second, evenly spaced, at most [`RATE_MAX`]; times are then measured from when a request was due, so that what waits
+    /// for a free connection counts. Without it a connection starts its next request when the last one is answered.
+    pub rate: Option<f64>,
     /// A request that isn't answered whole within this counts as an error.
     pub request_timeout: Duration,
     /// Requests sent before the measurement, not counted.
@@ -80,7 +88,7 @@ pub struct LoadReport {
     pub rps: f64,
     /// Body bytes received.
     pub bytes: u64,
-    /// From sending the request to the last byte of the answer, answers without error only.
+    /// From sending the request (with a rate: from when it was due) to the last byte of the answer, answers without error only.
     pub latency_us: Option<Distribution>,
     /// From sending the request to the first body byte; streams only.
     pub first_byte_us: Option<Distribution>,
@@ -101,8 +109,10 @@ pub struct ProcessCost {
     pub cpu_us: u64,
     /// CPU time per finished request.
     pub cpu_us_per_request: f64,
-    /// The most memory that the process itself has had since its start.
+    /// The most resident memory that it has had since its start or since [`forget_peak`].
     pub peak_rss_kib: u64,
+    /// Resident memory at the end of the run.
+    pub rss_kib: u64,
 }
 
 /// What the connections of a run share.
@@ -112,6 +122,7 @@ struct Run {
     options: LoadOptions,
     /// Requests left to start.
     tickets: AtomicU64,
+    pace: Option<Pace>,
     ends_at: Instant,
 }
 
@@ -147,17 +158,19 @@ pub async fn run(options: LoadOptions) -> anyhow::Result<LoadReport> {
     let address = loopback_address(&uri)?;
     let target = Target::new(&uri, address, &options)?;
     if options.warm_up_requests > 0 {
-        let warm_up = LoadOptions { requests: Some(options.warm_up_requests), duration: None, ..options.clone() };
+        let requests = Some(options.warm_up_requests);
+        let warm_up = LoadOptions { requests, duration: None, rate: None, ..options.clone() };
         let target = Target::new(&uri, address, &options)?;
-        drive(Arc::new(Run::new(address, target, warm_up))).await;
+        drive(Arc::new(Run::new(address, target, warm_up)?)).await;
     }
     let before = usages(&options.cpu_of)?;
     let started = Instant::now();
-    let run = Arc::new(Run::new(address, target, options));
+    let run = Arc::new(Run::new(address, target, options)?);
     let tally = drive(Arc::clone(&run)).await;
     let seconds = started.elapsed().as_secs_f64();
     let after = usages(&run.options.cpu_of)?;
-    Ok(tally.report(seconds, costs(&run.options.cpu_of, &before, &after)))
+    let costs = costs(&run.options.cpu_of, tally.requests, &before, &after);
+    Ok(tally.report(seconds, costs))
 }
 
 /// The address of a URL if it is `http` on the loopback interface, named by number: a name could be resolved to anything.
@@ -173,17 +186,22 @@ pub fn loopback_address(uri: &Uri) -> anyhow::Result<SocketAddr> {
 }
 
 impl Run {
-    fn new(address: SocketAddr, target: Target, options: LoadOptions) -> Self {
+    fn new(address: SocketAddr, target: Target, options: LoadOptions) -> anyhow::Result<Self> {
         let unbounded = options.duration.is_none();
         let requests = options.requests.unwrap_or(if unbounded { REQUESTS_DEFAULT } else { REQUESTS_MAX });
         let ends_at = Instant::now() + options.duration.unwrap_or(DURATION_MAX);
-        Self { address, target, options, tickets: AtomicU64::new(requests), ends_at }
+        let pace = options.rate.map(|rate| Pace::start(rate, ends_at)).transpose()?;
+        Ok(Self { address, target, options, tickets: AtomicU64::new(requests), pace, ends_at })
     }
 
-    /// Takes one request to start; `false` when the run is over.
-    fn take_ticket(&self) -> bool {
+    /// Waits until a request may start and tells since when it is due; `None` when the run is over.
+    async fn next_start(&self) -> Option<Instant> {
+        let due = match &self.pace {
+            Some(pace) => pace.next().await?,
+            None => Instant::now(),
+        };
         let taken = self.tickets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        taken.is_ok() && Instant::now() < self.ends_at
+        (taken.is_ok() && Instant::now() < self.ends_at).then_some(due)
     }
 }
 
@@ -219,14 +237,8 @@ impl Tally {
         self.chunk_delay.merge(other.chunk_delay);
     }
 
-    fn report(self, seconds: f64, costs: Vec<(u32, u64, u64)>) -> LoadReport {
+    fn report(self, seconds: f64, costs: Vec<ProcessCost>) -> LoadReport {
         let requests = self.requests;
-        let processes = costs.into_iter().map(|(pid, cpu_us, peak_rss_kib)| ProcessCost {
-            pid,
-            cpu_us,
-            cpu_us_per_request: cpu_us as f64 / requests.max(1) as f64,
-            peak_rss_kib,
-        });
         LoadReport {
             requests,
             errors: self.errors,
@@ -239,7 +251,7 @@ impl Tally {
             first_byte_us: self.first_byte.distribution(),
             chunk_delay_us: self.chunk_delay.distribution(),
             chunks: self.chunks,
-            processes: processes.collect(),
+            processes: costs,
         }
     }
 }
@@ -263,6 +275,8 @@ fn check(options: &LoadOptions) -> anyhow::Result<()> {
     ensure!(requests <= REQUESTS_MAX, "at most {REQUESTS_MAX} requests");
     let longest = options.duration.unwrap_or_default().max(options.request_timeout);
     ensure!(longest <= DURATION_MAX, "at most {} s for the run and for a request", DURATION_MAX.as_secs());
+    let is_possible = options.rate.is_none_or(|rate| rate > 0.0 && rate <= RATE_MAX);
+    ensure!(is_possible, "the rate must be more than 0 and at most {RATE_MAX} requests per second");
     Ok(())
 }
 
@@ -270,13 +284,18 @@ fn usages(pids: &[u32]) -> anyhow::Result<Vec<ProcessUsage>> {
     pids.iter().map(|pid| process_usage(*pid).with_context(|| format!("process {pid} can't be read"))).collect()
 }
 
-/// Process, CPU microseconds, peak memory in KiB.
-fn costs(pids: &[u32], before: &[ProcessUsage], after: &[ProcessUsage]) -> Vec<(u32, u64, u64)> {
+fn costs(pids: &[u32], requests: u64, before: &[ProcessUsage], after: &[ProcessUsage]) -> Vec<ProcessCost> {
     let measured = pids.iter().zip(before.iter().zip(after));
     measured
         .map(|(pid, (before, after))| {
-            let cpu = after.cpu_time.saturating_sub(before.cpu_time);
-            (*pid, u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX), after.peak_rss_kib)
+            let cpu_time = after.cpu_time.saturating_sub(before.cpu_time);
+            ProcessCost {
+                pid: *pid,
+                cpu_us: u64::try_from(cpu_time.as_micros()).unwrap_or(u64::MAX),
+                cpu_us_per_request: cpu_time.as_secs_f64() * 1e6 / requests.max(1) as f64,
+                peak_rss_kib: after.peak_rss_kib,
+                rss_kib: after.rss_kib,
+            }
         })
         .collect()
 }

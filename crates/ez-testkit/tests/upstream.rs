@@ -852,6 +852,7 @@ async fn load_counts_and_measures() {
         connections: 4,
         requests: Some(50),
         duration: None,
+        rate: None,
         request_timeout: Duration::from_secs(5),
         warm_up_requests: 0,
         stream,
@@ -880,6 +881,11 @@ async fn load_counts_and_measures() {
     let timed = LoadOptions { requests: None, duration: Some(Duration::from_millis(200)), ..options(false) };
     let report = load::run(timed).await.unwrap();
     assert!(report.requests > 0 && report.seconds < 5.0, "{report:?}");
+
+    let paced =
+        LoadOptions { requests: None, duration: Some(Duration::from_millis(500)), rate: Some(100.0), ..options(false) };
+    let report = load::run(paced).await.unwrap();
+    assert!((1..=50).contains(&report.requests), "no more than are due: {report:?}");
 }
 
 #[tokio::test]
@@ -892,6 +898,7 @@ async fn load_stays_on_this_host_and_within_bounds() {
         connections: 1,
         requests: Some(1),
         duration: None,
+        rate: None,
         request_timeout: Duration::from_secs(1),
         warm_up_requests: 0,
         stream: false,
@@ -907,6 +914,8 @@ async fn load_stays_on_this_host_and_within_bounds() {
     assert!(load::run(LoadOptions { connections: 0, ..options(url) }).await.is_err());
     assert!(load::run(LoadOptions { requests: Some(u64::MAX), ..options(url) }).await.is_err());
     assert!(load::run(LoadOptions { duration: Some(Duration::from_secs(601)), ..options(url) }).await.is_err());
+    assert!(load::run(LoadOptions { rate: Some(0.0), ..options(url) }).await.is_err());
+    assert!(load::run(LoadOptions { rate: Some(f64::NAN), ..options(url) }).await.is_err());
     let report = load::run(options("http://[::1]:1/")).await.unwrap();
     assert_eq!((report.requests, report.errors), (1, 1), "nobody listens there");
 }

@@ -48,11 +48,11 @@ async fn published(plane: &Plane, key: &IssuedChildKey) -> (u64, KeyStatus) {
 
 async fn published_master(plane: &Plane, id: i64) -> MasterSnapshot {
     let image = plane.control.state().read_snapshot().await.unwrap();
-    let masters = image.entries.into_iter().filter_map(|entry| match entry {
+    let mut masters = image.entries.into_iter().filter_map(|entry| match entry {
         SnapshotEntry::Master(master) if master.id == id => Some(master),
         _ => None,
     });
-    masters.last().unwrap()
+    masters.next().unwrap()
 }
 
 pub(crate) async fn gateways_learn_what_was_counted_of_a_quota(plane: Plane) {

@@ -98,14 +98,20 @@ impl HealthBook {
                 let model = model.filter(|_| scope == LimitScope::Model);
                 self.cool_down(found, model, pause.unwrap_or(USUAL_PAUSE), "the upstream asked for a pause");
             }
-            Blame::Denied => {
-                self.cool_down(found, model, DENIED_PAUSE, "the upstream refuses the model to this credential");
-            }
+            // Nothing is known of it before another credential was served the same call: see `note_denied`.
+            Blame::Denied | Blame::Unfit => {}
             // The operator does not trust this vendor's refusals, so they are failures like others.
             Blame::Dead { .. } if !found.choice.upstream.snapshot.auto_ban => return true,
             Blame::Dead { death, status } => self.ban(found, death, status),
         }
         false
+    }
+
+    /// Keeps that a credential was refused a call that another one was served, so that it was not the call's own fault.
+    pub(crate) fn note_denied(&self, choice: &UpstreamChoice, request_id: &str) {
+        let found = FoundBy { health: self.of(&choice.upstream), choice, request_id, now: Instant::now() };
+        let model = Some(choice.upstream_model.as_str());
+        self.cool_down(&found, model, DENIED_PAUSE, "the upstream refuses the model to this credential");
     }
 
     /// Lets others hear of a breaker's turn.
@@ -136,7 +142,10 @@ impl HealthBook {
             (HealthKind::Cooldown, _) => {
                 health.cool_down(state.model.as_deref(), until, now);
             }
-            (HealthKind::Breaker, Some(BreakerState::Open)) => health.open_elsewhere(until),
+            // What does not work there may work here: after the shortest time a call of this gateway's own tries.
+            (HealthKind::Breaker, Some(BreakerState::Open)) => {
+                health.open_elsewhere(until.min(now + self.config.breaker_open));
+            }
             (HealthKind::Breaker, _) => {}
         }
     }

@@ -203,6 +203,19 @@ async fn when_all_are_resting_the_smallest_wait_is_told() {
 }
 
 #[tokio::test]
+async fn a_limit_of_the_account_rests_all_models() {
+    let book = book();
+    let own = key(1, 1, None);
+    let other = UpstreamChoice { upstream_model: "other".to_owned(), ..own.clone() };
+    let (own, other) = (plan(vec![vec![(1, vec![own])]]), plan(vec![vec![(1, vec![other])]]));
+    rest(&book, &own, 1, 60 * S).await;
+    assert!(pick(&book, &own).await.is_err() && pick(&book, &other).await.is_ok());
+    fail(&book, &other, 1, Blame::Limited(LimitScope::Account), Some(9 * S)).await;
+    let refusal = picker(&book, &other, Preference::Load).refusal(Some(Unpicked::NoneLeft), None);
+    assert_eq!((refusal.fault.status, whole_seconds(&refusal)), (429, Some(9)));
+}
+
+#[tokio::test]
 async fn a_session_keeps_to_its_key_and_moves_only_when_that_goes() {
     let book = book();
     let plan = plan(vec![

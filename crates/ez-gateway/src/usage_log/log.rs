@@ -16,7 +16,7 @@ use super::disk::{Disk, LocalDisk, LogFile};
 use super::held::{Held, report_lost};
 use super::position::PositionFile;
 use super::segment::{self, Position};
-use super::writer::{Append, Work, Writer, sync_until};
+use super::writer::{Append, SharedWriter, Work, Writer, sync_until, write_until_closed};
 use crate::config::UsageLogConfig;
 
 /// Room beyond `max_bytes` for the accounts of calls that were under way when it was reached; half of it is for them
@@ -27,6 +27,7 @@ pub(super) const HEADROOM_BYTES: u64 = 8 << 20;
 #[derive(Clone)]
 pub struct UsageLog {
     sender: mpsc::Sender<Work>,
+    writer: SharedWriter,
     shared: Arc<Shared>,
 }
 
@@ -155,15 +156,18 @@ impl UsageLog {
         });
         let (sender, receiver) = mpsc::channel(shared.config.queue_capacity);
         let (stop_syncing, stopped) = std::sync::mpsc::channel();
-        let writer = Writer::new(shared.clone(), active, created, stop_syncing);
+        let writer = Arc::new(Mutex::new(Writer::new(shared.clone(), active, created, stop_syncing)));
+        let writing = writer.clone();
         let (syncing, wake) = (shared.clone(), sender.downgrade());
         let threads = vec![
-            std::thread::Builder::new().name("usage-log-write".into()).spawn(move || writer.run(receiver))?,
+            std::thread::Builder::new()
+                .name("usage-log-write".into())
+                .spawn(move || write_until_closed(&writing, receiver))?,
             std::thread::Builder::new()
                 .name("usage-log-sync".into())
                 .spawn(move || sync_until(&syncing, &wake, &stopped))?,
         ];
-        Ok((Self { sender, shared }, threads))
+        Ok((Self { sender, writer, shared }, threads))
     }
 
     /// Whether a new call could be accounted for: asked before anything is spent on it.
@@ -184,6 +188,11 @@ impl UsageLog {
     /// Takes a record. Once this returns, a kill of the process does not lose it.
     pub async fn append(&self, record: &UsageRecord) -> Result<(), UsageLogError> {
         let frame = segment::encode(record).map_err(|e| UsageLogError::Write(e.to_string()))?;
+        // Nobody waits here for another's write: then the thread's batch is the better way.
+        let written = self.writer.try_lock().ok().and_then(|mut writer| writer.write_in_place(&frame));
+        if let Some(outcome) = written {
+            return outcome;
+        }
         let slot = self.sender.reserve().await.map_err(|_| UsageLogError::Closed)?;
         let (done, answer) = oneshot::channel();
         slot.send(Work::Append(Append { frame, done }));

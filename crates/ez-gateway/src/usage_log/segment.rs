@@ -11,8 +11,9 @@ const HEADER_BYTES: usize = 8;
 /// No record is near this size; a longer length is damage.
 const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 const MAX_FRAME_BYTES: usize = HEADER_BYTES + MAX_PAYLOAD_BYTES;
+const USUAL_FRAME_BYTES: usize = 1_024;
 /// Read from a segment at once; holds many of the largest records.
-const WINDOW_BYTES: u64 = 4 << 20;
+const WINDOW_BYTES: u64 = 1 << 20;
 /// Payloads of one batch, bytes; well within what the control plane takes at once.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
@@ -32,7 +33,9 @@ pub(super) struct Batch {
 
 /// A record as it stands on disk.
 pub(super) fn encode(record: &UsageRecord) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; HEADER_BYTES];
+    // Nearly every record fits, so that the frame never grows.
+    let mut frame = Vec::with_capacity(USUAL_FRAME_BYTES);
+    frame.resize(HEADER_BYTES, 0);
     serde_json::to_writer(&mut frame, record).map_err(io::Error::other)?;
     let payload_bytes = frame.len() - HEADER_BYTES;
     if payload_bytes > MAX_PAYLOAD_BYTES {

@@ -33,13 +33,15 @@ pub async fn ship(log: UsageLog, link: Arc<dyn ControlLink>, stop: CancellationT
                     () = shared.written.notified() => {}
                     () = stop.cancelled() => continue,
                 }
-                // Lets a batch gather, unless the process waits for the end.
-                tokio::select! {
-                    () = tokio::time::sleep(shared.config.ship_interval) => {}
-                    () = stop.cancelled() => {}
+                gather(&shared, &stop).await;
+            }
+            Ok(taken) => {
+                backoff = FIRST_BACKOFF;
+                // What was written meanwhile is less than a batch: handed on at once, it would cost as much as a whole one.
+                if taken < shared.config.ship_batch {
+                    gather(&shared, &stop).await;
                 }
             }
-            Ok(_) => backoff = FIRST_BACKOFF,
             Err(e) => {
                 tracing::warn!(error = %e, depth = shared.depth.load(Ordering::Relaxed), "usage records not taken by the control plane yet");
                 if was_last {
@@ -52,6 +54,14 @@ pub async fn ship(log: UsageLog, link: Arc<dyn ControlLink>, stop: CancellationT
                 backoff = (backoff * 2).min(MAX_BACKOFF);
             }
         }
+    }
+}
+
+/// Lets a batch gather, unless the process waits for the end.
+async fn gather(shared: &Shared, stop: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(shared.config.ship_interval) => {}
+        () = stop.cancelled() => {}
     }
 }
 

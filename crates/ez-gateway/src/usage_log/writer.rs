@@ -1,9 +1,10 @@
-//! The writing side: one thread gathers what is waiting, writes it at once and answers, so that a slow disk blocks no
-//! call but those that wait for it. Another forces it to the disk, and asks for a trial write while the disk fails.
+//! The writing side. A call writes its record itself where nobody else is writing and the disk is quick, which spares two
+//! changes of thread. Else one thread gathers what is waiting, writes it at once and answers, so that a slow disk blocks
+//! no call but those that wait for it. Another forces it to the disk, and asks for a trial write while the disk fails.
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ez_contract::UsageRecord;
@@ -22,6 +23,11 @@ const TRIAL_BYTES: usize = 256 << 10;
 const TRIAL_FILE: &str = "trial";
 /// Held records written at once.
 const HELD_BATCH: usize = 500;
+/// A write of one record to a quick disk, which is a copy into the page cache, stays far below this, even where the
+/// kernel lets another process run in between.
+const SLOW_WRITE: Duration = Duration::from_millis(5);
+/// How long the thread alone writes after a slow write: at most one call an interval blocks those that share its worker.
+const SLOW_PAUSE: Duration = Duration::from_secs(2);
 
 /// What the writer is asked to do.
 pub(super) enum Work {
@@ -42,9 +48,14 @@ pub(super) struct Writer {
     /// None where the last attempt to make one failed.
     file: Option<Arc<dyn LogFile>>,
     written_bytes: u64,
+    /// Until then calls leave their records to the thread.
+    slow_until: Option<Instant>,
     /// Dropped with the writer, which ends the syncing thread.
     _stop_syncing: std::sync::mpsc::Sender<()>,
 }
+
+/// The writer as the thread and calls share it.
+pub(super) type SharedWriter = Arc<Mutex<Writer>>;
 
 impl Writer {
     pub(super) fn new(
@@ -53,42 +64,59 @@ impl Writer {
         file: Option<Arc<dyn LogFile>>,
         stop_syncing: std::sync::mpsc::Sender<()>,
     ) -> Self {
-        Self { shared, segment, file, written_bytes: 0, _stop_syncing: stop_syncing }
+        Self { shared, segment, file, written_bytes: 0, slow_until: None, _stop_syncing: stop_syncing }
     }
 
-    /// Works until the log is closed.
-    pub(super) fn run(mut self, mut receiver: mpsc::Receiver<Work>) {
-        while let Some(work) = receiver.blocking_recv() {
-            let Work::Append(first) = work else {
-                self.recover();
-                continue;
-            };
-            let mut buffer = first.frame;
-            let mut waiting = vec![first.done];
-            let mut must_recover = false;
-            while buffer.len() < MAX_WRITE_BYTES
-                && let Ok(next) = receiver.try_recv()
-            {
-                match next {
-                    Work::Append(next) => {
-                        buffer.extend_from_slice(&next.frame);
-                        waiting.push(next.done);
-                    }
-                    Work::Recover => must_recover = true,
+    /// Writes one record at once, on the caller's thread; `None` where that could block it, and the thread has to.
+    pub(super) fn write_in_place(&mut self, frame: &[u8]) -> Option<Result<(), UsageLogError>> {
+        let started = Instant::now();
+        let needs_segment = self.file.is_none() || self.written_bytes >= self.shared.config.segment_bytes;
+        let is_slow = self.slow_until.is_some_and(|until| started < until);
+        if needs_segment || is_slow || self.shared.is_failing() || self.shared.is_full() {
+            return None;
+        }
+        let outcome = self.write(frame, 1);
+        if let Err(UsageLogError::Write(e)) = &outcome {
+            self.shared.note_failing(e);
+        }
+        self.slow_until = (started.elapsed() >= SLOW_WRITE).then(|| started + SLOW_PAUSE);
+        Some(outcome)
+    }
+
+    /// Writes one batch of what is asked, its first piece and what waits behind it, and answers.
+    fn work(&mut self, first: Work, receiver: &mut mpsc::Receiver<Work>) {
+        let Work::Append(first) = first else {
+            return self.recover();
+        };
+        let mut buffer = first.frame;
+        let mut waiting = vec![first.done];
+        let mut must_recover = false;
+        while buffer.len() < MAX_WRITE_BYTES
+            && let Ok(next) = receiver.try_recv()
+        {
+            match next {
+                Work::Append(next) => {
+                    buffer.extend_from_slice(&next.frame);
+                    waiting.push(next.done);
                 }
-            }
-            let outcome = self.write(&buffer, waiting.len() as u64);
-            if let Err(UsageLogError::Write(e)) = &outcome {
-                self.shared.note_failing(e);
-            }
-            for done in waiting {
-                // A call that was cancelled meanwhile no longer waits for the answer.
-                let _ = done.send(outcome.clone());
-            }
-            if must_recover {
-                self.recover();
+                Work::Recover => must_recover = true,
             }
         }
+        let outcome = self.write(&buffer, waiting.len() as u64);
+        if let Err(UsageLogError::Write(e)) = &outcome {
+            self.shared.note_failing(e);
+        }
+        for done in waiting {
+            // A call that was cancelled meanwhile no longer waits for the answer.
+            let _ = done.send(outcome.clone());
+        }
+        if must_recover {
+            self.recover();
+        }
+    }
+
+    /// Writes what is held and forces everything to the disk.
+    fn close(&mut self) {
         self.write_held();
         if let Some(file) = &self.file
             && let Err(e) = file.sync()
@@ -217,6 +245,18 @@ impl Writer {
     }
 }
 
+/// Does what the log is asked until it is closed.
+pub(super) fn write_until_closed(writer: &SharedWriter, mut receiver: mpsc::Receiver<Work>) {
+    while let Some(first) = receiver.blocking_recv() {
+        lock(writer).work(first, &mut receiver);
+    }
+    lock(writer).close();
+}
+
+fn lock(writer: &SharedWriter) -> MutexGuard<'_, Writer> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Forces what was written to the disk every `fsync_interval` until the writer is gone, and wakes the writer while the
 /// disk fails or the log is full.
 pub(super) fn sync_until(shared: &Shared, writer: &mpsc::WeakSender<Work>, stopped: &std::sync::mpsc::Receiver<()>) {
@@ -240,6 +280,82 @@ pub(super) fn sync_until(shared: &Shared, writer: &mpsc::WeakSender<Work>, stopp
             // What a later fsync says of these bytes is worth nothing, so no call is served on this disk until a trial
             // write was forced to it.
             shared.note_failing(&e);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::disk::Disk;
+    use super::super::log::UsageLog;
+    use super::*;
+    use crate::config::UsageLogConfig;
+
+    /// Keeps the names of the threads that wrote, and takes its time where it is told to.
+    #[derive(Clone, Default)]
+    struct WatchedDisk {
+        writers: Arc<Mutex<Vec<Option<String>>>>,
+        write_takes: Duration,
+    }
+
+    impl Disk for WatchedDisk {
+        fn create(&self, _path: &Path) -> io::Result<Arc<dyn LogFile>> {
+            Ok(Arc::new(self.clone()))
+        }
+    }
+
+    impl LogFile for WatchedDisk {
+        fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.writers.lock().unwrap().push(std::thread::current().name().map(str::to_owned));
+            std::thread::sleep(self.write_takes);
+            Ok(bytes.len())
+        }
+
+        fn truncate(&self, _length: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Whether each of three records in a row was written by the log's own thread.
+    async fn written_by_thread(write_takes: Duration) -> Vec<bool> {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = WatchedDisk { write_takes, ..WatchedDisk::default() };
+        let config = UsageLogConfig {
+            dir: dir.path().to_owned(),
+            fsync_interval: Duration::from_millis(50),
+            max_bytes: 1 << 20,
+            segment_bytes: 1 << 20,
+            queue_capacity: 100,
+            ship_batch: 100,
+            ship_interval: Duration::from_millis(10),
+        };
+        let (log, _threads) = UsageLog::open_on(config, Arc::new(disk.clone())).unwrap();
+        let record = serde_json::from_str(include_str!("../../../ez-contract/goldens/usage_record.json")).unwrap();
+        for _ in 0..3 {
+            log.append(&record).await.unwrap();
+        }
+        let writers = disk.writers.lock().unwrap();
+        writers.iter().map(|name| name.as_deref() == Some("usage-log-write")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_blocks_one_call_and_then_only_the_thread() {
+        assert_eq!(written_by_thread(SLOW_WRITE).await, [false, true, true]);
+    }
+
+    #[tokio::test]
+    async fn calls_write_for_themselves_while_the_disk_is_quick() {
+        // A busy machine may make a write look slow, but not every one of them.
+        let mut runs = Vec::new();
+        while !runs.contains(&vec![false; 3]) {
+            assert!(runs.len() < 50, "{runs:?}");
+            runs.push(written_by_thread(Duration::ZERO).await);
         }
     }
 }

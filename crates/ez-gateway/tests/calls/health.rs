@@ -203,6 +203,28 @@ async fn a_refusal_that_may_be_of_the_call_rests_the_key_for_the_model_and_bans_
 }
 
 #[tokio::test]
+async fn what_every_key_is_refused_is_the_calls_own_fault_and_rests_none() {
+    let gateway = TestGateway::start().await;
+    let foreign_file = "You do not have permission to access the File x or it may not exist.";
+    gateway.upstream.rule(Rule::any(status(403, None, Some(foreign_file))).times(2));
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(used(&gateway).len(), 2, "both were tried");
+    assert_eq!(twenty_calls(&gateway).await.len(), 2, "both are used on");
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_for_a_key_rests_it_for_nobody_else() {
+    let gateway = TestGateway::start().await;
+    let message = "Request too large for m in organization org-a on tokens per min (TPM): Limit 1, Requested 2.";
+    gateway.upstream.rule(Rule::any(status(429, None, Some(message))).times(2));
+    assert_eq!(code(&gateway.chat(PLAIN).await), (429, "upstream_rate_limited".into()));
+    assert_eq!(used(&gateway).len(), 2, "both were tried");
+    assert_eq!(twenty_calls(&gateway).await.len(), 2, "both are used on");
+    gateway.finish().await;
+}
+
+#[tokio::test]
 async fn when_all_are_resting_nothing_is_tried_and_the_smallest_wait_is_told() {
     let gateway = TestGateway::start().await;
     on_first(&gateway, limited(20));

@@ -44,6 +44,9 @@ struct Arguments {
     /// How long, such as 10s.
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Requests per second, evenly spaced; without it each connection sends its next when the last is answered.
+    #[arg(long)]
+    rate: Option<f64>,
     /// How long one request may take.
     #[arg(long, value_parser = parse_duration, default_value = "30s")]
     request_timeout: Duration,
@@ -85,6 +88,7 @@ impl Arguments {
             connections: self.connections,
             requests: self.requests,
             duration: self.duration,
+            rate: self.rate,
             request_timeout: self.request_timeout,
             warm_up_requests: self.warm_up,
             stream: self.stream,

@@ -51,8 +51,13 @@ impl Worker {
     }
 
     pub(super) async fn work(mut self) -> Tally {
+        if self.run.options.rate.is_some() {
+            // So that no request that is due waits for its connection; a failure is met again there.
+            let _ = self.ensure_link().await;
+        }
         let mut failures = 0;
-        while failures < CONNECT_FAILURES_MAX && self.run.take_ticket() {
+        while failures < CONNECT_FAILURES_MAX {
+            let Some(due) = self.run.next_start().await else { break };
             if let Err(error) = self.ensure_link().await {
                 failures += 1;
                 self.fail(&error);
@@ -61,7 +66,7 @@ impl Worker {
             }
             failures = 0;
             let timeout = self.run.options.request_timeout;
-            let outcome = match tokio::time::timeout(timeout, self.exchange()).await {
+            let outcome = match tokio::time::timeout(timeout, self.exchange(due)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(anyhow::anyhow!("no whole answer within {timeout:?}")),
             };
@@ -96,7 +101,8 @@ impl Worker {
         Ok(())
     }
 
-    async fn exchange(&mut self) -> anyhow::Result<()> {
+    /// Sends a request that is due since `due`, and reads its whole answer.
+    async fn exchange(&mut self, due: Instant) -> anyhow::Result<()> {
         let (run, tally) = (&self.run, &mut self.tally);
         let link = self.link.as_mut().context("there is no connection")?;
         let target = &run.target;
@@ -105,7 +111,7 @@ impl Worker {
         *request.uri_mut() = target.path.clone();
         *request.headers_mut() = target.headers.clone();
 
-        let sent_at = Instant::now();
+        let sent_at = if run.options.rate.is_some() { due } else { Instant::now() };
         let response = link.sender.send_request(request).await?;
         let status = response.status();
         let mut body = response.into_body();

@@ -1,4 +1,4 @@
-//! What a process has used, from `/proc` (Linux).
+//! What a process and its descendants have used, from `/proc` (Linux).
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,13 +7,17 @@ use std::time::Duration;
 
 /// The kernel reports CPU time in these steps on every architecture (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
+/// Written to `clear_refs`, makes the peak of resident memory start anew (proc(5)).
+const FORGET_PEAK: &str = "5";
 
-/// What a process has used since its start.
+/// What a process and its descendants have used since their start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProcessUsage {
-    /// CPU time of the process and of its descendants, living or waited for, in user and kernel mode.
+    /// CPU time in user and kernel mode, of descendants living or waited for.
     pub cpu_time: Duration,
-    /// The most resident memory of the process itself, in KiB.
+    /// Resident memory now, the sum over the processes, in KiB; what they share counts for each.
+    pub rss_kib: u64,
+    /// The most that each has had at any time, or since [`forget_peak`], the sum over the processes, in KiB.
     pub peak_rss_kib: u64,
 }
 
@@ -23,16 +27,34 @@ struct Stat {
     ticks: u64,
 }
 
-/// Reads what a process has used so far.
+/// Reads what a process and its descendants have used so far.
 ///
 /// # Errors
 /// There is no such process, or its files in `/proc` can't be read.
 pub fn process_usage(pid: u32) -> io::Result<ProcessUsage> {
-    let own = read_stat(&pid.to_string())?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let ticks = own.ticks + descendants(pid)?.iter().map(|(_, ticks)| ticks).sum::<u64>();
-    let cpu_time = TICK * u32::try_from(ticks).unwrap_or(u32::MAX);
-    Ok(ProcessUsage { cpu_time, peak_rss_kib: peak_rss_kib(&status).unwrap_or(0) })
+    let mut ticks = read_stat(&pid.to_string())?.ticks;
+    let (mut rss_kib, mut peak_rss_kib) = memory_of(pid)?;
+    for (descendant, its_ticks) in descendants(pid)? {
+        ticks += its_ticks;
+        // It may have ended since.
+        let (rss, peak) = memory_of(descendant).unwrap_or_default();
+        rss_kib += rss;
+        peak_rss_kib += peak;
+    }
+    Ok(ProcessUsage { cpu_time: TICK * u32::try_from(ticks).unwrap_or(u32::MAX), rss_kib, peak_rss_kib })
+}
+
+/// Lets the peaks of resident memory start anew.
+///
+/// # Errors
+/// There is no such process, or the kernel doesn't let this one do it.
+pub fn forget_peak(pid: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), FORGET_PEAK)?;
+    for (descendant, _) in descendants(pid)? {
+        // It may have ended since.
+        let _ = fs::write(format!("/proc/{descendant}/clear_refs"), FORGET_PEAK);
+    }
+    Ok(())
 }
 
 /// The processes below one, with the ticks that each has used.
@@ -71,9 +93,16 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { parent: u32::try_from(number(1)?).ok()?, ticks })
 }
 
-fn peak_rss_kib(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    value.split_whitespace().next()?.parse().ok()
+/// Resident memory of one process now and at its most, in KiB.
+fn memory_of(pid: u32) -> io::Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok((kib(&status, "VmRSS:"), kib(&status, "VmHWM:")))
+}
+
+/// A kernel thread or a process that has ended has no such line, and no memory.
+fn kib(status: &str, field: &str) -> u64 {
+    let value = status.lines().find_map(|line| line.strip_prefix(field));
+    value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -96,12 +125,22 @@ mod tests {
         while after.cpu_time == before.cpu_time && started.elapsed() < Duration::from_secs(20) {
             after = process_usage(std::process::id()).expect("this process exists");
         }
-        assert!(before.peak_rss_kib > 0);
+        assert!(before.rss_kib > 0 && before.peak_rss_kib >= before.rss_kib, "{before:?}");
         assert!(after.cpu_time > before.cpu_time, "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn a_child_is_a_descendant() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("sleep can be started");
+        let found = descendants(std::process::id()).expect("/proc can be read");
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+        assert!(found.iter().any(|(pid, _)| *pid == child.id()), "{found:?}");
     }
 
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(process_usage(u32::MAX).is_err());
+        assert!(forget_peak(u32::MAX).is_err());
     }
 }

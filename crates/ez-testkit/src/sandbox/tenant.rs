@@ -24,6 +24,8 @@ pub struct TenantPlan {
     pub secrets: Vec<String>,
     /// Public model name to upstream model name.
     pub models: Vec<(String, String)>,
+    /// Further fields of the child key as the admin API names them, such as its limits; an object.
+    pub key: Value,
 }
 
 impl TenantPlan {
@@ -35,6 +37,7 @@ impl TenantPlan {
             base_url: base_url.to_owned(),
             secrets: vec!["sk-up-1".to_owned(), "sk-up-2".to_owned()],
             models: vec![("gpt-sim".to_owned(), "sim-large".to_owned())],
+            key: json!({}),
         }
     }
 
@@ -68,7 +71,9 @@ impl Tenant {
         let admin = sandbox.admin();
         let master = admin.post("/admin/masters", &json!({"name": plan.name})).await?;
         let master_id = id_of(&master)?;
-        let key = admin.post(&format!("/admin/masters/{master_id}/keys"), &json!({"name": "app"})).await?;
+        let mut key = plan.key.clone();
+        key["name"] = json!("app");
+        let key = admin.post(&format!("/admin/masters/{master_id}/keys"), &key).await?;
         let tenant = Self {
             group_id,
             master_id,

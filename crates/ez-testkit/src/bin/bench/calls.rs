@@ -1,261 +1,247 @@
-//! Calls: the gateway beside nginx as a plain reverse proxy, in one run, against the same simulated
-//! upstream. Absolute numbers belong to the machine; the ratios are what is compared over time.
+//! Calls: what they cost each route at full and at half load, and what each adds to a chunk of a stream.
 
-use std::collections::HashSet;
-use std::net::TcpListener;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use ez_testkit::load::{self, LoadOptions, LoadReport};
-use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions, Tenant, TenantPlan};
-use ez_testkit::upstream::{Behaviour, SimUpstream};
-use tokio::process::{Child, Command};
+use ez_testkit::load::{self, LoadOptions, LoadReport, forget_peak, process_usage};
+use ez_testkit::upstream::Behaviour;
+use serde_json::json;
 
-use crate::{Args, cores, median};
+use crate::figures::{CaseFigures, ChunkFigures, Figures, RouteChunkFigures, RouteFigures};
+use crate::stage::{Route, Stage, Via};
+use crate::{Args, median};
 
-const PLAIN: &str = r#"{"model":"sim-large","messages":[{"role":"user","content":"A question of ordinary length, so that the body is about as large as a short chat call's usually is, some three hundred bytes with its JSON around it. The answer is simulated, and comes at once."}],"temperature":0.7,"max_tokens":256}"#;
-const STREAM: &str = r#"{"model":"sim-large","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Stream."}]}"#;
-/// Chunks of a stream.
-const STREAM_TOKENS: u32 = 50;
-const WARM_UP_REQUESTS: u64 = 500;
-/// Pace of the streams whose chunk delay is measured.
-const PACED_TOKENS_PER_SECOND: f64 = 100.0;
+/// A body's usual sizes: a short question, an agent's first message, a long context.
+const SMALL_BYTES: usize = 300;
+const MIDDLE_BYTES: usize = 20_000;
+const LARGE_BYTES: usize = 200_000;
+/// Tokens of a plain answer, about 600 bytes.
+const PLAIN_TOKENS: u32 = 64;
+const WARM_UP_REQUESTS: u64 = 300;
+const STREAM_END: &str = "data: [DONE]";
 
-/// Something that calls can be sent through.
-struct Route {
-    name: &'static str,
-    url: String,
-    bearer: String,
-    pid: Option<u32>,
+/// One kind of call.
+struct Case {
+    request_bytes: usize,
+    /// Chunks of the streamed answer; `None` for a plain answer.
+    chunks: Option<u32>,
 }
 
-impl Route {
-    /// How many usage records a measurement through here must have left.
-    fn accounted(&self, report: Option<&LoadReport>) -> u64 {
-        match report {
-            Some(report) if self.name == "ez-api" => report.requests + WARM_UP_REQUESTS,
-            _ => 0,
+const CASES: &[Case] = &[
+    Case { request_bytes: SMALL_BYTES, chunks: None },
+    Case { request_bytes: MIDDLE_BYTES, chunks: None },
+    Case { request_bytes: LARGE_BYTES, chunks: None },
+    Case { request_bytes: SMALL_BYTES, chunks: Some(50) },
+    Case { request_bytes: MIDDLE_BYTES, chunks: Some(50) },
+    Case { request_bytes: LARGE_BYTES, chunks: Some(50) },
+    Case { request_bytes: SMALL_BYTES, chunks: Some(1_000) },
+];
+
+/// Streams whose chunks come one by one, as from a model.
+struct Pace {
+    chunks: u32,
+    chunks_per_second: f64,
+    connections: usize,
+}
+
+const PACES: &[Pace] = &[
+    Pace { chunks: 50, chunks_per_second: 100.0, connections: 32 },
+    Pace { chunks: 1_000, chunks_per_second: 500.0, connections: 8 },
+];
+
+impl Case {
+    fn title(&self) -> String {
+        let kib = self.request_bytes as f64 / 1e3;
+        match self.chunks {
+            None => format!("plain, {kib} kB request"),
+            Some(chunks) => format!("stream, {kib} kB request, {chunks} chunks at once"),
+        }
+    }
+
+    fn behaviour(&self) -> Behaviour {
+        Behaviour { tokens: self.chunks.unwrap_or(PLAIN_TOKENS), ..Behaviour::default() }
+    }
+
+    fn options(&self, args: &Args, route: &Route) -> LoadOptions {
+        LoadOptions {
+            url: route.url.clone(),
+            bearer: Some(route.bearer.clone()),
+            headers: http::HeaderMap::new(),
+            body: Some(request(self.request_bytes, self.chunks.is_some())),
+            connections: args.connections,
+            requests: None,
+            duration: Some(Duration::from_secs(args.seconds)),
+            rate: None,
+            request_timeout: Duration::from_secs(30),
+            warm_up_requests: WARM_UP_REQUESTS,
+            stream: false,
+            expected_tail: self.chunks.map(|_| STREAM_END.to_owned()),
+            cpu_of: Vec::new(),
         }
     }
 }
 
-/// Measures calls and streams, and counts that each left its record.
-pub(crate) async fn measure_calls(args: &Args) -> anyhow::Result<()> {
-    let upstream = SimUpstream::start(Behaviour::default()).await?;
-    upstream.set_recording(false);
-    let dir = tempfile::tempdir()?;
-    let (nginx, nginx_url) = start_nginx(args, dir.path(), upstream.address().port()).await?;
-    // The gateway in a process of its own, so that its cost is not mixed with the control plane's ingestion.
-    let sandbox = Sandbox::start(SandboxOptions::new(&args.ez_api, Backends::Apart)).await?;
-    let plan = TenantPlan {
-        models: vec![("sim-large".to_owned(), "sim-large".to_owned())],
-        ..TenantPlan::simple("bench", &upstream.openai_base_url())
+/// A chat request of about this size.
+fn request(bytes: usize, stream: bool) -> Bytes {
+    let question = "A question of ordinary length, whose answer is simulated and comes at once. ";
+    let made = |text: &str| {
+        let mut request = json!({
+            "model": "sim-large", "messages": [{"role": "user", "content": text}], "temperature": 0.7, "max_tokens": 256,
+        });
+        if stream {
+            request["stream"] = json!(true);
+            request["stream_options"] = json!({"include_usage": true});
+        }
+        request.to_string()
     };
-    let tenant = Tenant::create(&sandbox, &plan).await?;
-    let path = "/v1/chat/completions";
-    let routes = [
-        Route { name: "direct", url: format!("{}{path}", upstream.base_url()), bearer: "sk-up-1".into(), pid: None },
-        Route { name: "nginx", url: format!("{nginx_url}{path}"), bearer: "sk-up-1".into(), pid: nginx.id() },
-        Route {
-            name: "ez-api",
-            url: format!("{}{path}", sandbox.gateway_url()),
-            bearer: tenant.token.clone(),
-            pid: sandbox.gateway_pid(),
-        },
-    ];
-    println!(
-        "{} cores, {} connections, {} s x {} rounds, median",
-        cores(),
-        args.connections,
-        args.seconds,
-        args.rounds
-    );
-    println!("ez-api: authentication, routing and the durable usage log on; nginx: plain reverse proxy, keep-alive\n");
-
-    upstream.set(Behaviour { tokens: 64, ..Behaviour::default() });
-    let mut calls = throughput(args, &routes, "plain, 0.3 kB request", PLAIN, None).await?;
-    upstream.set(Behaviour { tokens: STREAM_TOKENS, ..Behaviour::default() });
-    calls += throughput(args, &routes, "stream, 50 chunks at once", STREAM, Some("data: [DONE]")).await?;
-    upstream.set(Behaviour {
-        tokens: STREAM_TOKENS,
-        tokens_per_second: Some(PACED_TOKENS_PER_SECOND),
-        timestamps: true,
-        ..Behaviour::default()
-    });
-    calls += chunk_delay(args, &routes).await?;
-    account(&sandbox, calls).await?;
-
-    drop(sandbox);
-    stop(nginx).await
+    let text_bytes = bytes.saturating_sub(made("").len());
+    let mut text = question.repeat(text_bytes.div_ceil(question.len()));
+    text.truncate(text_bytes);
+    made(&text).into()
 }
 
-/// Every call that reached the upstream through the gateway has one record in the database.
-async fn account(sandbox: &Sandbox, gateway_calls: u64) -> anyhow::Result<()> {
-    let admin = sandbox.admin();
-    let mut request_ids = HashSet::new();
-    let mut records = 0_u64;
-    let mut cursor = String::new();
-    // The last batch is under way when the load ends.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    loop {
-        let page = admin.get(&format!("/admin/logs?limit=200{cursor}")).await?;
-        for record in page["items"].as_array().context("a page of log records")? {
-            records += 1;
-            request_ids.insert(record["request_id"].as_str().unwrap_or_default().to_owned());
-        }
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
+/// Measures every kind of call over every route.
+pub(crate) async fn measure_calls(stage: &mut Stage, args: &Args, figures: &mut Figures) -> anyhow::Result<()> {
+    for case in CASES.iter().filter(|case| case.title().contains(&args.case)) {
+        let measured = measure_case(stage, args, case).await.with_context(|| case.title())?;
+        measured.print();
+        figures.cases.push(measured);
+    }
+    for pace in PACES {
+        let Pace { chunks, chunks_per_second, connections } = pace;
+        let title = format!("{connections} streams, {chunks} chunks at {chunks_per_second} per second");
+        if title.contains(&args.case) {
+            let measured = measure_chunks(stage, args, pace, title).await?;
+            measured.print();
+            figures.chunks.push(measured);
         }
     }
-    let lost = gateway_calls as i64 - request_ids.len() as i64;
-    let doubled = records - request_ids.len() as u64;
-    println!(
-        "\n{gateway_calls} calls through ez-api, {records} records in the database: {lost} lost, {doubled} doubled"
-    );
-    ensure!(lost == 0 && doubled == 0, "records were lost or doubled");
     Ok(())
 }
 
-/// Requests per second and CPU per request of every route, and the ratios. Tells how many calls went through ez-api.
-async fn throughput(
-    args: &Args,
-    routes: &[Route],
-    title: &str,
-    body: &'static str,
-    tail: Option<&str>,
-) -> anyhow::Result<u64> {
-    println!("{title}");
-    println!("  {:<8} {:>10} {:>14} {:>10} {:>10}", "", "req/s", "CPU us/req", "p50 us", "p99 us");
-    let mut medians = Vec::new();
-    let mut calls = 0;
-    for route in routes {
-        let options = options(args, route, body, tail);
-        let mut reports = Vec::new();
-        for _ in 0..args.rounds {
-            reports.push(measure(options.clone()).await?);
-            calls += route.accounted(reports.last());
+async fn measure_case(stage: &mut Stage, args: &Args, case: &Case) -> anyhow::Result<CaseFigures> {
+    stage.upstream.set(case.behaviour());
+    for route in &stage.routes {
+        if let Some(pid) = route.pid {
+            // Where the kernel does not let it, the peak is that since the start.
+            let _ = forget_peak(pid);
         }
-        let rps = median(reports.iter().map(|report| report.rps));
-        let cpu =
-            median(reports.iter().map(|report| report.processes.first().map_or(0.0, |cost| cost.cpu_us_per_request)));
-        let quantile = |pick: fn(&load::Distribution) -> f64| {
-            median(reports.iter().filter_map(|report| report.latency_us.as_ref().map(pick)))
-        };
-        println!(
-            "  {:<8} {rps:>10.0} {cpu:>14.1} {:>10.0} {:>10.0}",
-            route.name,
-            quantile(|d| d.p50),
-            quantile(|d| d.p99)
-        );
-        medians.push((rps, cpu));
     }
-    let ((nginx_rps, nginx_cpu), (ez_rps, ez_cpu)) = (medians[1], medians[2]);
-    println!(
-        "  ez-api / nginx: {:.2} of the requests per second, {:.2} of the CPU per request\n",
-        ez_rps / nginx_rps,
-        ez_cpu / nginx_cpu
-    );
-    Ok(calls)
+    let full_load = measure_rounds(stage, args.rounds, |route| case.options(args, route)).await?;
+    let half_load_rps = full_load.last().map(|measured| rps(measured)).unwrap_or_default() / 2.0;
+    let half_load =
+        measure_rounds(stage, 1, |route| LoadOptions { rate: Some(half_load_rps), ..case.options(args, route) });
+    let half_load = half_load.await?;
+    let measured = stage.routes.iter().zip(full_load.iter().zip(&half_load));
+    let routes = measured.map(|(route, (full, half))| RouteFigures {
+        via: route.via.name(),
+        requests_per_second: rps(full),
+        cpu_us_per_request: cpu(full),
+        half_load_cpu_us_per_request: cpu(half),
+        half_load_p50_us: quantile(half, |latency| latency.p50),
+        half_load_p99_us: quantile(half, |latency| latency.p99),
+        peak_rss_mib: median(half.iter().map(|measured| measured.peak_rss_mib)),
+    });
+    Ok(CaseFigures { title: case.title(), half_load_rps, routes: routes.collect() })
 }
 
 /// How much later a chunk arrives than it would without anything in between.
-async fn chunk_delay(args: &Args, routes: &[Route]) -> anyhow::Result<u64> {
-    println!(
-        "stream, {STREAM_TOKENS} chunks at {PACED_TOKENS_PER_SECOND} per second: from upstream's write to client's read"
-    );
-    println!("  {:<8} {:>10} {:>10}", "", "p50 us", "p99 us");
-    let mut medians = Vec::new();
-    let mut calls = 0;
-    for route in routes {
-        let options = LoadOptions { stream: true, ..options(args, route, STREAM, Some("data: [DONE]")) };
-        let mut delays = Vec::new();
-        for _ in 0..args.rounds {
-            let report = measure(options.clone()).await?;
-            calls += route.accounted(Some(&report));
-            delays.push(report.chunk_delay_us.context("the streams carry stamps")?);
+async fn measure_chunks(stage: &mut Stage, args: &Args, pace: &Pace, title: String) -> anyhow::Result<ChunkFigures> {
+    stage.upstream.set(Behaviour {
+        tokens: pace.chunks,
+        tokens_per_second: Some(pace.chunks_per_second),
+        timestamps: true,
+        ..Behaviour::default()
+    });
+    let case = Case { request_bytes: SMALL_BYTES, chunks: Some(pace.chunks) };
+    let seconds = f64::from(pace.chunks) / pace.chunks_per_second;
+    let streams_each = (args.seconds as f64 / seconds).ceil().max(1.0);
+    let options = |route: &Route| LoadOptions {
+        stream: true,
+        connections: pace.connections,
+        requests: Some(pace.connections as u64 * streams_each as u64),
+        duration: None,
+        warm_up_requests: 0,
+        ..case.options(args, route)
+    };
+    let measured = measure_rounds(stage, 1, options).await?;
+    let mut routes = Vec::new();
+    for (route, measured) in stage.routes.iter().zip(&measured) {
+        let report = &measured.first().context("it was measured")?.report;
+        let delay = report.chunk_delay_us.context("the streams carry stamps")?;
+        routes.push(RouteChunkFigures {
+            via: route.via.name(),
+            delay_p50_us: delay.p50,
+            delay_p99_us: delay.p99,
+            cpu_us_per_chunk: cpu(measured) / f64::from(pace.chunks),
+        });
+    }
+    Ok(ChunkFigures { title, routes })
+}
+
+/// What one load through one route has shown.
+struct Measured {
+    report: LoadReport,
+    /// Microseconds of the process in between, for each request.
+    cpu_us_per_request: f64,
+    /// Of the process in between.
+    peak_rss_mib: f64,
+}
+
+/// Measures every route once a round, so that what disturbs the machine for a while disturbs all of them. What a process
+/// does for its calls after their end, such as handing on their records, counts as their cost.
+async fn measure_rounds(
+    stage: &mut Stage,
+    rounds: usize,
+    options: impl Fn(&Route) -> LoadOptions,
+) -> anyhow::Result<Vec<Vec<Measured>>> {
+    let mut measured: Vec<Vec<Measured>> = stage.routes.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (index, measured) in measured.iter_mut().enumerate() {
+            let route = &stage.routes[index];
+            let (via, pid, options) = (route.via, route.pid, options(route));
+            let warm_up_requests = options.warm_up_requests;
+            let before = pid.map(process_usage).transpose()?;
+            let report = load::run(options).await?;
+            let requests = report.requests + warm_up_requests;
+            stage.note_calls(via, requests);
+            ensure!(
+                report.errors == 0,
+                "{} of {} requests through {} failed: {:?} {:?}",
+                report.errors,
+                report.requests,
+                via.name(),
+                report.statuses,
+                report.first_error
+            );
+            if via == Via::Gateway {
+                stage.settle().await?;
+            }
+            let after = pid.map(process_usage).transpose()?;
+            let (cpu_time, peak_rss_kib) = match before.zip(after) {
+                Some((before, after)) => (after.cpu_time.saturating_sub(before.cpu_time), after.peak_rss_kib),
+                None => (Duration::ZERO, 0),
+            };
+            measured.push(Measured {
+                report,
+                cpu_us_per_request: cpu_time.as_secs_f64() * 1e6 / requests as f64,
+                peak_rss_mib: peak_rss_kib as f64 / 1024.0,
+            });
         }
-        let p50 = median(delays.iter().map(|delay| delay.p50));
-        let p99 = median(delays.iter().map(|delay| delay.p99));
-        println!("  {:<8} {p50:>10.0} {p99:>10.0}", route.name);
-        medians.push((p50, p99));
     }
-    for (index, name) in [(1, "nginx"), (2, "ez-api")] {
-        let (p50, p99) = (medians[index].0 - medians[0].0, medians[index].1 - medians[0].1);
-        println!("  added by {name}: p50 {p50:.0} us, p99 {p99:.0} us per chunk");
-    }
-    Ok(calls)
+    Ok(measured)
 }
 
-fn options(args: &Args, route: &Route, body: &'static str, tail: Option<&str>) -> LoadOptions {
-    LoadOptions {
-        url: route.url.clone(),
-        bearer: Some(route.bearer.clone()),
-        headers: http::HeaderMap::new(),
-        body: Some(Bytes::from_static(body.as_bytes())),
-        connections: args.connections,
-        requests: None,
-        duration: Some(Duration::from_secs(args.seconds)),
-        request_timeout: Duration::from_secs(30),
-        warm_up_requests: WARM_UP_REQUESTS,
-        stream: false,
-        expected_tail: tail.map(str::to_owned),
-        cpu_of: route.pid.into_iter().collect(),
-    }
+/// Microseconds per request of the process in between.
+fn cpu(measured: &[Measured]) -> f64 {
+    median(measured.iter().map(|measured| measured.cpu_us_per_request))
 }
 
-async fn measure(options: LoadOptions) -> anyhow::Result<LoadReport> {
-    let report = load::run(options).await?;
-    ensure!(
-        report.errors == 0,
-        "{} of {} requests failed: {:?} {:?}",
-        report.errors,
-        report.requests,
-        report.statuses,
-        report.first_error
-    );
-    Ok(report)
+fn rps(measured: &[Measured]) -> f64 {
+    median(measured.iter().map(|measured| measured.report.rps))
 }
 
-async fn start_nginx(args: &Args, dir: &std::path::Path, upstream_port: u16) -> anyhow::Result<(Child, String)> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let here = dir.display();
-    let config = format!(
-        "worker_processes auto;\npid {here}/nginx.pid;\nerror_log {here}/error.log;\nevents {{ worker_connections 4096; }}\n\
-         http {{\n  access_log off;\n  tcp_nodelay on;\n  keepalive_requests 10000000;\n\
-         client_body_temp_path {here}/body;\n  proxy_temp_path {here}/proxy;\n  fastcgi_temp_path {here}/fastcgi;\n\
-         uwsgi_temp_path {here}/uwsgi;\n  scgi_temp_path {here}/scgi;\n\
-         upstream sim {{ server 127.0.0.1:{upstream_port}; keepalive 256; keepalive_requests 10000000; }}\n\
-         server {{\n    listen 127.0.0.1:{port};\n    location / {{\n      proxy_pass http://sim;\n      proxy_http_version 1.1;\n\
-         proxy_set_header Connection \"\";\n      proxy_buffering off;\n    }}\n  }}\n}}\n"
-    );
-    let path = dir.join("nginx.conf");
-    std::fs::write(&path, config)?;
-    let mut nginx = Command::new(&args.nginx);
-    nginx
-        .arg("-c")
-        .arg(&path)
-        .arg("-p")
-        .arg(dir)
-        .args(["-g", "daemon off;"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null());
-    let child = nginx.spawn().context("nginx cannot be started: `make bench` installs it where it may")?;
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return Ok((child, format!("http://127.0.0.1:{port}")));
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    anyhow::bail!("nginx did not start: {}", std::fs::read_to_string(dir.join("error.log")).unwrap_or_default())
-}
-
-/// SIGTERM, so that the master ends its workers.
-async fn stop(mut nginx: Child) -> anyhow::Result<()> {
-    let pid = nginx.id().context("nginx runs")?;
-    Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
-    nginx.wait().await?;
-    Ok(())
+fn quantile(measured: &[Measured], pick: fn(&load::Distribution) -> f64) -> f64 {
+    median(measured.iter().filter_map(|measured| measured.report.latency_us.as_ref().map(pick)))
 }

@@ -3,11 +3,17 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 mod calls;
+mod figures;
+mod idle;
 mod publication;
+mod stage;
 
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+
+use figures::Figures;
+use stage::Stage;
 
 /// Measures ez-api.
 #[derive(Debug, Parser)]
@@ -15,14 +21,20 @@ struct Args {
     /// The release build of ez-api.
     #[arg(long, value_name = "PATH")]
     ez_api: PathBuf,
+    /// The pass-through; by default the one that was built with this bench.
+    #[arg(long, value_name = "PATH")]
+    pass_through: Option<PathBuf>,
     /// nginx.
     #[arg(long, default_value = "nginx")]
     nginx: PathBuf,
     /// Measure one part alone.
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Measure only the calls whose title contains this, such as `plain` or `1000 chunks`.
+    #[arg(long, default_value = "")]
+    case: String,
     /// Seconds per measurement of calls.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Times that each measurement of calls is repeated; the median is told.
     #[arg(long, default_value_t = 3)]
@@ -33,17 +45,31 @@ struct Args {
     /// Connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// Streams that are held open without a byte passing.
+    #[arg(long, default_value_t = 5_000)]
+    idle_streams: usize,
     /// Child keys of the measurement of publication.
     #[arg(long, default_value_t = 100_000)]
     keys: usize,
+    /// Write the figures of calls and idle streams to this file too, as JSON.
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Calls beside nginx.
+    /// Calls beside nginx and a pass-through.
     Calls,
+    /// Memory of idle streams.
+    Idle,
     /// Publication of many keys, and lists of them.
     Publication,
+}
+
+impl Args {
+    fn measures(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
 }
 
 #[tokio::main]
@@ -52,21 +78,37 @@ async fn main() -> anyhow::Result<()> {
     if args.large {
         args.seconds = 60;
     }
-    if args.only != Some(Part::Publication) {
-        calls::measure_calls(&args).await?;
+    if args.measures(Part::Calls) || args.measures(Part::Idle) {
+        let mut stage = Stage::start(&args).await?;
+        let measured = measure_on(&mut stage, &args).await;
+        stage.stop().await?;
+        measured?;
     }
-    if args.only != Some(Part::Calls) {
+    if args.measures(Part::Publication) {
         publication::measure_publication(&args).await?;
     }
     Ok(())
+}
+
+async fn measure_on(stage: &mut Stage, args: &Args) -> anyhow::Result<()> {
+    let mut figures = Figures::new(args.connections, args.seconds, args.rounds);
+    figures.print_title();
+    if args.measures(Part::Calls) {
+        calls::measure_calls(stage, args, &mut figures).await?;
+    }
+    if args.measures(Part::Idle) {
+        figures.idle = idle::measure_idle(stage, args.idle_streams).await?;
+    }
+    figures.accounted = stage.account().await?;
+    figures.print_accounted();
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&figures)?)?;
+    }
+    figures.ensure_accounted()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
