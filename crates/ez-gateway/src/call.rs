@@ -10,9 +10,8 @@ use ez_contract::model_ref::binding_key;
 use ez_protocol::Api;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
-use ez_telemetry::metrics::GATEWAY_CALLS;
 use ez_telemetry::request_id::X_REQUEST_ID;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::Instant;
@@ -33,6 +32,9 @@ use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle, stored
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
 
+/// Where Anthropic's SDKs look for the id of a request, besides the name that every answer has it by.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// Answers one request.
 pub(crate) async fn answer(
     gateway: Arc<Gateway>,
@@ -41,19 +43,25 @@ pub(crate) async fn answer(
 ) -> Response<AnswerBody> {
     let request_id = RequestId::from_headers(request.headers());
     let (head, body) = request.into_parts();
+    let settler = gateway.settler.clone();
     let is_probe = head.method == Method::HEAD && head.uri.path() == "/";
     let (protocol, mut response) = if is_probe {
         // Agents probe their base URL with this before their first call.
         (Protocol::OpenaiChat, Response::new(full(Bytes::new())))
     } else {
         match ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies) {
-            Ok(arrival) => (arrival.protocol, serve(gateway, arrival, body).await),
+            Ok(mut arrival) => {
+                arrival.trace = settler.observer.begin_trace(&mut arrival.headers);
+                (arrival.protocol, serve(gateway, arrival, body).await)
+            }
             Err((protocol, refusal)) => (protocol, refusal.into_response(protocol, &request_id)),
         }
     };
     response.headers_mut().insert(X_REQUEST_ID, request_id.to_header_value());
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(GATEWAY_CALLS, "protocol" => protocol.as_str(), "status" => status).increment(1);
+    if protocol == Protocol::AnthropicMessages {
+        response.headers_mut().insert(ANTHROPIC_REQUEST_ID, request_id.to_header_value());
+    }
+    settler.observer.answered(protocol, response.status());
     response
 }
 
@@ -161,7 +169,8 @@ async fn prepare(
     let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
     account.note_reservation(reservation, model.cloned());
     let plan = plan::plan(snapshot, &target, form.api)?;
-    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await?;
+    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await;
+    let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))
 }
 

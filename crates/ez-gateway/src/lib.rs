@@ -16,6 +16,7 @@ mod lent_body;
 mod limits;
 mod metering;
 mod models;
+mod observe;
 mod pick;
 mod plan;
 mod pricing;

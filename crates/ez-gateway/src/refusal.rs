@@ -14,6 +14,9 @@ use http_body_util::{BodyExt, Full};
 use crate::call::AnswerBody;
 use crate::failure::Blame;
 
+/// Code of refusals for an upstream that says that it is overloaded or away.
+pub(crate) const UPSTREAM_UNAVAILABLE: &str = "upstream_unavailable";
+
 /// Who is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -89,6 +92,14 @@ impl Refusal {
 
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
+        self
+    }
+
+    /// With the status that the caller's protocol has for it: Anthropic's clients know an overloaded upstream by 529.
+    pub(crate) fn in_protocol(mut self, protocol: Protocol) -> Self {
+        if protocol == Protocol::AnthropicMessages && self.fault.code == UPSTREAM_UNAVAILABLE {
+            self.fault.status = 529;
+        }
         self
     }
 

@@ -9,11 +9,15 @@ mod durable;
 mod fail_points;
 mod fuzz;
 mod gateways;
+mod health;
 mod life;
+mod limits;
 mod logs;
 mod outage;
 mod rotation;
 mod sdk;
+mod standstill;
+mod traffic;
 mod transfer;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};

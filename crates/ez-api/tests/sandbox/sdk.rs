@@ -1,31 +1,72 @@
 //! Official SDKs, pointed at the gateway by base URL and key alone.
 
-use ez_testkit::sandbox::{Backends, Tenant, TenantPlan};
-use ez_testkit::upstream::{Behaviour, SimUpstream};
+use ez_testkit::sandbox::{Backends, Sandbox, Tenant, TenantPlan};
+use ez_testkit::upstream::{Behaviour, Rule, SimUpstream};
 use tokio::process::Command;
 
 use crate::{on_every_backend, start};
 
-on_every_backend!(openai_python);
+on_every_backend!(official_python_sdks);
 
-async fn openai_python(backends: Backends) {
+/// A script of `tests/sdk`, the path that its SDK's base URL ends with, its model, and how many steps it has.
+struct Script {
+    name: &'static str,
+    base_path: &'static str,
+    model: &'static str,
+    steps: usize,
+}
+
+const SCRIPTS: [Script; 4] = [
+    Script { name: "openai_chat.py", base_path: "/v1", model: "gpt-sim", steps: 9 },
+    Script { name: "openai_responses.py", base_path: "/v1", model: "gpt-sim", steps: 10 },
+    Script { name: "anthropic_messages.py", base_path: "", model: "claude-sim", steps: 13 },
+    Script { name: "google_genai.py", base_path: "", model: "gemini-sim", steps: 13 },
+];
+
+/// Google's SDK goes by the name to tell which route a model is asked for embeddings.
+const EMBEDDING_MODEL: &str = "embedding-sim";
+
+async fn official_python_sdks(backends: Backends) {
     let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
     let sandbox = start(backends).await;
-    let tenant = Tenant::create(&sandbox, &TenantPlan::simple("acme", &upstream.openai_base_url())).await.unwrap();
+    let tenant = Tenant::create_with_every_protocol(&sandbox, &upstream).await.unwrap();
+    // With API keys of their own, as their failures are held against them.
+    for (provider_type, base_url, model, status) in [
+        ("openai", upstream.openai_base_url(), "gpt-failing", 503),
+        ("anthropic", upstream.base_url(), "claude-failing", 529),
+        ("gemini", upstream.base_url(), "gemini-failing", 503),
+    ] {
+        upstream.rule(Rule::any(Behaviour::status(status)).model(model));
+        tenant.add_upstream(&sandbox, &TenantPlan::of_type(provider_type, &base_url, model)).await.unwrap();
+    }
+    let embedding = TenantPlan::of_type("gemini", &upstream.base_url(), EMBEDDING_MODEL);
+    tenant.add_upstream(&sandbox, &embedding).await.unwrap();
+    // Which SDK it is makes no difference to the backends; starting Python takes its time.
+    let [chat, responses, messages, gemini] = SCRIPTS.each_ref().map(|script| run(script, &sandbox, &tenant));
+    if backends == Backends::Apart {
+        tokio::join!(chat, responses, messages, gemini);
+    } else {
+        chat.await;
+    }
+    let credentials = upstream.requests().into_iter().filter_map(|request| request.credential);
+    assert!(credentials.clone().all(|credential| credential.starts_with("sk-up-")), "{credentials:?}");
+}
+
+async fn run(script: &Script, sandbox: &Sandbox, tenant: &Tenant) {
+    let file = format!("{}/../../tests/sdk/{}", env!("CARGO_MANIFEST_DIR"), script.name);
     let output = Command::new(python())
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/sdk/openai_chat.py"))
-        .env("EZ_SDK_BASE_URL", format!("{}/v1", sandbox.gateway_url()))
+        .arg(file)
+        .env("EZ_SDK_BASE_URL", format!("{}{}", sandbox.gateway_url(), script.base_path))
         .env("EZ_SDK_API_KEY", &tenant.token)
-        .env("EZ_SDK_MODEL", "gpt-sim")
+        .env("EZ_SDK_MODEL", script.model)
+        .env("EZ_SDK_EMBEDDING_MODEL", EMBEDDING_MODEL)
+        .env("EZ_SDK_FAILING_MODEL", script.model.replace("-sim", "-failing"))
         .output()
         .await
         .unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}");
-    assert_eq!(text.matches("ok ").count(), 9, "{text}");
-    assert!(upstream.requests().iter().all(|request| !request.body.is_empty()));
-    let credentials = upstream.requests().into_iter().filter_map(|request| request.credential);
-    assert!(credentials.clone().all(|credential| credential.starts_with("sk-up-")), "{credentials:?}");
+    assert!(output.status.success(), "{}: {text}", script.name);
+    assert_eq!(text.matches("ok ").count(), script.steps, "{}: {text}", script.name);
 }
 
 #[expect(clippy::disallowed_methods, reason = "`make test` tells where it put the SDKs")]

@@ -309,12 +309,14 @@ async fn failures_are_told_in_the_callers_protocol() {
         let gateway = with_every_vendor().await;
         gateway.upstream.set(Behaviour::status(503));
         let answer = gateway.call(gateway.request(path, *body)).await;
-        let word = match *path {
-            "/v1/messages" => "overloaded_error",
-            path if path.contains("gemini") => "UNAVAILABLE",
-            _ => "server_error",
+        let (status, word) = match *path {
+            "/v1/messages" => (529, "overloaded_error"),
+            path if path.contains("gemini") => (503, "UNAVAILABLE"),
+            _ => (503, "server_error"),
         };
-        assert_eq!((answer.status.as_u16(), error_word(&answer)), (503, json!(word)), "{path}: {}", answer.text());
+        assert_eq!((answer.status.as_u16(), error_word(&answer)), (status, json!(word)), "{path}: {}", answer.text());
+        let vendors_name = answer.header("request-id").filter(|id| Some(*id) == answer.header("x-request-id"));
+        assert_eq!(vendors_name.is_some(), *path == "/v1/messages", "Anthropic's SDKs look for the id under its name");
 
         // The vendor's own complaint about the request passes in its words.
         let fault = Fault::Status {

@@ -265,6 +265,11 @@ impl Sandbox {
         HttpClient::new(url, Some(&self.admin_token))
     }
 
+    /// The same of each gateway.
+    pub fn every_gateway_process(&self) -> Vec<HttpClient> {
+        self.gateways().map(|gateway| HttpClient::new(&gateway.control_url, Some(&self.admin_token))).collect()
+    }
+
     /// Keeps asking until `done` says yes.
     pub async fn eventually<F: Future<Output = anyhow::Result<bool>>>(
         &self,

@@ -1,0 +1,244 @@
+//! Three gateways on one Redis keep a limit together, at a price of few round trips.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ez_testkit::http_client::HttpClient;
+use ez_testkit::redis_server::RedisServer;
+use ez_testkit::sandbox::{Sandbox, SandboxOptions, Tenant, TenantPlan};
+use ez_testkit::upstream::{Behaviour, SimUpstream};
+use http::{Method, StatusCode};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::logs::PLAIN;
+
+const GATEWAYS: usize = 3;
+const CALLERS: usize = 12;
+
+/// By how many calls more than N gateways that reach Redis let pass (docs/limits.md).
+const BOUND: u64 = 0;
+
+/// The same within the window in which Redis stops answering.
+const fn bound_alone(limit: u64) -> u64 {
+    if limit > GATEWAYS as u64 { limit } else { GATEWAYS as u64 }
+}
+
+/// What lies unused at one gateway comes back to the others within this.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Calls that round trips are counted over.
+const CALLS: u64 = 1_000;
+
+/// The most round trips for each call, for limits of 1,000 and more per window.
+const ROUND_TRIPS_PER_CALL: f64 = 0.05;
+
+/// A tenant behind three gateways with a Redis of their own.
+struct Fleet {
+    redis: RedisServer,
+    upstream: SimUpstream,
+    sandbox: Sandbox,
+    tenant: Tenant,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
+        upstream.set_recording(false);
+        let redis = RedisServer::start().await;
+        let options = SandboxOptions::apart(env!("CARGO_BIN_EXE_ez-api"), GATEWAYS);
+        let sandbox = Sandbox::start(options.set("EZ_REDIS_URL", redis.url())).await.unwrap();
+        let plan = TenantPlan::simple("acme", &upstream.openai_base_url());
+        let tenant = Tenant::create(&sandbox, &plan).await.unwrap();
+        Self { redis, upstream, sandbox, tenant }
+    }
+
+    /// Clients of every gateway with a new key that has these limits, once each serves it.
+    async fn issue(&self, limits: &Value) -> Vec<HttpClient> {
+        let mut key = json!({"name": "limited"});
+        key.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+        let path = format!("/admin/masters/{}/keys", self.tenant.master_id);
+        let issued = self.sandbox.admin().post(&path, &key).await.unwrap();
+        let gateways = self.sandbox.every_gateway_as(issued["token"].as_str().unwrap());
+        for gateway in &gateways {
+            // A list counts against no limit.
+            let known = self.sandbox.eventually("the key is known", Duration::from_secs(10), || async move {
+                Ok(gateway.call(Method::GET, "/v1/models", "").await?.status.is_success())
+            });
+            known.await.unwrap();
+        }
+        gateways
+    }
+
+    /// Scripts that Redis has run: a lease is one.
+    fn scripts_run(&self) -> u64 {
+        let stats = self.redis.run(&["INFO", "commandstats"]);
+        let scripts =
+            stats.lines().filter(|line| line.starts_with("cmdstat_eval") || line.starts_with("cmdstat_fcall"));
+        let calls = scripts.map(|line| line.split("calls=").nth(1).unwrap().split(',').next().unwrap());
+        calls.map(|count| count.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Round trips for slices that the gateways have counted.
+    async fn leases(&self) -> u64 {
+        let mut sum = 0;
+        for process in self.sandbox.every_gateway_process() {
+            let metrics = process.call(Method::GET, "/metrics", "").await.unwrap().text();
+            let leases = metrics.lines().filter(|line| line.starts_with("ez_limit_leases_total"));
+            sum += leases.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
+        }
+        sum
+    }
+}
+
+/// Which gateway each of so many calls goes to, some gateways being busier than others.
+fn spread(calls: u64, rng: &mut StdRng) -> Vec<usize> {
+    let weights: [u32; GATEWAYS] = [(); GATEWAYS].map(|()| rng.random_range(1..10));
+    let total: u32 = weights.iter().sum();
+    let mut draw = || {
+        let mut ticket = rng.random_range(0..total);
+        weights.iter().position(|weight| {
+            let wins = ticket < *weight;
+            ticket = ticket.saturating_sub(*weight);
+            wins
+        })
+    };
+    (0..calls).map(|_| draw().unwrap()).collect()
+}
+
+/// Sends the calls, a dozen at a time, and tells how many passed; the rest must be refused by the limit.
+async fn send(gateways: &[HttpClient], targets: Vec<usize>) -> u64 {
+    let (targets, next, passed) = (Arc::new(targets), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (gateways, targets, next, passed) = (gateways.to_vec(), targets.clone(), next.clone(), passed.clone());
+        callers.spawn(async move {
+            while let Some(target) = targets.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
+                let answer = gateways[*target].call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap();
+                match answer.status {
+                    StatusCode::OK => _ = passed.fetch_add(1, Ordering::SeqCst),
+                    StatusCode::TOO_MANY_REQUESTS => {
+                        assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
+                    }
+                    other => panic!("{other}: {}", answer.text()),
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    passed.load(Ordering::SeqCst)
+}
+
+/// A key with a limit of N calls a day, called more often than that; tells by how many it was passed.
+async fn call_beyond(fleet: &Fleet, limit: u64, seed: u64, rng: &mut StdRng) {
+    let gateways = fleet.issue(&json!({ "rpd": limit })).await;
+    let mut passed = send(&gateways, spread(limit + limit / 2 + 20, rng)).await;
+    assert!(passed <= limit + BOUND, "{passed} calls passed a limit of {limit} (seed {seed})");
+    let give_up = Instant::now() + GIVEN_BACK_WITHIN;
+    while passed < limit && Instant::now() < give_up {
+        passed += send(&gateways, spread(GATEWAYS as u64 * 2, rng)).await;
+        assert!(passed <= limit + BOUND, "{passed} calls passed a limit of {limit} (seed {seed})");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(passed >= limit, "only {passed} of {limit} calls could be used (seed {seed})");
+    assert_eq!(send(&gateways, (0..GATEWAYS).collect()).await, 0, "no gateway lets one more pass");
+}
+
+async fn keep_limits(fleet: &Fleet, rounds: u64) {
+    for seed in 0..rounds {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        for limit in [1, rng.random_range(2..20), rng.random_range(20..200)] {
+            call_beyond(fleet, limit, seed, rng).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_gateways_keep_a_limit_together() {
+    let fleet = Fleet::start().await;
+    keep_limits(&fleet, 3).await;
+    a_limit_without_redis_is_kept_within_its_bound(&fleet, &mut StdRng::seed_from_u64(1)).await;
+    calls_in_flight_are_limited_together(&fleet).await;
+    a_thousand_calls_take_few_round_trips(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: make soak"]
+async fn soak_three_gateways_keep_limits_together() {
+    let fleet = Fleet::start().await;
+    keep_limits(&fleet, 200).await;
+    for seed in 0..20 {
+        a_limit_without_redis_is_kept_within_its_bound(&fleet, &mut StdRng::seed_from_u64(seed)).await;
+        calls_in_flight_are_limited_together(&fleet).await;
+        a_thousand_calls_take_few_round_trips(&fleet).await;
+    }
+}
+
+/// Redis stops answering in the middle of the window: each gateway goes on with what it has and with its equal part.
+async fn a_limit_without_redis_is_kept_within_its_bound(fleet: &Fleet, rng: &mut StdRng) {
+    let limit = rng.random_range(30..90);
+    let gateways = fleet.issue(&json!({ "rpd": limit })).await;
+    let mut passed = send(&gateways, spread(rng.random_range(0..limit), rng)).await;
+    fleet.redis.pause();
+    passed += send(&gateways, spread(limit * 3, rng)).await;
+    fleet.redis.resume();
+    // Some gateways get fewer calls than their part.
+    assert!(passed >= limit / 2, "only {passed} of {limit} calls passed without Redis");
+    assert!(passed <= limit + bound_alone(limit), "{passed} calls passed a limit of {limit} without Redis");
+    let shared = fleet.sandbox.eventually("limits are shared again", GIVEN_BACK_WITHIN, || async {
+        let mut alone = false;
+        for process in fleet.sandbox.every_gateway_process() {
+            let metrics = process.call(Method::GET, "/metrics", "").await?.text();
+            alone |= metrics.lines().any(|line| line == "ez_limits_alone 1");
+        }
+        Ok(!alone)
+    });
+    shared.await.unwrap();
+}
+
+async fn calls_in_flight_are_limited_together(fleet: &Fleet) {
+    const LIMIT: u64 = 7;
+    let gateways = fleet.issue(&json!({ "max_concurrency": LIMIT })).await;
+    fleet.upstream.set(Behaviour { first_byte_delay: Duration::from_secs(2), ..Behaviour::default() });
+    for _ in 0..2 {
+        let mut calls = JoinSet::new();
+        for number in 0..30 {
+            let gateway = gateways[number % GATEWAYS].clone();
+            calls.spawn(async move { gateway.call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap().status });
+        }
+        let statuses = calls.join_all().await;
+        let passed = statuses.iter().filter(|status| status.is_success()).count() as u64;
+        assert!((1..=LIMIT + BOUND).contains(&passed), "{passed} calls at once passed a limit of {LIMIT}");
+        assert!(statuses.iter().all(|status| status.is_success() || *status == StatusCode::TOO_MANY_REQUESTS));
+    }
+    fleet.upstream.set(Behaviour::default());
+}
+
+/// A whole limit of a thousand used up; and a thousand calls under larger ones of every kind.
+async fn a_thousand_calls_take_few_round_trips(fleet: &Fleet) {
+    count_round_trips(fleet, &json!({ "rpd": CALLS })).await;
+    let every_kind = json!({"rpd": CALLS * 10, "rpm": CALLS * 10, "tpd": CALLS * 1_000_000, "max_concurrency": CALLS});
+    count_round_trips(fleet, &every_kind).await;
+}
+
+#[expect(clippy::print_stdout, reason = "the figure is what is asked for")]
+async fn count_round_trips(fleet: &Fleet, limits: &Value) {
+    let gateways = fleet.issue(limits).await;
+    // What else runs scripts, each second.
+    let idle = (Instant::now(), fleet.scripts_run());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let idle_rate = (fleet.scripts_run() - idle.1) as f64 / idle.0.elapsed().as_secs_f64();
+    let (began, scripts, leases) = (Instant::now(), fleet.scripts_run(), fleet.leases().await);
+    let passed = send(&gateways, spread(CALLS, &mut StdRng::seed_from_u64(7))).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let scripts = (fleet.scripts_run() - scripts) as f64 - idle_rate * seconds;
+    let leases = fleet.leases().await - leases;
+    println!("{CALLS} calls in {seconds:.1} s, {leases} leases, {scripts:.0} scripts, under {limits}");
+    assert!(passed > CALLS * 9 / 10, "{passed} of {CALLS} calls passed");
+    for count in [leases as f64, scripts] {
+        assert!(count / (CALLS as f64) < ROUND_TRIPS_PER_CALL, "{count} round trips for {CALLS} calls");
+    }
+}
