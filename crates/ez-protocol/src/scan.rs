@@ -52,6 +52,8 @@ pub fn members(text: &[u8]) -> Result<Vec<Member>, ScanError> {
 
 /// The same, and what encoded data the text holds, found in the same pass.
 pub fn members_and_blobs(text: &[u8]) -> Result<(Vec<Member>, Blobs), ScanError> {
+    // JSON text is UTF-8; what is not would be refused upstream with a worse message.
+    std::str::from_utf8(text).map_err(|e| ScanError::Malformed { offset: e.valid_up_to() })?;
     let mut cursor = Cursor { text, at: 0, blobs: Blobs::default() };
     cursor.skip_space();
     if cursor.peek() != Some(b'{') {
@@ -117,6 +119,26 @@ fn string_end(text: &[u8], start: usize) -> Option<usize> {
         }
         at = stop + 2;
     }
+}
+
+/// Where the first byte stands that a JSON string cannot hold as it is: a quote, a backslash or a control character. Eight
+/// bytes at a time, because a prompt is mostly strings, and their ends and escapes stand close together.
+fn find_special(text: &[u8]) -> Option<usize> {
+    const EACH: u64 = u64::MAX / 0xff;
+    const HIGH_BITS: u64 = EACH * 0x80;
+    // A byte's high bit is set where it was below `bound`; a borrow can only set bits above a byte that truly is.
+    let below = |word: u64, bound: u64| word.wrapping_sub(EACH * bound) & !word & HIGH_BITS;
+    let equal = |word: u64, byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = below(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
+    rest.iter().position(is_special).map(|at| words.len() * 8 + at)
 }
 
 /// Whether a string is encoded data: base64, perhaps as a `data:` URL.
@@ -306,24 +328,20 @@ impl Cursor<'_> {
         self.expect(b'"')?;
         let start = self.at;
         loop {
-            let rest = &self.text[self.at..];
-            let Some(stop) = memchr::memchr2(b'"', b'\\', rest) else {
+            let Some(stop) = find_special(&self.text[self.at..]) else {
                 self.at = self.text.len();
                 return Err(self.fault());
             };
-            if let Some(control) = rest[..stop].iter().position(|byte| *byte < 0x20) {
-                self.at += control;
-                return Err(self.fault());
-            }
-            self.at += stop + 1;
-            if rest[stop] == b'"' {
-                break;
+            self.at += stop;
+            match self.text[self.at] {
+                b'"' => break,
+                b'\\' => self.at += 1,
+                _ => return Err(self.fault()),
             }
             self.skip_escape()?;
         }
-        // JSON text is UTF-8; a value that is not would be refused upstream with a worse message.
-        let string = &self.text[start..self.at - 1];
-        std::str::from_utf8(string).map_err(|e| ScanError::Malformed { offset: start + e.valid_up_to() })?;
+        let string = &self.text[start..self.at];
+        self.at += 1;
         if is_blob(string) {
             self.blobs.count += 1;
             self.blobs.bytes += string.len() as u64;
@@ -481,6 +499,12 @@ mod tests {
                 }
                 (Err(_), Err(_)) => {}
             }
+        }
+
+        #[test]
+        fn the_first_special_byte_is_found(text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'a'), Just(0x1f), Just(0x20), Just(b'"')], 0..40)) {
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
+            prop_assert_eq!(find_special(&text), expected);
         }
 
         #[test]
