@@ -32,6 +32,7 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::clock::SystemClock;
@@ -54,6 +55,8 @@ const SNAPSHOT_POLL: Duration = Duration::from_secs(1);
 const MIN_GATEWAY_WORKERS: usize = 2;
 /// Admins, masters, gateways and health checks; far fewer than callers.
 const MAX_CONTROL_CONNECTIONS: usize = 1_024;
+/// How often histograms are folded; they keep every value until then.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 const CONTROL_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until a signal, then drains. The gateway has a runtime of its own, so that a heavy admin query cannot delay a
@@ -146,6 +149,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         }
     }
 
+    life_cycle.others.spawn(keep_up_metrics(metrics.clone(), life_cycle.background.clone()));
     let process = ProcessInfo {
         build: BUILD,
         role: role.as_str(),
@@ -248,6 +252,12 @@ pub(crate) fn make_data_dir(dir: &Path) -> anyhow::Result<()> {
 async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
     bound.with_context(|| format!("{setting}: {address} cannot be bound; choose another address, or stop what uses it"))
+}
+
+async fn keep_up_metrics(metrics: Metrics, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(METRICS_UPKEEP)).await.is_some() {
+        metrics.keep_up();
+    }
 }
 
 /// Where the snapshot is saved. One process on its own has no use for it: its control plane publishes before it serves.

@@ -9,7 +9,6 @@ use ez_contract::Protocol;
 use ez_contract::model_ref::binding_key;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
-use ez_telemetry::metrics::GATEWAY_CALLS;
 use ez_telemetry::request_id::X_REQUEST_ID;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
@@ -43,13 +42,17 @@ pub(crate) async fn answer(
 ) -> Response<AnswerBody> {
     let request_id = RequestId::from_headers(request.headers());
     let (head, body) = request.into_parts();
+    let settler = gateway.settler.clone();
     let is_probe = head.method == Method::HEAD && head.uri.path() == "/";
     let (protocol, mut response) = if is_probe {
         // Agents probe their base URL with this before their first call.
         (Protocol::OpenaiChat, Response::new(full(Bytes::new())))
     } else {
         match ingress::read_head(head, peer, request_id.clone(), &gateway.config.trusted_proxies) {
-            Ok(arrival) => (arrival.protocol, serve(gateway, arrival, body).await),
+            Ok(mut arrival) => {
+                arrival.trace = settler.observer.begin_trace(&mut arrival.headers);
+                (arrival.protocol, serve(gateway, arrival, body).await)
+            }
             Err((protocol, refusal)) => (protocol, refusal.into_response(protocol, &request_id)),
         }
     };
@@ -57,8 +60,7 @@ pub(crate) async fn answer(
     if protocol == Protocol::AnthropicMessages {
         response.headers_mut().insert(ANTHROPIC_REQUEST_ID, request_id.to_header_value());
     }
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(GATEWAY_CALLS, "protocol" => protocol.as_str(), "status" => status).increment(1);
+    settler.observer.answered(protocol, response.status());
     response
 }
 

@@ -33,6 +33,10 @@ pub struct GatewayConfig {
     pub on_client_gone: ClientGone,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether each call with a known key leaves a line in the process log.
+    pub access_log: bool,
+    /// Where spans go, as `…/v1/traces`; none are made without it.
+    pub otlp_traces: Option<http::Uri>,
     /// Health of upstream credentials, and how calls are spread over them.
     pub health: HealthConfig,
     /// Connections to upstreams.

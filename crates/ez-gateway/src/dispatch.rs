@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::call::CallScope;
 use crate::failure::{
     Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out,
-    unreachable_upstream, vendor_failure,
+    unreachable_upstream, vendor_failure, without_url,
 };
 use crate::headers;
 use crate::inspect::Inspected;
@@ -188,7 +188,7 @@ impl Attempt<'_> {
         let query = self.scope.arrival.query.as_deref().unwrap_or_default();
         let target = choice.upstream.target.as_ref();
         let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
-        let uri = target.url(api, &choice.upstream_model, query).map_err(|e| unreachable_upstream(e.to_string()))?;
+        let uri = target.url(api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
         let sign_in = target.sign_in(api.protocol(), &self.scope.gateway.tokens).await;
         let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
@@ -218,6 +218,9 @@ impl Attempt<'_> {
         let limit = read_limit(header, &body, error.as_ref(), self.scope.gateway.clock.now());
         if let Some(blame) = blame_of(status.as_u16(), error.as_ref(), limit.scope) {
             let target = choice.upstream.target.as_ref();
+            if let Some(target) = target.filter(|_| status == StatusCode::UNAUTHORIZED) {
+                target.forget_token();
+            }
             let blame = if target.is_some_and(UpstreamTarget::signs_in_with_tokens) { blame.of_token() } else { blame };
             return Outcome::TryNext(vendor_failure(status.as_u16(), error.as_ref(), blame, limit.pause));
         }

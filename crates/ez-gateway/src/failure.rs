@@ -10,7 +10,7 @@ use ez_protocol::vendor_limits::{LimitScope, read_limit};
 use http::StatusCode;
 
 use crate::refusal::{Refusal, UPSTREAM_UNAVAILABLE};
-use crate::upstream::TokenError;
+use crate::upstream::{TokenError, UrlError};
 
 /// What a failed attempt says of the credential that it was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,14 @@ pub(crate) fn unreachable_upstream(detail: String) -> Refusal {
     Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_unreachable", message)
         .with_detail(detail)
         .blaming(Blame::Failed)
+}
+
+/// A model of a binding that no URL can name. It says nothing of the credential, so nothing is blamed on it.
+pub(crate) fn without_url(e: &UrlError) -> Refusal {
+    let message = "the upstream model's name cannot be called: an operator must mend the binding";
+    Refusal::upstream(StatusCode::SERVICE_UNAVAILABLE, FaultKind::Unavailable, "config_error", message)
+        .with_detail(e.to_string())
+        .with_retry_after(Duration::from_secs(30))
 }
 
 /// A call that could not even sign in.

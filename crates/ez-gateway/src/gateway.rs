@@ -17,6 +17,7 @@ use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::limits::{self, Limiter};
+use crate::observe::{Observer, SpanExporter, export};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -68,7 +69,7 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, leases limits, sends heartbeats, samples gauges, shares and reports the health of
+    /// Settles cancelled calls, leases limits, sends heartbeats and spans, samples gauges, shares and reports the health of
     /// credentials.
     pub settling: TaskTracker,
     /// Hands usage records to the control plane.
@@ -80,7 +81,8 @@ impl Gateway {
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
         let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
-        let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), stops.cut_off.clone());
+        let (observer, spans) = Observer::new(config.access_log, config.otlp_traces.is_some());
+        let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), observer, stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
         let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
@@ -101,6 +103,11 @@ impl Gateway {
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(&config.upstream, config.connect_timeout);
+        if let (Some(url), Some(spans)) = (config.otlp_traces.clone(), spans) {
+            let (node_id, version) = (config.node_id.clone(), config.version.clone());
+            let exporter = SpanExporter { transport: transport.clone(), url, node_id, version };
+            tasks.settling.spawn(export(exporter, spans, stops.cut_off.clone()));
+        }
         let tokens = TokenClient {
             transport: transport.clone(),
             clock: clock.clone(),

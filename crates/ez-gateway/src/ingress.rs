@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, Uri, request};
 use ipnet::IpNet;
 
+use crate::observe::Trace;
 use crate::refusal::Refusal;
 use crate::route::{self, Route};
 
@@ -25,6 +26,8 @@ pub(crate) struct Arrival {
     /// The query without credentials, as it came.
     pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
+    /// The span of the call, where spans are exported.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// A clear token as the client sent it. Never shown.
@@ -58,6 +61,7 @@ pub(crate) fn read_head(
         client_ip: client_ip(peer.ip(), &head.headers, trusted_proxies),
         query: query_of(&head.uri),
         headers: head.headers,
+        trace: None,
     })
 }
 

@@ -15,6 +15,7 @@ mod inspect;
 mod lent_body;
 mod limits;
 mod models;
+mod observe;
 mod pick;
 mod plan;
 mod pricing;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ez_contract::Operation;
 use ez_contract::clock::Clock;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
 use ez_protocol::redact::redact;
-use ez_telemetry::metrics::GATEWAY_IN_FLIGHT;
 use ez_telemetry::request_id::sortable_id;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
 use crate::limits::{Charge, Limited, RateHeaders, Reservation};
+use crate::observe::{Observer, Trace};
 use crate::plan::{Target, UpstreamChoice};
 use crate::pricing::nanos_of;
 use crate::refusal::Refusal;
@@ -33,6 +34,7 @@ pub(crate) struct Settler {
     usage_log: UsageLog,
     clock: Arc<dyn Clock>,
     cancelled: mpsc::UnboundedSender<UsageRecord>,
+    pub(crate) observer: Observer,
     /// Set once calls are cut off because the process ends.
     cut_off: CancellationToken,
 }
@@ -41,10 +43,11 @@ impl Settler {
     pub(crate) fn new(
         usage_log: UsageLog,
         clock: Arc<dyn Clock>,
+        observer: Observer,
         cut_off: CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<UsageRecord>) {
         let (cancelled, receiver) = mpsc::unbounded_channel();
-        (Self { usage_log, clock, cancelled, cut_off }, receiver)
+        (Self { usage_log, clock, cancelled, observer, cut_off }, receiver)
     }
 }
 
@@ -79,6 +82,8 @@ pub(crate) struct Account {
     record: UsageRecord,
     arrived: Instant,
     settler: Arc<Settler>,
+    operation: Option<Operation>,
+    trace: Option<Trace>,
     /// Of the attempt whose answer is under way to the client.
     permit: Option<Permit>,
     is_open: bool,
@@ -141,11 +146,13 @@ impl Account {
             request_bytes: 0,
             response_bytes: 0,
         };
-        metrics::gauge!(GATEWAY_IN_FLIGHT).increment(1.0);
+        settler.observer.in_flight().increment(1.0);
         Self {
             record,
             arrived,
             settler,
+            operation: arrival.route.operation(),
+            trace: arrival.trace.clone(),
             permit: None,
             is_open: true,
             reservation: None,
@@ -191,6 +198,9 @@ impl Account {
         self.record.api_key_id = Some(provider.id);
         self.record.provider_type = Some(provider.provider_type);
         self.record.upstream_model = Some(choice.upstream_model.clone());
+        if let (Some(trace), Some(target)) = (&mut self.trace, &choice.upstream.target) {
+            trace.note_server(target.host());
+        }
     }
 
     /// Notes the status that the client is about to see.
@@ -248,7 +258,11 @@ impl Account {
         let appended = self.settler.usage_log.append(&self.record).await;
         self.is_open = false;
         if appended.is_err() {
-            self.settler.usage_log.hold(self.withheld());
+            let withheld = self.withheld();
+            self.observe(&withheld);
+            self.settler.usage_log.hold(withheld);
+        } else {
+            self.observe(&self.record);
         }
         appended
     }
@@ -275,9 +289,15 @@ impl Account {
             self.close(End { ended_by: refusal.ended_by(), error: Some(error) });
             self.settler.usage_log.append_refusal(&self.record).await;
             self.is_open = false;
+            self.observe(&self.record);
             return Ok(());
         }
         self.settle(End { ended_by: refusal.ended_by(), error: Some(error) }).await
+    }
+
+    /// Tells metrics, access log and trace of the call.
+    fn observe(&self, record: &UsageRecord) {
+        self.settler.observer.ended(record, self.operation, self.trace.as_ref());
     }
 
     /// Puts a price on what was used, and settles the limits to it. Once: there is no reservation after.
@@ -326,7 +346,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        metrics::gauge!(GATEWAY_IN_FLIGHT).decrement(1.0);
+        self.settler.observer.in_flight().decrement(1.0);
         if !self.is_open {
             return;
         }
@@ -339,6 +359,7 @@ impl Drop for Account {
         record.ended_by = end.ended_by;
         record.error = end.error;
         record.latency_ms = self.elapsed_ms();
+        self.observe(&record);
         if self.settler.cancelled.send(record).is_err() {
             tracing::error!(
                 request_id = self.record.request_id,

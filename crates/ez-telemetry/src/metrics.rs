@@ -1,9 +1,23 @@
 //! Metrics in Prometheus' text exposition, and the one list of their names.
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Calls that reached the gateway. Labels: `protocol`, `status`.
+/// Answers of the gateway, whoever asked. Labels: `protocol`, `status` (its class, such as `2xx`).
 pub const GATEWAY_CALLS: &str = "ez_gateway_calls_total";
+/// Calls of known keys that have ended. Labels: `protocol`, `operation`, `status` (its class), `ended_by`.
+pub const GATEWAY_REQUESTS: &str = "ez_gateway_requests_total";
+/// Tokens of calls. Labels: `protocol`, `operation`, `direction` (`input`, `output`, and of these `cache_read`,
+/// `cache_write`, `reasoning`).
+pub const GATEWAY_TOKENS: &str = "ez_gateway_tokens_total";
+/// Arrival to the last byte of calls that reached an upstream, seconds. Labels: `protocol`, `operation`.
+pub const GATEWAY_CALL_SECONDS: &str = "ez_gateway_call_duration_seconds";
+/// Arrival to the first byte of the answer's body, seconds. Labels: `protocol`, `operation`.
+pub const GATEWAY_FIRST_BYTE_SECONDS: &str = "ez_gateway_first_byte_seconds";
+/// Time from the first byte of a stream to its end for each output token but the first, seconds. Labels: `protocol`,
+/// `operation`.
+pub const GATEWAY_OUTPUT_TOKEN_SECONDS: &str = "ez_gateway_output_token_seconds";
+/// Spans that the collector did not take in time.
+pub const SPANS_DROPPED: &str = "ez_spans_dropped_total";
 /// Calls refused because nobody knows the key. They leave no usage record.
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
 /// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
@@ -70,17 +84,65 @@ pub struct MetricsAlreadySet;
 impl Metrics {
     /// Installs the process-wide recorder.
     pub fn install() -> Result<Self, MetricsAlreadySet> {
-        PrometheusBuilder::new().install_recorder().map(Self).map_err(|_| MetricsAlreadySet)
+        builder().install_recorder().map(Self).map_err(|_| MetricsAlreadySet)
     }
 
     /// A recorder of its own that nothing writes to, for tests that build several applications in one process.
     pub fn detached() -> Self {
-        Self(PrometheusBuilder::new().build_recorder().handle())
+        Self(builder().build_recorder().handle())
+    }
+
+    /// Folds what histograms have gathered since into their buckets. To be done every few seconds: they keep every value
+    /// until then.
+    pub fn keep_up(&self) {
+        self.0.run_upkeep();
     }
 
     /// The text exposition.
     pub fn render(&self) -> String {
         self.0.run_upkeep();
         self.0.render()
+    }
+}
+
+/// Buckets of whole calls and of first bytes, seconds.
+const CALL_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Buckets of the time of one output token, seconds.
+const TOKEN_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0];
+
+fn builder() -> PrometheusBuilder {
+    let buckets = [
+        (GATEWAY_CALL_SECONDS, CALL_BUCKETS),
+        (GATEWAY_FIRST_BYTE_SECONDS, CALL_BUCKETS),
+        (GATEWAY_OUTPUT_TOKEN_SECONDS, TOKEN_BUCKETS),
+    ];
+    buckets.into_iter().fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        // Only an empty list is refused.
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets).unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_are_rendered_in_buckets() {
+        let recorder = builder().build_recorder();
+        let metrics = Metrics(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            for name in [GATEWAY_CALL_SECONDS, GATEWAY_FIRST_BYTE_SECONDS, GATEWAY_OUTPUT_TOKEN_SECONDS] {
+                metrics::histogram!(name).record(0.02);
+            }
+        });
+        metrics.keep_up();
+        let text = metrics.render();
+        for line in [
+            r#"ez_gateway_call_duration_seconds_bucket{le="0.025"} 1"#,
+            r#"ez_gateway_first_byte_seconds_bucket{le="0.01"} 0"#,
+            r#"ez_gateway_output_token_seconds_bucket{le="0.02"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

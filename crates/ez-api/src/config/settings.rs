@@ -197,6 +197,12 @@ impl Reader {
         let health = self.health();
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
+        let access_log = self.required("EZ_ACCESS_LOG", |text| match text {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err("allowed is on or off".to_owned()),
+        });
+        let otlp_traces = self.optional("EZ_OTLP_ENDPOINT", otlp_traces);
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
         let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
         let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 100, 10_000_000);
@@ -224,6 +230,8 @@ impl Reader {
             call_timeout: call_timeout?,
             on_client_gone: on_client_gone?,
             trusted_proxies,
+            access_log: access_log?,
+            otlp_traces,
             health: health?,
             upstream: upstream?,
             usage_log,
@@ -340,6 +348,15 @@ impl Reader {
     }
 }
 
+/// The URL that spans are posted to: the one given, which is a collector's or already names the signal.
+fn otlp_traces(text: &str) -> Result<http::Uri, String> {
+    const SIGNAL: &str = "/v1/traces";
+    let base = http_url(text)?;
+    let base = base.trim_end_matches('/');
+    let url = if base.ends_with(SIGNAL) { base.to_owned() } else { format!("{base}{SIGNAL}") };
+    url.parse().map_err(|_| "allowed is a URL such as http://collector:4318".to_owned())
+}
+
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
@@ -367,6 +384,15 @@ mod tests {
     }
 
     #[test]
+    fn spans_go_to_the_signals_path_of_a_collector() {
+        for given in ["http://collector:4318", "http://collector:4318/", "http://collector:4318/v1/traces"] {
+            let settings = settings(&[("EZ_OTLP_ENDPOINT", given)], Role::All).unwrap();
+            let url = settings.gateway.otlp_traces.map(|url| url.to_string());
+            assert_eq!(url.as_deref(), Some("http://collector:4318/v1/traces"), "{given}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_told_at_once_with_its_name_and_what_is_allowed() {
         let faults = settings(
             &[
@@ -375,6 +401,8 @@ mod tests {
                 ("EZ_SECRET_KEY", "canary"),
                 ("EZ_LOG_LEVEL", "loud"),
                 ("EZ_SNAPSHOT_MAX_AGE", "5s"),
+                ("EZ_ACCESS_LOG", "yes"),
+                ("EZ_OTLP_ENDPOINT", "collector:4318"),
             ],
             Role::All,
         )
@@ -388,6 +416,8 @@ mod tests {
             "EZ_SECRET_KEY",
             "EZ_LOG_LEVEL",
             "EZ_SNAPSHOT_MAX_AGE",
+            "EZ_ACCESS_LOG",
+            "EZ_OTLP_ENDPOINT",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

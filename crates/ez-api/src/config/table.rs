@@ -55,6 +55,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
     secret("EZ_METRICS_TOKEN", "bearer token for `/metrics` besides the admin token"),
     plain("EZ_LOG_LEVEL", "info", "error, warn, info, debug, trace, or target=level pairs"),
     plain("EZ_LOG_FORMAT", "", "console or json; default: console on a terminal, else json"),
+    plain(
+        "EZ_ACCESS_LOG",
+        "off",
+        "on or off: one log line for each call with a known key, under the target `ez_access`",
+    ),
+    optional(
+        "EZ_OTLP_ENDPOINT",
+        "where a span of each call goes, as OTLP over HTTP in JSON, such as `http://collector:4318`; default: no spans",
+    ),
     plain("EZ_LOG_BATCH_SIZE", "500", "usage records per batch to the control plane"),
     plain("EZ_LOG_FLUSH_INTERVAL", "200ms", "how long a batch of usage records gathers"),
     plain("EZ_LOG_QUEUE_CAPACITY", "10000", "usage records waiting for the disk"),

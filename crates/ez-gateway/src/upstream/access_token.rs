@@ -29,6 +29,8 @@ const USABLE_AHEAD: Duration = Duration::from_secs(10);
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a failure stands before the token endpoint is asked again.
 const FAILURE_STANDS: Duration = Duration::from_secs(1);
+/// A token that the vendor refuses sooner is not made anew: the next would be refused as well.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Bound on the answer, bytes; tokens have about 1,000.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
@@ -53,6 +55,7 @@ pub(super) struct AccessTokens {
 
 struct AccessToken {
     header: HeaderValue,
+    asked_at: Instant,
     renew_at: Instant,
     ends_at: Instant,
 }
@@ -102,6 +105,14 @@ impl AccessTokens {
         let exchanged = exchange.wait_for(Option::is_some).await.ok().and_then(|exchanged| exchanged.clone());
         let stopped = || TokenError::Unavailable("the gateway stops".to_owned());
         Ok((AUTHORIZATION, exchanged.ok_or_else(stopped)?.result?))
+    }
+
+    /// Drops a token that the vendor refused before its end; the next call gets another.
+    pub(super) fn forget(&self) {
+        let is_old = |token: &AccessToken| token.asked_at.elapsed() >= FORGET_AFTER;
+        if self.current.load().as_deref().is_some_and(is_old) {
+            self.current.store(None);
+        }
     }
 
     /// The exchange that runs, the last one where it failed just now, else a new one. It belongs to no call: one that
@@ -179,7 +190,7 @@ impl AccessToken {
         // A token for years is none: no vendor gives more than half a day.
         let life = life.min(Duration::from_secs(86_400));
         let renew_at = asked_at + life.saturating_sub(RENEW_AHEAD.min(life / 2));
-        Self { header, renew_at, ends_at: asked_at + life.saturating_sub(USABLE_AHEAD.min(life / 4)) }
+        Self { header, asked_at, renew_at, ends_at: asked_at + life.saturating_sub(USABLE_AHEAD.min(life / 4)) }
     }
 }
 
@@ -201,6 +212,8 @@ fn refused(status: StatusCode, body: &[u8]) -> TokenError {
 
 #[cfg(test)]
 mod tests {
+    use ez_testkit::google::service_account;
+
     use super::*;
 
     #[test]
@@ -211,6 +224,19 @@ mod tests {
             let token = AccessToken::new(HeaderValue::from_static("Bearer x"), now, Duration::from_secs(life));
             assert_eq!((token.renew_at - now).as_secs(), renew, "{life}");
             assert_eq!((token.ends_at - now).as_secs(), end, "{life}");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_is_dropped_unless_it_was_just_made() {
+        let account = ServiceAccount::parse(&service_account("https://oauth2.googleapis.com/token")).unwrap();
+        let tokens = AccessTokens::new(account);
+        let hour = Duration::from_secs(3_600);
+        let made = |at| Some(Arc::new(AccessToken::new(HeaderValue::from_static("Bearer x"), at, hour)));
+        for (age, stays) in [(Duration::ZERO, true), (FORGET_AFTER, false)] {
+            tokens.current.store(made(Instant::now() - age));
+            tokens.forget();
+            assert_eq!(tokens.current.load().is_some(), stays, "{age:?}");
         }
     }
 

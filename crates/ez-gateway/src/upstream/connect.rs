@@ -11,8 +11,8 @@ use std::time::Duration;
 use ez_contract::reach::Reach;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::Service;
@@ -29,6 +29,7 @@ type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
 #[derive(Clone)]
 pub(super) struct Connector {
     https: HttpsConnector<HttpConnector<GuardedResolver>>,
+    versions: Versions,
     timeout: Duration,
 }
 
@@ -36,19 +37,29 @@ pub(super) struct Connector {
 #[derive(Clone)]
 pub(super) struct GuardedResolver;
 
+/// What is offered within TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    Http1,
+    Http2,
+    /// Both, for the server to choose.
+    Negotiated,
+}
+
 /// Connections with TLS where the URL says so. Redirects are the caller's to follow, and it follows none.
-pub(super) fn connector(config: &UpstreamConfig, timeout: Duration) -> Connector {
+pub(super) fn connector(config: &UpstreamConfig, versions: Versions, timeout: Duration) -> Connector {
     let mut tcp = HttpConnector::new_with_resolver(GuardedResolver);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(timeout));
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp.enforce_http(false);
     let tls = HttpsConnectorBuilder::new().with_tls_config(config.tls.client_config().as_ref().clone()).https_or_http();
-    let https = match config.http2 {
-        true => tls.enable_all_versions().wrap_connector(tcp),
-        false => tls.enable_http1().wrap_connector(tcp),
+    let https = match versions {
+        Versions::Http1 => tls.enable_http1().wrap_connector(tcp),
+        Versions::Http2 => tls.enable_http2().wrap_connector(tcp),
+        Versions::Negotiated => tls.enable_all_versions().wrap_connector(tcp),
     };
-    Connector { https, timeout }
+    Connector { https, versions, timeout }
 }
 
 impl Service<Uri> for Connector {
@@ -61,10 +72,15 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, bound) = (self.https.call(uri), self.timeout);
+        let (connecting, versions, bound) = (self.https.call(uri), self.versions, self.timeout);
         Box::pin(async move {
             let late = |_| Err(format!("no connection within {} ms", bound.as_millis()).into());
-            tokio::time::timeout(bound, connecting).await.unwrap_or_else(late)
+            let stream = tokio::time::timeout(bound, connecting).await.unwrap_or_else(late)?;
+            // A server without a notion of versions agrees to none, and would not understand this one.
+            if versions == Versions::Http2 && !stream.connected().is_negotiated_h2() {
+                return Err("the server does not speak HTTP/2 any more".into());
+            }
+            Ok(stream)
         })
     }
 }

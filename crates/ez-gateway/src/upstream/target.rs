@@ -105,6 +105,11 @@ impl UpstreamTarget {
         Ok(Self { scheme, authority, layout, fixed, sign_in })
     }
 
+    /// The host that its calls go to.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host()
+    }
+
     /// The URL of an endpoint. `client_query` is the client's, as it came; what the vendor does not know stays here.
     pub(crate) fn url(&self, api: Api, upstream_model: &str, client_query: &str) -> Result<Uri, UrlError> {
         let fixed = self.fixed.iter().find(|(fixed, _)| *fixed == api).map(|(_, path)| path);
@@ -142,6 +147,13 @@ impl UpstreamTarget {
     /// Whether it signs in with tokens that end, so that a refusal may be about a token, not about the credential.
     pub(crate) fn signs_in_with_tokens(&self) -> bool {
         matches!(self.sign_in, SignIn::ServiceAccount(_))
+    }
+
+    /// Drops a token that the vendor refused before its end.
+    pub(crate) fn forget_token(&self) {
+        if let SignIn::ServiceAccount(account) = &self.sign_in {
+            account.forget();
+        }
     }
 
     /// Takes over the tokens of the target that this one comes after, where both are of one secret.

@@ -10,6 +10,7 @@ mod gone;
 mod health;
 mod limits;
 mod models;
+mod observability;
 mod protocols;
 mod shared_limits;
 mod support;

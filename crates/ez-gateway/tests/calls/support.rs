@@ -386,6 +386,8 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         call_timeout: Duration::from_secs(20),
         on_client_gone: ClientGone::Cancel,
         trusted_proxies: Vec::new(),
+        access_log: false,
+        otlp_traces: None,
         health: HealthConfig::default(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {

@@ -35,6 +35,7 @@ const STREAMS_PER_CONNECTION: u32 = 100;
 struct TlsVendor {
     address: SocketAddr,
     authority_pem: String,
+    tls: ServerConfig,
     state: Arc<VendorState>,
     _accepting: JoinSet<()>,
 }
@@ -43,7 +44,22 @@ struct VendorState {
     arrived: watch::Sender<usize>,
     gathered: AtomicUsize,
     connections: AtomicUsize,
+    open: AtomicUsize,
+    serving: watch::Sender<Serving>,
     versions: Mutex<Vec<Version>>,
+}
+
+/// What new connections get; those of an older generation are closed.
+#[derive(Clone)]
+struct Serving {
+    tls: TlsAcceptor,
+    generation: u32,
+}
+
+fn acceptor(tls: &ServerConfig, protocols: &[&str]) -> TlsAcceptor {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(tls))
 }
 
 impl TlsVendor {
@@ -57,8 +73,7 @@ impl TlsVendor {
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let tls = ServerConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions().unwrap();
-        let mut tls = tls.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
-        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let tls = tls.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
 
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
@@ -66,11 +81,22 @@ impl TlsVendor {
             arrived: watch::Sender::new(0),
             gathered: AtomicUsize::new(1),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             versions: Mutex::default(),
+            serving: watch::Sender::new(Serving { tls: acceptor(&tls, protocols), generation: 0 }),
         });
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(tcp, TlsAcceptor::from(Arc::new(tls)), state.clone()));
-        Self { address, authority_pem: authority.pem(), state, _accepting: accepting }
+        accepting.spawn(accept(tcp, state.clone()));
+        Self { address, authority_pem: authority.pem(), tls, state, _accepting: accepting }
+    }
+
+    /// Closes every connection, and offers other protocols from now on.
+    async fn restart(&self, protocols: &[&str]) {
+        let tls = acceptor(&self.tls, protocols);
+        self.state.serving.send_modify(|serving| *serving = Serving { tls, generation: serving.generation + 1 });
+        while self.state.open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// A gateway that trusts this vendor, and calls it for the model `tls`.
@@ -92,18 +118,26 @@ async fn bind(gateway: &TestGateway, base_url: &str) {
     gateway.apply(vec![upstream, SnapshotEntry::Binding(binding("tls", &[(9, "tls")]))]).await;
 }
 
-async fn accept(tcp: TcpListener, tls: TlsAcceptor, state: Arc<VendorState>) {
+async fn accept(tcp: TcpListener, state: Arc<VendorState>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = tcp.accept().await {
-        let (tls, state) = (tls.clone(), state.clone());
+        let state = state.clone();
+        let Serving { tls, generation } = state.serving.borrow().clone();
         connections.spawn(async move {
             let Ok(stream) = tls.accept(stream).await else { return };
             state.connections.fetch_add(1, Ordering::SeqCst);
-            let service = service_fn(move |request| answer(state.clone(), request));
+            state.open.fetch_add(1, Ordering::SeqCst);
+            let mut changes = state.serving.subscribe();
+            let answering = state.clone();
+            let service = service_fn(move |request| answer(answering.clone(), request));
             let mut server = auto::Builder::new(TokioExecutor::new());
             server.http2().max_concurrent_streams(STREAMS_PER_CONNECTION);
-            // The error is the gateway's going.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            tokio::select! {
+                // The error is the gateway's going.
+                _ = server.serve_connection(TokioIo::new(stream), service) => {}
+                _ = changes.wait_for(|serving| serving.generation > generation) => {}
+            }
+            state.open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
@@ -126,17 +160,42 @@ async fn three_hundred_calls_over_http2_are_in_flight_at_once() {
     // Not one is answered before all have come, and no connection takes more than a hundred.
     vendor.state.gathered.store(300, Ordering::SeqCst);
     let gateway = vendor.gateway(|_| ()).await;
-    let answers = futures_util::future::join_all((0..300).map(|_| gateway.chat(CHAT))).await;
-    assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+    let at_once = async || {
+        let answers = futures_util::future::join_all((0..300).map(|_| gateway.chat(CHAT))).await;
+        assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+    };
+    at_once().await;
     assert!(vendor.state.versions.lock().unwrap().iter().all(|version| *version == Version::HTTP_2));
 
-    // Afterwards one connection is enough.
+    // What is known to speak HTTP/2 gets no more connections than calls need.
     let before = vendor.state.connections.load(Ordering::SeqCst);
+    vendor.state.gathered.store(600, Ordering::SeqCst);
+    at_once().await;
+    let opened = vendor.state.connections.load(Ordering::SeqCst) - before;
+    assert!((1..=5).contains(&opened), "{opened} connections for 300 calls");
     for _ in 0..20 {
         assert_eq!(gateway.chat(CHAT).await.status, StatusCode::OK);
     }
-    assert_eq!(vendor.state.connections.load(Ordering::SeqCst), before);
-    assert_eq!(gateway.finish().await.len(), 320);
+    assert_eq!(vendor.state.connections.load(Ordering::SeqCst), before + opened);
+    assert_eq!(gateway.finish().await.len(), 620);
+}
+
+#[tokio::test]
+async fn a_vendor_that_gives_up_http2_costs_one_call_at_most() {
+    for left in [&["http/1.1"][..], &[]] {
+        let vendor = TlsVendor::start(&["h2", "http/1.1"]).await;
+        let gateway = vendor.gateway(|_| ()).await;
+        for _ in 0..3 {
+            assert_eq!(gateway.chat(CHAT).await.status, StatusCode::OK);
+        }
+        vendor.restart(left).await;
+        let first = gateway.chat(CHAT).await.status;
+        assert!(matches!(first, StatusCode::OK | StatusCode::BAD_GATEWAY), "{first}");
+        for _ in 0..3 {
+            assert_eq!(gateway.chat(CHAT).await.status, StatusCode::OK, "{left:?}");
+        }
+        assert_eq!(vendor.state.versions.lock().unwrap().last(), Some(&Version::HTTP_11));
+    }
 }
 
 #[tokio::test]

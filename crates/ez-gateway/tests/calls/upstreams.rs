@@ -71,6 +71,132 @@ async fn each_type_is_called_where_and_as_its_vendor_wants_it() {
     }
 }
 
+/// A call in a protocol of its own: the client's path, the vendor's, the vendor's query, and where the credential stands.
+struct Native {
+    provider_type: &'static str,
+    base: &'static str,
+    client: &'static str,
+    path: &'static str,
+    query: &'static str,
+    header: &'static str,
+}
+
+const fn native(
+    (provider_type, base): (&'static str, &'static str),
+    client: &'static str,
+    (path, query): (&'static str, &'static str),
+    header: &'static str,
+) -> Native {
+    Native { provider_type, base, client, path, query, header }
+}
+
+const NATIVE: [Native; 11] = [
+    native(("anthropic", ""), "/v1/messages?beta=true&key=x", ("/v1/messages", "beta=true"), "x-api-key"),
+    native(("claude", "/v1"), "/v1/messages/count_tokens", ("/v1/messages/count_tokens", ""), "x-api-key"),
+    native(("compatible", "/anthropic"), "/v1/messages", ("/anthropic/v1/messages", ""), "x-api-key"),
+    native(
+        ("gemini", ""),
+        "/v1beta/models/typed:generateContent?key=x&fields=candidates",
+        ("/v1beta/models/up%2Fmodel:generateContent", ""),
+        "x-goog-api-key",
+    ),
+    native(
+        ("google", "/v1beta"),
+        "/v1beta/models/typed:streamGenerateContent?alt=sse",
+        ("/v1beta/models/up%2Fmodel:streamGenerateContent", "alt=sse"),
+        "x-goog-api-key",
+    ),
+    native(
+        ("aistudio", "/p"),
+        "/v1/models/typed:countTokens",
+        ("/p/v1beta/models/up%2Fmodel:countTokens", ""),
+        "x-goog-api-key",
+    ),
+    native(
+        ("vertex-express", ""),
+        "/v1beta/models/typed:generateContent",
+        ("/v1/publishers/google/models/up%2Fmodel:generateContent", ""),
+        "x-goog-api-key",
+    ),
+    native(
+        ("vertex", ""),
+        "/v1beta/models/typed:streamGenerateContent?alt=sse",
+        (
+            "/v1/projects/test-project/locations/global/publishers/google/models/up%2Fmodel:streamGenerateContent",
+            "alt=sse",
+        ),
+        "authorization",
+    ),
+    native(("openai", "/v1"), "/v1/responses", ("/v1/responses", ""), "authorization"),
+    native(("azure", ""), "/v1/responses", ("/openai/v1/responses", ""), "api-key"),
+    native(("azure", "/openai"), "/v1/embeddings", ("/openai/v1/embeddings", ""), "api-key"),
+];
+
+#[tokio::test]
+async fn each_protocol_is_spoken_where_its_vendor_has_it() {
+    let endpoint = TokenEndpoint::start().await;
+    let gateway = TestGateway::start().await;
+    let base = gateway.upstream.base_url();
+    for Native { provider_type, base: below, client, path, query, header } in NATIVE {
+        let account = service_account(&endpoint.url());
+        let secret = if provider_type == "vertex" { account.as_str() } else { "sk-typed" };
+        let mut upstream = typed(provider_type, &format!("{base}{below}"), secret);
+        let all = ["openai-chat", "openai-responses", "anthropic-messages", "gemini"];
+        upstream.protocols = all.map(|protocol| protocol.parse().unwrap()).into();
+        bind(&gateway, upstream).await;
+        let body = r#"{"model":"typed","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"input":"hi",
+            "contents":[{"parts":[{"text":"hi"}]}]}"#;
+        let mut request = gateway.request(client, body);
+        for (name, value) in [("anthropic-beta", "b"), ("openai-beta", "o"), ("x-goog-api-client", "g")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let answer = gateway.call(request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{provider_type} {client}: {}", answer.text());
+        let sent = gateway.upstream.requests().pop().unwrap();
+        assert_eq!((sent.path.as_str(), sent.query.as_str()), (path, query), "{provider_type}");
+        let credential = if provider_type == "vertex" { "token-1" } else { "sk-typed" };
+        assert!(sent.header(header).is_some_and(|value| value.ends_with(credential)), "{provider_type}");
+        let is_anthropic = path.contains("/messages");
+        assert_eq!(sent.header("anthropic-version"), is_anthropic.then_some("2023-06-01"), "{provider_type}");
+        let expected = match path {
+            _ if is_anthropic => [Some("b"), None, None],
+            _ if path.contains("/models/") => [None, None, Some("g")],
+            _ => [None, Some("o"), None],
+        };
+        let vendors = ["anthropic-beta", "openai-beta", "x-goog-api-client"].map(|name| sent.header(name));
+        assert_eq!(vendors, expected, "{provider_type} {client}");
+    }
+}
+
+#[tokio::test]
+async fn a_models_name_reaches_no_other_endpoint() {
+    let gateway = TestGateway::start().await;
+    let base = gateway.upstream.base_url();
+    let upstream = ProviderSnapshot { protocols: Vec::new(), ..typed("gemini", &base, "sk-typed") };
+    for (upstream_model, expected) in [
+        ("m?alt=x#y", Some("/v1beta/models/m%3Falt%3Dx%23y:generateContent")),
+        ("m:countTokens", Some("/v1beta/models/m%3AcountTokens:generateContent")),
+        ("../../v1/files", None),
+        ("..", None),
+        // More refusals than a credential may fail in a row: they say nothing of it.
+        ("..", None),
+        ("..", None),
+        ("..", None),
+        ("..", None),
+        ("fine", Some("/v1beta/models/fine:generateContent")),
+    ] {
+        let entry = binding("typed", &[(upstream.id, upstream_model)]);
+        gateway.apply(vec![SnapshotEntry::Provider(upstream.clone()), SnapshotEntry::Binding(entry)]).await;
+        gateway.upstream.clear_requests();
+        let answer = gateway.call(gateway.request("/v1beta/models/typed:generateContent", r#"{"contents":[]}"#)).await;
+        let path = gateway.upstream.requests().pop().map(|sent| sent.path);
+        assert_eq!(path.as_deref(), expected, "{upstream_model}: {}", answer.text());
+        let refused =
+            expected.is_none().then(|| (503, answer.json()["error"]["status"].as_str() == Some("UNAVAILABLE")));
+        assert_eq!(refused.unwrap_or((200, true)), (answer.status.as_u16(), true), "{}", answer.text());
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_cannot_be_called_is_told_apart_from_one_that_speaks_otherwise() {
     let gateway = TestGateway::start().await;
