@@ -116,7 +116,8 @@ fn broken_body(e: &impl std::fmt::Display) -> Refusal {
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "incomplete_body", message).closing()
 }
 
-fn malformed(e: &InspectError) -> Refusal {
+/// The refusal of a body that cannot be routed.
+pub(crate) fn malformed(e: &InspectError) -> Refusal {
     let code = match e {
         InspectError::Json(_) => "invalid_json",
         InspectError::Form(_) => "invalid_form",
