@@ -1,5 +1,6 @@
 //! The life cycle: what tells a process to stop, and in which order it does.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Bound on shipping the last usage records and publishing the last changes.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound on shipping the last usage records, forcing them to the disk, and publishing the last changes.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The number of the signal of a file that grew beyond the limit, on Linux and macOS.
 const SIGXFSZ: i32 = 25;
@@ -100,5 +101,35 @@ async fn end(tasks: &TaskTracker, otherwise: &str) {
     tasks.close();
     if tokio::time::timeout(FLUSH_TIMEOUT, tasks.wait()).await.is_err() {
         tracing::warn!(seconds = FLUSH_TIMEOUT.as_secs(), "not ended in time: {otherwise}");
+    }
+}
+
+/// Waits for the threads of the usage log, which end once nobody can append. One that hangs in its disk must not keep the
+/// process from ending.
+pub(crate) async fn join(threads: Vec<JoinHandle<()>>, patience: Duration) {
+    let joined = tokio::task::spawn_blocking(|| threads.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok()));
+    match tokio::time::timeout(patience, joined).await {
+        Ok(Ok(true)) => {}
+        Ok(_) => tracing::error!("a thread of the usage log panicked"),
+        Err(_) => tracing::error!(
+            seconds = patience.as_secs(),
+            "usage log not closed in time: its last records are lost if this machine loses power now"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_keep_the_process_from_ending() {
+        let (release, hangs) = mpsc::channel::<()>();
+        let hanging = std::thread::Builder::new().spawn(move || hangs.recv().unwrap()).unwrap();
+        join(vec![hanging], Duration::from_millis(20)).await;
+        // It still hangs.
+        release.send(()).unwrap();
     }
 }

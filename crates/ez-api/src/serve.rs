@@ -38,7 +38,7 @@ use tower::ServiceExt;
 use crate::clock::SystemClock;
 use crate::config::{Role, Settings};
 use crate::direct_link::DirectLink;
-use crate::life_cycle::{LifeCycle, Signals};
+use crate::life_cycle::{self, LifeCycle, Signals};
 use crate::open_files;
 use crate::secret_key;
 
@@ -174,11 +174,7 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
     let signals = Signals::watch()?;
     announce(&urls, &first_run);
     life_cycle.run_to_end(signals, || readiness.set_waiting("process", "it is draining and about to stop")).await;
-    for thread in usage_threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread of the usage log panicked");
-        }
-    }
+    life_cycle::join(usage_threads, life_cycle::FLUSH_TIMEOUT).await;
     if let Some(store) = store {
         store.close().await.context("the database cannot be closed")?;
     }
