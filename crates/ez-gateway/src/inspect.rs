@@ -130,6 +130,7 @@ pub(crate) fn malformed(e: &InspectError) -> Refusal {
         InspectError::Ambiguous(_) => "ambiguous_parameter",
         InspectError::Missing { .. } => "missing_required_parameter",
         InspectError::WrongType { .. } => "invalid_type",
+        InspectError::Unserved { .. } => "unsupported_parameter",
     };
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, code, e.to_string()).with_param(e.field())
 }
