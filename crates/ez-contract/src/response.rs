@@ -11,7 +11,6 @@ pub struct ResponseOwner {
     pub api_key_id: i64,
     /// The model as the client named it.
     pub model: String,
-    /// Whether it runs in the background: its usage is known only once it is fetched.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_background: bool,
+    /// Model asked of the upstream.
+    pub upstream_model: String,
 }

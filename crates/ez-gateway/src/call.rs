@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ez_contract::Protocol;
 use ez_contract::model_ref::binding_key;
+use ez_protocol::Api;
 use ez_protocol::inspect::RequestForm;
 use ez_telemetry::RequestId;
 use ez_telemetry::request_id::X_REQUEST_ID;
@@ -26,7 +27,7 @@ use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle};
+use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle, stored};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -78,6 +79,10 @@ async fn serve(gateway: Arc<Gateway>, arrival: Arrival, body: LentBody) -> Respo
                 let form = RequestForm { api: *api, path_model: path_model.as_deref(), content_type };
                 Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
             }
+            Route::Stored { .. } => {
+                let form = RequestForm { api: Api::Responses, path_model: None, content_type: None };
+                Ok(call(&gateway, &snapshot, &arrival, &caller, form, body).await)
+            }
         },
     };
     served.unwrap_or_else(|refusal| refusal.into_response(arrival.protocol, &arrival.request_id))
@@ -124,7 +129,10 @@ async fn call(
     let deadline = arrived + gateway.config.call_timeout;
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
-    let prepared = prepare(&scope, body, &mut account).await;
+    let prepared = match &arrival.route {
+        Route::Stored { id, action } => stored::prepare(&scope, id, *action, &mut account).await,
+        _ => prepare(&scope, body, &mut account).await,
+    };
     let rate = account.rate();
     let answered = match prepared {
         Ok((inspected, answer)) => relay::relay(&scope, &inspected, answer, account).await,

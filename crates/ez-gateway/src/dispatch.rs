@@ -14,7 +14,7 @@ use ez_protocol::stream::{Meaning, StreamReader};
 use ez_protocol::vendor_limits::read_limit;
 use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +29,9 @@ use crate::pick::{PickRules, Picker, Preference};
 use crate::plan::{Plan, UpstreamChoice};
 use crate::refusal::Refusal;
 use crate::relay::StreamedContent;
+use crate::route::Route;
 use crate::settle::Account;
+use crate::stored::{self, StoredAction};
 use crate::upstream::{UpstreamBody, UpstreamTarget};
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
@@ -93,8 +95,9 @@ pub(crate) async fn dispatch(
 ) -> Result<Answer, Refusal> {
     let config = &scope.gateway.config;
     let preference = Preference::of(scope, inspected);
+    let pin = stored::pin(scope, inspected, plan).await?;
     let book = &scope.gateway.health;
-    let mut picker = Picker::new(PickRules { book, plan, preference, pin: None, deadline: scope.deadline });
+    let mut picker = Picker::new(PickRules { book, plan, preference, pin, deadline: scope.deadline });
     let mut last = None;
     let mut denied = Vec::new();
     for _ in 0..config.max_attempts {
@@ -146,6 +149,21 @@ pub(crate) async fn dispatch(
     Err(picker.refusal(None, Some(last.unwrap_or_else(over))))
 }
 
+/// Calls for a stored response, at the credential that made it.
+pub(crate) async fn fetch_stored(
+    scope: &CallScope<'_>,
+    inspected: &Inspected,
+    choice: UpstreamChoice,
+    id: &str,
+    action: StoredAction,
+) -> Result<Answer, Refusal> {
+    let attempt = Attempt { scope, inspected };
+    match attempt.fetch_stored(choice, id, action).await {
+        Outcome::Deliver(answer) => Ok(*answer),
+        Outcome::TryNext(refusal) | Outcome::Refuse(refusal) => Err(refusal),
+    }
+}
+
 struct Attempt<'c> {
     scope: &'c CallScope<'c>,
     inspected: &'c Inspected,
@@ -159,6 +177,28 @@ impl Attempt<'_> {
             Ok(Err(refusal)) => return Outcome::TryNext(refusal),
             Ok(Ok(request)) => request,
         };
+        self.exchange(request, choice, head_by).await
+    }
+
+    async fn fetch_stored(&self, choice: UpstreamChoice, id: &str, action: StoredAction) -> Outcome {
+        let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
+        let query = self.scope.arrival.query.as_deref().unwrap_or_default();
+        let Some(target) = choice.upstream.target.as_ref() else {
+            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used".to_owned()));
+        };
+        let uri = match target.response_url(id, action.suffix(), query) {
+            Ok(uri) => uri,
+            Err(e) => return Outcome::TryNext(without_url(&e)),
+        };
+        match timeout_at(head_by, self.signed(target, action.method(), uri, Bytes::new())).await {
+            Err(_) => Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
+            Ok(Err(refusal)) => Outcome::TryNext(refusal),
+            Ok(Ok(request)) => self.exchange(request, choice, head_by).await,
+        }
+    }
+
+    /// Sends a request, and reads what comes back as far as no byte of it may reach the client yet.
+    async fn exchange(&self, request: Request<Full<Bytes>>, choice: UpstreamChoice, head_by: Instant) -> Outcome {
         let response = match timeout_at(head_by, self.scope.gateway.transport.send(request)).await {
             Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
             Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(chain(&e))),
@@ -188,15 +228,27 @@ impl Attempt<'_> {
         let target = choice.upstream.target.as_ref();
         let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
         let uri = target.url(api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
-        let sign_in = target.sign_in(api.protocol(), &self.scope.gateway.tokens).await;
-        let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, api.protocol());
-        request.headers_mut().insert(name, value);
+        let mut request = self.signed(target, Method::POST, uri, body).await?;
         request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.inspected.peek, &self.scope.arrival.headers));
+        Ok(request)
+    }
+
+    async fn signed(
+        &self,
+        target: &UpstreamTarget,
+        method: Method,
+        uri: Uri,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Refusal> {
+        let protocol = self.inspected.api.protocol();
+        let sign_in = target.sign_in(protocol, &self.scope.gateway.tokens).await;
+        let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, protocol);
+        request.headers_mut().insert(name, value);
         Ok(request)
     }
 
@@ -238,7 +290,9 @@ impl Attempt<'_> {
             Ok(body) => body,
             Err(refusal) => return Outcome::TryNext(refusal),
         };
-        if let Some(error) = answer::vendor_error(self.inspected.api.protocol(), &body) {
+        // A stored response may tell how it failed; that is the answer then.
+        let is_stored = matches!(self.scope.arrival.route, Route::Stored { .. });
+        if !is_stored && let Some(error) = answer::vendor_error(self.inspected.api.protocol(), &body) {
             return self.error_in_success(&error);
         }
         let public_name = self.public_name(&choice);

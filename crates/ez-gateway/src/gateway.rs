@@ -21,6 +21,7 @@ use crate::observe::{Observer, SpanExporter, export};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
+use crate::stored::ResponseOwners;
 use crate::upstream::{TokenClient, Transport};
 use crate::usage_log::{self, UsageLog};
 
@@ -36,6 +37,8 @@ pub struct Gateway {
     /// What becomes of the upstreams of clients that left.
     pub(crate) abandonment: Abandonment,
     pub(crate) health: Arc<HealthBook>,
+    /// Who made stored responses.
+    pub(crate) responses: Arc<ResponseOwners>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -94,6 +97,7 @@ impl Gateway {
             clock: clock.clone(),
         };
         tasks.settling.spawn(beat(heart, stops.cut_off.clone()));
+        let responses = ResponseOwners::start(state.clone(), &tasks.settling, stops.cut_off.clone());
         let health = Arc::new(HealthBook::new(config.health.clone(), clock.clone()));
         let sharer = Sharer { book: health.clone(), state, snapshot: snapshot.clone() };
         tasks.settling.spawn(share(sharer, stops.cut_off.clone()));
@@ -123,6 +127,7 @@ impl Gateway {
             limiter,
             abandonment,
             health,
+            responses,
             clock,
         })
     }

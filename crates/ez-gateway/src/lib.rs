@@ -14,6 +14,7 @@ mod ingress;
 mod inspect;
 mod lent_body;
 mod limits;
+mod metering;
 mod models;
 mod observe;
 mod pick;
@@ -23,6 +24,7 @@ mod refusal;
 mod relay;
 mod route;
 mod settle;
+mod stored;
 mod upstream;
 
 pub mod config;

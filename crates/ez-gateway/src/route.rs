@@ -8,6 +8,7 @@ use ez_protocol::error::FaultKind;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::refusal::Refusal;
+use crate::stored::StoredAction;
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,13 @@ pub(crate) enum Route {
     ListModels,
     /// One model of that list.
     GetModel(String),
+    /// A response that its vendor stores.
+    Stored {
+        /// Its id.
+        id: String,
+        /// What is asked of it.
+        action: StoredAction,
+    },
 }
 
 impl Route {
@@ -30,6 +38,7 @@ impl Route {
     pub(crate) fn operation(&self) -> Option<Operation> {
         match self {
             Self::Call { api, .. } => Some(api.operation()),
+            Self::Stored { .. } => Some(Api::Responses.operation()),
             Self::ListModels | Self::GetModel(_) => None,
         }
     }
@@ -70,8 +79,11 @@ const SERVED: &str = "POST /v1/chat/completions, /v1/completions, /v1/responses,
     /v1/messages/count_tokens, /v1/embeddings, /v1/rerank, /v1/moderations, /v1/images/{generations|edits|variations}, \
     /v1/audio/{speech|transcriptions|translations}, \
     /v1beta/models/{model}:{generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents}, \
+    GET and DELETE /v1/responses/{id}, POST /v1/responses/{id}/cancel, GET /v1/responses/{id}/input_items, \
     and GET /v1/models, /v1/models/{model}, /v1beta/models";
 
+/// No vendor's response id is near this.
+const MAX_ID_BYTES: usize = 256;
 /// Paths are quoted in refusals up to this many characters.
 const MAX_QUOTED_CHARS: usize = 200;
 
@@ -104,6 +116,9 @@ fn locate(path: &str, method: &Method) -> Option<Place> {
     if let Some((_, api)) = FIXED.iter().find(|(fixed, _)| *fixed == path) {
         return Some(call(*api, None));
     }
+    if let Some(rest) = path.strip_prefix("/v1/responses/") {
+        return stored(rest, method);
+    }
     let (version, rest) = path.strip_prefix('/')?.split_once('/')?;
     let is_gemini = match version {
         "v1" => false,
@@ -130,6 +145,21 @@ fn locate(path: &str, method: &Method) -> Option<Place> {
     }
     let is_model = !name.is_empty() && !is_tuned;
     is_model.then(|| Place { protocol: list_protocol, route: Route::GetModel(name.to_owned()), allow: "GET" })
+}
+
+/// What stands behind `/v1/responses/`.
+fn stored(rest: &str, method: &Method) -> Option<Place> {
+    let (id, suffix) = rest.split_once('/').map_or((rest, None), |(id, suffix)| (id, Some(suffix)));
+    let is_id = id.len() <= MAX_ID_BYTES && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let (action, allow) = match suffix {
+        None if *method == Method::DELETE => (StoredAction::Delete, "GET, DELETE"),
+        None => (StoredAction::Get, "GET, DELETE"),
+        Some("cancel") => (StoredAction::Cancel, "POST"),
+        Some("input_items") => (StoredAction::ListInputItems, "GET"),
+        Some(_) => return None,
+    };
+    let route = Route::Stored { id: id.to_owned(), action };
+    is_id.then_some(Place { protocol: Some(Protocol::OpenaiResponses), route, allow })
 }
 
 fn call(api: Api, path_model: Option<String>) -> Place {
@@ -310,7 +340,18 @@ mod tests {
             let tail = path.rsplit('/').next().unwrap();
             assert!(message.contains(tail), "{path}: {message}");
         }
+        for (method, path, action) in [
+            ("GET", "/v1/responses/resp_1", StoredAction::Get),
+            ("DELETE", "/v1/responses/resp_1", StoredAction::Delete),
+            ("POST", "/v1/responses/resp_1/cancel", StoredAction::Cancel),
+            ("GET", "/v1/responses/resp_1/input_items", StoredAction::ListInputItems),
+        ] {
+            let expected = Route::Stored { id: "resp_1".to_owned(), action };
+            assert_eq!(found(method, path), (Protocol::OpenaiResponses, Ok(expected)), "{method} {path}");
+        }
         for (method, path, allow) in [
+            ("POST", "/v1/responses/resp_1", "GET, DELETE"),
+            ("GET", "/v1/responses/resp_1/cancel", "POST"),
             ("GET", "/v1/chat/completions", "POST"),
             ("GET", "/v1beta/models/m:generateContent", "POST"),
             ("POST", "/v1/models", "GET"),

@@ -18,6 +18,7 @@ use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
 use crate::limits::{Charge, Limited, RateHeaders, Reservation};
+use crate::metering::counts_input;
 use crate::observe::{Observer, Trace};
 use crate::plan::{Target, UpstreamChoice};
 use crate::pricing::nanos_of;
@@ -92,6 +93,8 @@ pub(crate) struct Account {
     model: Option<Arc<Model>>,
     /// What the caller hears of its limits.
     rate: RateHeaders,
+    /// About how many tokens the prompt has: what a client that left before the answer is charged.
+    prompt_tokens: Option<u64>,
 }
 
 /// How a call ended.
@@ -158,12 +161,14 @@ impl Account {
             reservation: None,
             model: None,
             rate: RateHeaders::default(),
+            prompt_tokens: None,
         }
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
         self.record.request_bytes = inspected.body.len() as u64;
         self.record.stream = inspected.peek.stream;
+        self.prompt_tokens = counts_input(inspected.api).then(|| inspected.peek.estimated_input_tokens());
         self.record.model.clone_from(&inspected.peek.model);
     }
 
@@ -211,6 +216,12 @@ impl Account {
     pub(crate) fn note_tokens(&mut self, tokens: TokenUsage) {
         self.record.tokens = tokens;
         self.record.usage_source = UsageSource::Exact;
+    }
+
+    /// Notes what was used by an estimate, because the upstream did not tell.
+    pub(crate) fn note_estimated(&mut self, tokens: TokenUsage) {
+        self.record.tokens = tokens;
+        self.record.usage_source = UsageSource::Estimated;
     }
 
     /// Notes body bytes handed to the client.
@@ -353,6 +364,15 @@ impl Drop for Account {
         let end = self.end_of_dropped();
         if self.record.status == 0 {
             self.record.status = STATUS_CLIENT_CLOSED;
+        }
+        // Its vendor may charge for the prompt all the same.
+        let is_used = self.record.attempts > 0 && self.record.usage_source == UsageSource::Unknown;
+        if let Some(tokens) = self.prompt_tokens.filter(|_| is_used) {
+            self.note_estimated(TokenUsage {
+                input_tokens: Some(tokens),
+                output_tokens: Some(0),
+                ..TokenUsage::default()
+            });
         }
         self.charge();
         let mut record = self.record.clone();

@@ -42,7 +42,8 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_newest_stay() {
         let mut owners = ResponseOwners::default();
-        let owner = ResponseOwner { master_id: 2, api_key_id: 42, model: "m".to_owned(), is_background: false };
+        let owner =
+            ResponseOwner { master_id: 2, api_key_id: 42, model: "m".to_owned(), upstream_model: "m".to_owned() };
         for number in 0..=MAX_OWNERS {
             owners.put(&format!("resp_{number}"), &owner, Duration::from_secs(60));
             owners.put("resp_1", &owner, Duration::from_secs(60));

@@ -42,7 +42,7 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
 }
 
 /// Installs the process-wide log writer. Every line carries the fields of the spans around it: inside the control
-/// plane a request's `request_id`. The gateway opens no spans; its lines about a call name the id themselves.
+/// plane a request's `request_id`. The gateway opens none of these; its lines about a call name the id themselves.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), LoggingError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parse_filter(filter)?)

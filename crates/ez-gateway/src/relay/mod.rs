@@ -1,6 +1,7 @@
 //! Relay: hands an answer to the client, and settles the call before the client sees its end.
 
 use bytes::Bytes;
+use ez_protocol::sample::TextSample;
 use futures_util::stream::unfold;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response};
@@ -10,8 +11,11 @@ use http_body_util::{BodyExt, StreamBody};
 use crate::call::{AnswerBody, CallScope};
 use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
 use crate::inspect::Inspected;
+use crate::metering::{self, Meter, Prompt};
 use crate::refusal::{Refusal, full};
+use crate::route::Route;
 use crate::settle::{Account, End, not_accountable};
+use crate::stored::Spotter;
 
 mod burst;
 mod gone;
@@ -36,11 +40,20 @@ pub(crate) async fn relay(
     mut account: Account,
 ) -> Result<Response<AnswerBody>, Refusal> {
     account.note_status(answer.head.status.as_u16());
+    if let (Content::Plain(content), Some(spotter)) = (&answer.body, Spotter::of(scope, inspected, &answer.head.choice))
+    {
+        spotter.see_answer(&content.body);
+    }
     let mut headers = response_headers(&answer.head, account.attempts());
     let status = answer.head.status;
     let body = match answer.body {
         Content::Plain(content) => {
-            let body = plain(content, &mut account).await?;
+            let meter = Meter {
+                api: inspected.api,
+                model: answer.head.choice.upstream_model.clone(),
+                prompt: Prompt::Body(inspected.body.clone()),
+            };
+            let body = plain(content, meter, is_free(scope), &mut account).await?;
             if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
                 headers.insert(HeaderName::from_static("x-ez-cost"), cost);
             }
@@ -54,6 +67,13 @@ pub(crate) async fn relay(
                 upstream: content.rest,
                 public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
                 withholds_usage: !inspected.peek.wants_usage,
+                meter: Meter {
+                    api: inspected.api,
+                    model: answer.head.choice.upstream_model.clone(),
+                    prompt: Prompt::Tokens(inspected.peek.estimated_input_tokens()),
+                },
+                is_free: is_free(scope),
+                spotter: Spotter::of(scope, inspected, &answer.head.choice),
                 on_client_gone: answer.head.choice.on_client_gone,
                 idle_timeout: scope.gateway.config.idle_timeout,
                 deadline: scope.deadline,
@@ -70,11 +90,19 @@ pub(crate) async fn relay(
 }
 
 /// Settles a plain answer; its body may be released once this returns.
-async fn plain(content: PlainContent, account: &mut Account) -> Result<Bytes, Refusal> {
+async fn plain(content: PlainContent, meter: Meter, is_free: bool, account: &mut Account) -> Result<Bytes, Refusal> {
     let body = content.answer.renamed.unwrap_or(content.body);
     account.note_sent(body.len());
-    if let Some(tokens) = content.answer.tokens {
+    if is_free {
+        account.note_tokens(metering::nothing());
+    } else if let Some(tokens) = content.answer.tokens {
         account.note_tokens(tokens);
+    } else if content.error.is_none() {
+        let (api, answer) = (meter.api, body.clone());
+        let estimated = meter.estimate(None, move || TextSample::of_answer(api, &answer)).await;
+        if let Some(tokens) = estimated {
+            account.note_estimated(tokens);
+        }
     }
     let end = match content.error {
         None => End::complete(),
@@ -87,6 +115,11 @@ async fn plain(content: PlainContent, account: &mut Account) -> Result<Bytes, Re
             Err(not_accountable())
         }
     }
+}
+
+/// Whether nothing is charged: counts of tokens, and stored responses, which were charged when they were made.
+fn is_free(scope: &CallScope<'_>) -> bool {
+    metering::is_free(scope.form.api) || matches!(scope.arrival.route, Route::Stored { .. })
 }
 
 fn into_body(relay: Attended) -> AnswerBody {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ez_contract::snapshot::ClientGone;
+use ez_contract::usage::TokenUsage;
 use ez_protocol::error::{Fault, FaultKind};
 use ez_protocol::framer::Framer;
 use ez_protocol::redact::redact_bytes;
+use ez_protocol::sample::TextSample;
 use ez_protocol::stream::{Meaning, StreamReader};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -17,7 +19,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::BrokenOff;
 use super::burst::Burst;
 use crate::failure::{Blame, blame_within};
+use crate::metering::{self, Meter};
 use crate::settle::{Account, End, not_accountable};
+use crate::stored::Spotter;
 use crate::upstream::UpstreamBody;
 
 /// How long the end of a stream is awaited behind its terminal event, so that the connection can be used again.
@@ -73,6 +77,11 @@ pub(super) struct StreamRelay {
     /// The name to put in place of the upstream's, where they differ.
     pub(super) public_name: Option<String>,
     pub(super) withholds_usage: bool,
+    pub(super) meter: Meter,
+    /// Whether nothing is charged for it.
+    pub(super) is_free: bool,
+    /// Looks for the id of a response that its vendor stores.
+    pub(super) spotter: Option<Spotter>,
     /// What becomes of the upstream when the client leaves, where the binding says so.
     pub(super) on_client_gone: Option<ClientGone>,
     pub(super) idle_timeout: Duration,
@@ -164,9 +173,16 @@ impl StreamRelay {
 
     /// Lets the upstream go at once; what it takes to close the account is left to be done.
     pub(super) fn abandon(self) -> impl Future<Output = ()> + Send + 'static {
-        let Self { mut account, progress, .. } = self;
+        let (told, output) = (self.content.told(), self.content.output());
+        let Self { mut account, progress, meter, is_free, .. } = self;
         let end = if progress.is_client_gone { End::client_left() } else { account.end_of_dropped() };
         async move {
+            if !is_free
+                && !meter.is_all_told(told, false)
+                && let Some(tokens) = meter.estimate(told, move || output).await
+            {
+                account.note_estimated(tokens);
+            }
             if let Err(e) = account.settle(end).await {
                 tracing::error!(error = %e, request_id = account.request_id(), "abandoned call not settled");
             }
@@ -246,14 +262,31 @@ impl StreamRelay {
     }
 
     fn note_tokens(&mut self) {
-        if let Content::Events { reader, .. } = &self.content
+        if self.is_free {
+            self.account.note_tokens(metering::nothing());
+        } else if let Content::Events { reader, .. } = &self.content
             && let Some(tokens) = reader.tokens()
         {
             self.account.note_tokens(tokens);
         }
     }
 
+    /// Estimates what was used, where the upstream did not tell all of it before the stream ended as it did.
+    async fn note_estimate(&mut self, is_whole: bool) {
+        let told = self.content.told();
+        if self.is_free || self.meter.is_all_told(told, is_whole) {
+            return;
+        }
+        let output = self.content.output();
+        if let Some(tokens) = self.meter.clone().estimate(told, move || output).await {
+            self.account.note_estimated(tokens);
+        }
+    }
+
     fn pass(&mut self, event: Bytes) -> Bytes {
+        if self.spotter.as_mut().is_some_and(|spotter| spotter.see_event(&event)) {
+            self.spotter = None;
+        }
         let event = match (&self.public_name, &self.content) {
             (Some(name), Content::Events { reader, .. }) => reader.rename(&event, name),
             _ => event,
@@ -276,6 +309,7 @@ impl StreamRelay {
             _ => terminal,
         };
         self.note_tokens();
+        self.note_estimate(true).await;
         self.note_sent(&terminal);
         if self.settle_complete().await {
             return terminal;
@@ -288,6 +322,7 @@ impl StreamRelay {
     async fn complete_at_end(&mut self) -> Option<Result<Bytes, BrokenOff>> {
         self.progress.phase = Phase::Ended;
         self.note_tokens();
+        self.note_estimate(true).await;
         if self.settle_complete().await {
             return None;
         }
@@ -324,6 +359,7 @@ impl StreamRelay {
             self.note_sent(&event);
             burst.push(event);
         }
+        self.note_estimate(false).await;
         let end = if self.progress.is_client_gone { End::client_left() } else { End::upstream(error) };
         if let Err(e) = self.account.settle(end).await {
             tracing::error!(error = %e, request_id = self.account.request_id(), "broken call not settled");
@@ -370,6 +406,22 @@ impl Content {
         let tail = framer.finish().and_then(|tail| reader.whole_tail(&tail))?;
         let meaning = reader.read(&tail);
         Some((tail, meaning))
+    }
+
+    /// The usage that was reported.
+    fn told(&self) -> Option<TokenUsage> {
+        match self {
+            Self::Events { reader, .. } => reader.tokens(),
+            Self::Opaque { .. } => None,
+        }
+    }
+
+    /// The text that was sent.
+    fn output(&self) -> TextSample {
+        match self {
+            Self::Events { reader, .. } => reader.output().clone(),
+            Self::Opaque { .. } => TextSample::default(),
+        }
     }
 
     /// Whether a stream that ends here has come to its proper end.

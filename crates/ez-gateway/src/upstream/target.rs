@@ -124,7 +124,6 @@ impl UpstreamTarget {
     }
 
     /// The URL of a stored response, or of `action` on it (`cancel`, `input_items`).
-    #[cfg_attr(not(test), expect(dead_code, reason = "its caller, the ingress by id, is merged from another branch"))]
     pub(crate) fn response_url(&self, id: &str, action: Option<&str>, client_query: &str) -> Result<Uri, UrlError> {
         let mut path = self.layout.response_path(id, action)?;
         query::append(&mut path, client_query, query::passes_to_response);

@@ -389,7 +389,7 @@ async fn a_client_that_leaves_stops_the_upstream_and_leaves_a_record() {
     });
     waited.await.expect("the upstream call is cancelled");
     let record = gateway.finish_with_one_record().await;
-    assert_eq!((record.status, record.ended_by, record.usage_source), (200, EndedBy::Client, UsageSource::Unknown));
+    assert_eq!((record.status, record.ended_by, record.usage_source), (200, EndedBy::Client, UsageSource::Estimated));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ez_contract::snapshot::{ClientGone, SnapshotEntry};
 use ez_contract::usage::{EndedBy, UsageSource};
-use ez_testkit::upstream::Behaviour;
+use ez_testkit::upstream::{Behaviour, Fault};
 use http_body_util::BodyExt;
 
 use crate::protocols::{STREAMS, with_every_vendor};
@@ -55,4 +55,32 @@ async fn a_drained_upstream_is_heard_to_its_end_and_charged_exactly() {
         assert!(record.response_bytes < 2_000, "what nobody got is not counted: {record:?}");
         assert!(record.is_failure() && record.error.is_some_and(|error| error.contains("client left")));
     }
+}
+
+#[tokio::test]
+async fn a_cancelled_upstream_is_let_go_at_once_and_what_was_seen_is_estimated() {
+    for (path, body, _) in STREAMS {
+        let gateway = with_every_vendor().await;
+        gateway.upstream.set(Behaviour { token_text: "elephants ".into(), ..slow(1_000) });
+        leave(&gateway, path, body).await;
+        eventually("the upstream is let go", || gateway.upstream.aborted_count() == 1).await;
+        let record = gateway.finish_with_one_record().await;
+        let told = (record.ended_by, record.usage_source, record.status);
+        assert_eq!(told, (EndedBy::Client, UsageSource::Estimated, 200), "{path}: {record:?}");
+        let output = record.tokens.output_tokens.unwrap();
+        assert!((0..200).contains(&output), "{path}: {output}");
+        assert!(record.tokens.input_tokens.is_some_and(|tokens| tokens > 0), "{path}: {record:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drained_upstream_that_breaks_off_is_accounted_for_as_left() {
+    let gateway = draining().await;
+    let fault = Fault::Truncate { after_events: Some(20), after_bytes: None };
+    gateway.upstream.set(Behaviour { fault: Some(fault), ..slow(60) });
+    let (path, body, _) = STREAMS[0];
+    leave(&gateway, path, body).await;
+    eventually("the call is accounted for", || gateway.records.taken.lock().unwrap().len() == 1).await;
+    let record = gateway.finish_with_one_record().await;
+    assert_eq!((record.ended_by, record.usage_source), (EndedBy::Client, UsageSource::Estimated), "{record:?}");
 }

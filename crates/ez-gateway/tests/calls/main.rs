@@ -14,6 +14,8 @@ mod models;
 mod observability;
 mod protocols;
 mod shared_limits;
+mod stored;
 mod support;
 mod transport;
+mod truth;
 mod upstreams;

@@ -502,7 +502,8 @@ pub(crate) async fn the_newest_note_of_a_job_stands_for_everyone(backend: Backen
 
 pub(crate) async fn owners_of_responses_are_known_for_their_time(backend: Backend) {
     let (one, two) = (&backend.state, &backend.another().await);
-    let owner = |master_id| ResponseOwner { master_id, api_key_id: 42, model: "m".to_owned(), is_background: false };
+    let owner =
+        |master_id| ResponseOwner { master_id, api_key_id: 42, model: "m".to_owned(), upstream_model: "m".to_owned() };
     assert_eq!(one.response_owner("resp_1").await.unwrap(), None);
     one.put_response_owners(&[], Duration::from_secs(60)).await.unwrap();
     let both = [("resp_1".to_owned(), owner(1)), ("resp_2".to_owned(), owner(2))];
@@ -511,7 +512,7 @@ pub(crate) async fn owners_of_responses_are_known_for_their_time(backend: Backen
     for (id, master_id) in [("resp_1", 1), ("resp_2", 2), ("resp_3", 3)] {
         assert_eq!(two.response_owner(id).await.unwrap(), Some(owner(master_id)));
     }
-    let newer = ResponseOwner { is_background: true, ..owner(4) };
+    let newer = ResponseOwner { upstream_model: "newer".to_owned(), ..owner(4) };
     two.put_response_owners(&[("resp_1".to_owned(), newer.clone())], Duration::from_secs(60)).await.unwrap();
     sleep(Duration::from_millis(600)).await;
     assert_eq!(one.response_owner("resp_1").await.unwrap(), Some(newer), "the newest stands");
