@@ -253,7 +253,7 @@ fn repeated_models(
     }
     if let Some(requests) = scan::unambiguous_value(body, members, "requests")? {
         // Google takes a single entry for a list of one.
-        let single = || vec![0..requests.len()];
+        let single = || std::iter::once(0..requests.len()).collect();
         let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_else(single);
         if entries.len() > MAX_BATCH_ENTRIES {
             return Err(InspectError::WrongType { field: "requests", expected: "a list of at most 4096 entries" });
