@@ -1,4 +1,4 @@
-"""Drives a gateway with the official `openai` package beside chat: Responses, embeddings.
+"""Drives a gateway with the official `openai` package beside chat: Responses and their by-id routes, embeddings.
 
 Environment: EZ_SDK_BASE_URL (with /v1), EZ_SDK_API_KEY, EZ_SDK_MODEL, EZ_SDK_FAILING_MODEL (whose upstream is
 overloaded). Exits 0 when everything held.
@@ -70,6 +70,21 @@ def streamed_tools():
     assert call.name == "get_weather" and "city" in call.arguments, answer
 
 
+def by_id():
+    responses = client().responses
+    # Several, so that more than one credential has made some.
+    for _ in range(6):
+        made = responses.create(model=MODEL, input=ASK)
+        assert responses.retrieve(made.id).output_text == made.output_text
+        assert responses.input_items.list(made.id).data is not None
+        following = responses.create(model=MODEL, input="And then?", previous_response_id=made.id)
+        assert following.output_text, following
+        assert responses.cancel(made.id).status == "cancelled"
+        responses.delete(made.id)
+        refused(openai.NotFoundError, lambda: responses.retrieve(made.id))
+    refused(openai.NotFoundError, lambda: responses.retrieve("resp_nobody_made_this"))
+
+
 def embeddings():
     answer = client().embeddings.create(model=MODEL, input=["one", "two"])
     assert [len(item.embedding) for item in answer.data] == [8, 8], answer
@@ -109,7 +124,7 @@ def upstream_error():
 
 if __name__ == "__main__":
     steps = [
-        plain, streaming, tools, streamed_tools, embeddings, models, bad_key, unknown_model, wrong_type,
+        plain, streaming, tools, streamed_tools, by_id, embeddings, models, bad_key, unknown_model, wrong_type,
         upstream_error,
     ]
     for step in steps:

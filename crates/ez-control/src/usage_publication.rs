@@ -90,7 +90,7 @@ async fn publish_keys(write: &Write, ids: &[i64]) -> Result<u64, ControlError> {
         }
     }
     // After the keys were locked: whoever counts more of their use waits, and marks them again.
-    usage::forget_unpublished(write.tx(), RecordKind::Key, &done).await?;
+    usage::take_unpublished(write.tx(), RecordKind::Key, &done).await?;
     if !exhausted.is_empty() {
         let changes: Vec<_> = exhausted.iter().map(|(before, after)| (Some(before), after)).collect();
         write.record_all("exhaust", &changes, &[]).await?;
@@ -100,8 +100,9 @@ async fn publish_keys(write: &Write, ids: &[i64]) -> Result<u64, ControlError> {
 }
 
 async fn publish_masters(write: &Write, ids: &[i64]) -> Result<u64, ControlError> {
-    usage::forget_unpublished(write.tx(), RecordKind::Master, ids).await?;
-    let keys: Vec<SnapshotKey> = ids.iter().copied().map(SnapshotKey::Master).collect();
+    // A master whose spend is being counted right now is left to the next run.
+    let taken = usage::take_unpublished(write.tx(), RecordKind::Master, ids).await?;
+    let keys: Vec<SnapshotKey> = taken.iter().copied().map(SnapshotKey::Master).collect();
     write.enqueue_keys(RecordKind::Master, &keys).await?;
-    Ok(ids.len() as u64)
+    Ok(taken.len() as u64)
 }

@@ -52,7 +52,8 @@ where
     if announced.is_some_and(|length| length > max_bytes as u64) {
         return Err(too_large(max_bytes));
     }
-    let mut collected = Collected::default();
+    let announced_bytes = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+    let mut collected = Collected { announced_bytes, ..Collected::default() };
     loop {
         let by = (Instant::now() + BODY_IDLE_TIMEOUT).min(deadline);
         let frame = timeout_at(by, body.frame()).await.map_err(|_| body_timeout())?;
@@ -70,34 +71,39 @@ where
     }
 }
 
+/// Room made at once for a body that comes in pieces, bytes; one that is larger grows as it arrives, whatever it announced.
+const MAX_RESERVED_BYTES: usize = 1 << 20;
+
 /// A body in pieces; the common case of a single piece is kept without a copy.
 #[derive(Default)]
 struct Collected {
+    /// What `content-length` says.
+    announced_bytes: usize,
+    /// Empty once `whole` holds it.
     first: Bytes,
-    rest: BytesMut,
+    whole: BytesMut,
 }
 
 impl Collected {
     fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
+        self.first.len() + self.whole.len()
     }
 
     fn push(&mut self, data: Bytes) {
-        if self.first.is_empty() {
+        if self.len() == 0 {
             self.first = data;
-        } else {
-            self.rest.extend_from_slice(&data);
+            return;
         }
+        let first = std::mem::take(&mut self.first);
+        if !first.is_empty() {
+            self.whole.reserve((first.len() + data.len()).max(self.announced_bytes.min(MAX_RESERVED_BYTES)));
+            self.whole.extend_from_slice(&first);
+        }
+        self.whole.extend_from_slice(&data);
     }
 
     fn finish(self) -> Bytes {
-        if self.rest.is_empty() {
-            return self.first;
-        }
-        let mut whole = BytesMut::with_capacity(self.len());
-        whole.extend_from_slice(&self.first);
-        whole.extend_from_slice(&self.rest);
-        whole.freeze()
+        if self.whole.is_empty() { self.first } else { self.whole.freeze() }
     }
 }
 

@@ -9,7 +9,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 
 use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
-use crate::record::{latest, record};
+use crate::record::{latest, record, saturating_sum};
 use crate::stored::Stored;
 use crate::words::{IssuedBy, QuotaReset};
 use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
@@ -279,8 +279,8 @@ pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, 
 
     let tokens = usage.tokens.store();
     let outcome = entity::Entity::update_many()
-        .col_expr(Column::QuotaUsed, Expr::col(Column::QuotaUsed).add(tokens))
-        .col_expr(Column::UsedTokens, Expr::col(Column::UsedTokens).add(tokens))
+        .col_expr(Column::QuotaUsed, saturating_sum(Expr::col(Column::QuotaUsed), tokens))
+        .col_expr(Column::UsedTokens, saturating_sum(Expr::col(Column::UsedTokens), tokens))
         .col_expr(Column::RequestCount, Expr::col(Column::RequestCount).add(usage.requests.store()))
         .col_expr(Column::LastUsedAt, latest(Column::LastUsedAt, usage.last_used_at.store()))
         .filter(Column::Id.eq(id))

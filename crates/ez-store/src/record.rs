@@ -1,6 +1,6 @@
 //! What every record of configuration has in common, written once: struct, entity, mapping, and the plain verbs.
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, Condition};
 
 /// Defines a record: its public struct, the `New…` struct it is created from, its private SeaORM entity, and
@@ -302,4 +302,13 @@ pub(crate) use count_requests;
 pub(crate) fn latest<C: ColumnTrait>(column: C, time: i64) -> Expr {
     let is_later = Condition::any().add(column.is_null()).add(column.lt(time));
     Expr::case(is_later, time).finally(Expr::col(column)).into()
+}
+
+/// A counter and what is added to it, neither below zero; the highest that a column holds where the sum is above. PostgreSQL
+/// would refuse such a sum, and SQLite would make it a float: either would be for a count that no upstream should tell, and
+/// hit every record beside it.
+pub(crate) fn saturating_sum(counter: Expr, added: impl Into<Expr>) -> Expr {
+    let added = added.into();
+    let room = Expr::val(i64::MAX).sub(added.clone());
+    Expr::case(counter.clone().gt(room), i64::MAX).finally(counter.add(added)).into()
 }

@@ -9,11 +9,12 @@ use ez_contract::snapshot::Spend;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, LockBehavior, LockType, OnConflict};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::child_keys::{self, KeyUsage};
 use crate::error::{Doing, on};
+use crate::record::saturating_sum;
 use crate::stored::Stored;
 use crate::words::RecordKind;
 use crate::{Executor, StoreError, StoreTx, masters};
@@ -100,19 +101,35 @@ pub async fn list_unpublished(
         .map_err(on(UNPUBLISHED, Doing::Read))
 }
 
-/// Notes that the use of these records is about to be published. On PostgreSQL the caller has locked the child keys among
-/// them, as ingestion does before it marks them.
-pub async fn forget_unpublished(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<(), StoreError> {
-    let of_kind = unpublished::Column::Kind.eq(kind.store());
+/// Of these records, those whose use is about to be published: it counts as published when the transaction ends. Those that
+/// an ingestion counts use of right now are left out, and are still unpublished after. Waits for nobody. On PostgreSQL the
+/// caller has locked the child keys among them, as ingestion does before it marks them.
+pub async fn take_unpublished(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+    use unpublished::{Column, Entity};
+
+    let these = |ids: &[i64]| {
+        Condition::all().add(Column::Kind.eq(kind.store())).add(Column::RecordId.is_in(ids.iter().copied()))
+    };
+    let mut taken = Vec::new();
     for ids in ids.chunks(MAX_BINDS) {
-        let these = unpublished::Column::RecordId.is_in(ids.iter().copied());
-        unpublished::Entity::delete_many()
-            .filter(Condition::all().add(of_kind.clone()).add(these))
+        let free: Vec<i64> = Entity::find()
+            .select_only()
+            .column(Column::RecordId)
+            .filter(these(ids))
+            .order_by_asc(Column::RecordId)
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
+            .into_tuple()
+            .all(tx.transaction())
+            .await
+            .map_err(on(UNPUBLISHED, Doing::Read))?;
+        Entity::delete_many()
+            .filter(these(&free))
             .exec(tx.transaction())
             .await
             .map_err(on(UNPUBLISHED, Doing::Delete))?;
+        taken.extend(free);
     }
-    Ok(())
+    Ok(taken)
 }
 
 async fn add_spend(tx: &StoreTx, spent: &BTreeMap<(i64, String), u64>) -> Result<(), StoreError> {
@@ -127,7 +144,7 @@ async fn add_spend(tx: &StoreTx, spent: &BTreeMap<(i64, String), u64>) -> Result
         nanos: Set(nanos.store()),
     });
     let add = OnConflict::columns([Column::MasterId, Column::Month])
-        .value(Column::Nanos, Expr::col((Entity, Column::Nanos)).add(Expr::cust("excluded.nanos")))
+        .value(Column::Nanos, saturating_sum(Expr::col((Entity, Column::Nanos)), Expr::cust("excluded.nanos")))
         .to_owned();
     let insert = Entity::insert_many(rows).on_conflict(add);
     insert.exec_without_returning(tx.transaction()).await.map_err(on(SPEND, Doing::Write))?;
@@ -141,8 +158,9 @@ async fn mark(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<(), StoreEr
         return Ok(());
     }
     let rows = ids.iter().map(|id| ActiveModel { kind: Set(kind.store()), record_id: Set(*id) });
-    let keep = OnConflict::columns([Column::Kind, Column::RecordId]).do_nothing().to_owned();
-    let insert = Entity::insert_many(rows).on_conflict(keep);
+    // Written again where it stands, which holds it: a publication that took it now would not see what is counted here.
+    let hold = OnConflict::columns([Column::Kind, Column::RecordId]).update_column(Column::Kind).to_owned();
+    let insert = Entity::insert_many(rows).on_conflict(hold);
     insert.exec_without_returning(tx.transaction()).await.map_err(on(UNPUBLISHED, Doing::Write))?;
     Ok(())
 }
@@ -158,11 +176,12 @@ fn month_of(at: DateTime<Utc>) -> String {
     at.format("%Y-%m").to_string()
 }
 
-/// A cost that is none counts nothing: the gateway that wrote it is to blame, and its record stands as it is.
+/// A cost that is none counts nothing: the gateway that wrote it is to blame, and its record stands as it is. One that is
+/// out of all bounds counts as much as there is.
 fn nanos_of(cost: &str) -> u64 {
-    let cost: Option<Decimal> = cost.parse().ok().filter(|cost: &Decimal| !cost.is_sign_negative());
-    let nanos = cost.and_then(|cost| cost.checked_mul(Decimal::from(NANOS_PER_DOLLAR)));
-    nanos.and_then(|nanos| nanos.ceil().to_u64()).unwrap_or_default()
+    let Some(cost) = cost.parse().ok().filter(|cost: &Decimal| !cost.is_sign_negative()) else { return 0 };
+    let nanos = cost.checked_mul(Decimal::from(NANOS_PER_DOLLAR));
+    nanos.and_then(|nanos| nanos.ceil().to_u64()).unwrap_or(u64::MAX)
 }
 
 #[allow(unreachable_pub, reason = "SeaORM's derive makes public items")]

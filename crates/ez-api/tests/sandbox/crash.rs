@@ -13,6 +13,9 @@ on_every_backend!(three_kills_in_the_middle_of_200_calls);
 
 const CALLERS: usize = 200;
 
+/// Until each caller has had an answer or so, on a busy machine.
+const BUSY_WITHIN: Duration = Duration::from_secs(60);
+
 /// From a restart until the records of the last round are in the database.
 const ACCOUNTED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -47,7 +50,6 @@ async fn kill_again_and_again(backends: Backends, kills: u64) {
     let mut completed: HashSet<String> = HashSet::new();
     for round in 0..kills {
         let whole = call_until_killed(&mut sandbox, &tenant, round).await;
-        assert!(whole.len() >= CALLERS / 2, "only {} calls were whole before kill {round}", whole.len());
         completed.extend(whole);
         sandbox.restart().await.unwrap();
     }
@@ -58,8 +60,10 @@ async fn kill_again_and_again(backends: Backends, kills: u64) {
 /// request ids of the calls whose last byte arrived.
 async fn call_until_killed(sandbox: &mut Sandbox, tenant: &Tenant, round: u64) -> HashSet<String> {
     let traffic = Traffic::start(&[sandbox.gateway_as(&tenant.token)], CALLERS);
-    // Long enough for every caller to have had answers, and in the middle of the next.
-    tokio::time::sleep(Duration::from_millis(1_500 + 37 * round)).await;
+    let busy = sandbox.eventually("callers have had answers", BUSY_WITHIN, || async { Ok(traffic.whole() > CALLERS) });
+    busy.await.unwrap();
+    // In the middle of the next ones.
+    tokio::time::sleep(Duration::from_millis(37 * (round % 10))).await;
     sandbox.kill().await.unwrap();
     let tally = traffic.stop().await;
     assert!(tally.failed.is_empty(), "round {round}: {} failed, first {:?}", tally.failed.len(), tally.failed.first());

@@ -1,7 +1,7 @@
 //! Three gateways on one Redis keep a limit together, at a price of few round trips.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ez_testkit::http_client::HttpClient;
@@ -26,6 +26,9 @@ const BOUND: u64 = 0;
 const fn bound_alone(limit: u64) -> u64 {
     if limit > GATEWAYS as u64 { limit } else { GATEWAYS as u64 }
 }
+
+/// So long a call waits for Redis before its gateway counts as alone.
+const LEASE_WAIT: Duration = Duration::from_millis(200);
 
 /// What lies unused at one gateway comes back to the others within this.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -109,17 +112,39 @@ fn spread(calls: u64, rng: &mut StdRng) -> Vec<usize> {
     (0..calls).map(|_| draw().unwrap()).collect()
 }
 
-/// Sends the calls, a dozen at a time, and tells how many passed; the rest must be refused by the limit.
-async fn send(gateways: &[HttpClient], targets: Vec<usize>) -> u64 {
-    let (targets, next, passed) = (Arc::new(targets), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+/// What came of calls.
+#[derive(Debug, Default)]
+struct Sent {
+    passed: AtomicU64,
+    /// Whether a call took so long that Redis may not have answered its gateway in time, as on a busy machine.
+    was_slow: AtomicBool,
+}
+
+impl Sent {
+    fn passed(&self) -> u64 {
+        self.passed.load(Ordering::SeqCst)
+    }
+
+    #[track_caller]
+    fn assert_within(&self, limit: u64) {
+        let bound = if self.was_slow.load(Ordering::SeqCst) { bound_alone(limit) } else { BOUND };
+        assert!(self.passed() <= limit + bound, "a limit of {limit}: {self:?}");
+    }
+}
+
+/// Sends the calls, a dozen at a time; those that do not pass must be refused by the limit.
+async fn send(gateways: &[HttpClient], targets: Vec<usize>, sent: &Arc<Sent>) {
+    let (targets, next) = (Arc::new(targets), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
-        let (gateways, targets, next, passed) = (gateways.to_vec(), targets.clone(), next.clone(), passed.clone());
+        let (gateways, targets, next, sent) = (gateways.to_vec(), targets.clone(), next.clone(), sent.clone());
         callers.spawn(async move {
             while let Some(target) = targets.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
+                let began = Instant::now();
                 let answer = gateways[*target].call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap();
+                sent.was_slow.fetch_or(began.elapsed() >= LEASE_WAIT, Ordering::SeqCst);
                 match answer.status {
-                    StatusCode::OK => _ = passed.fetch_add(1, Ordering::SeqCst),
+                    StatusCode::OK => _ = sent.passed.fetch_add(1, Ordering::SeqCst),
                     StatusCode::TOO_MANY_REQUESTS => {
                         assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
                     }
@@ -129,22 +154,22 @@ async fn send(gateways: &[HttpClient], targets: Vec<usize>) -> u64 {
         });
     }
     callers.join_all().await;
-    passed.load(Ordering::SeqCst)
 }
 
-/// A key with a limit of N calls a day, called more often than that; tells by how many it was passed.
+/// A key with a limit of N calls a day, called more often than that: so many pass, and not one more.
 async fn call_beyond(fleet: &Fleet, limit: u64, seed: u64, rng: &mut StdRng) {
     let gateways = fleet.issue(&json!({ "rpd": limit })).await;
-    let mut passed = send(&gateways, spread(limit + limit / 2 + 20, rng)).await;
-    assert!(passed <= limit + BOUND, "{passed} calls passed a limit of {limit} (seed {seed})");
+    let sent = Arc::<Sent>::default();
+    send(&gateways, spread(limit + limit / 2 + 20, rng), &sent).await;
+    sent.assert_within(limit);
     let give_up = Instant::now() + GIVEN_BACK_WITHIN;
-    while passed < limit && Instant::now() < give_up {
-        passed += send(&gateways, spread(GATEWAYS as u64 * 2, rng)).await;
-        assert!(passed <= limit + BOUND, "{passed} calls passed a limit of {limit} (seed {seed})");
+    while sent.passed() < limit && Instant::now() < give_up {
+        send(&gateways, spread(GATEWAYS as u64 * 2, rng), &sent).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert!(passed >= limit, "only {passed} of {limit} calls could be used (seed {seed})");
-    assert_eq!(send(&gateways, (0..GATEWAYS).collect()).await, 0, "no gateway lets one more pass");
+    assert!(sent.passed() >= limit, "a limit of {limit} cannot be used up (seed {seed}): {sent:?}");
+    send(&gateways, (0..GATEWAYS).collect(), &sent).await;
+    sent.assert_within(limit);
 }
 
 async fn keep_limits(fleet: &Fleet, rounds: u64) {
@@ -181,10 +206,12 @@ async fn soak_three_gateways_keep_limits_together() {
 async fn a_limit_without_redis_is_kept_within_its_bound(fleet: &Fleet, rng: &mut StdRng) {
     let limit = rng.random_range(30..90);
     let gateways = fleet.issue(&json!({ "rpd": limit })).await;
-    let mut passed = send(&gateways, spread(rng.random_range(0..limit), rng)).await;
+    let sent = Arc::<Sent>::default();
+    send(&gateways, spread(rng.random_range(0..limit), rng), &sent).await;
     fleet.redis.pause();
-    passed += send(&gateways, spread(limit * 3, rng)).await;
+    send(&gateways, spread(limit * 3, rng), &sent).await;
     fleet.redis.resume();
+    let passed = sent.passed();
     // Some gateways get fewer calls than their part.
     assert!(passed >= limit / 2, "only {passed} of {limit} calls passed without Redis");
     assert!(passed <= limit + bound_alone(limit), "{passed} calls passed a limit of {limit} without Redis");
@@ -232,7 +259,9 @@ async fn count_round_trips(fleet: &Fleet, limits: &Value) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let idle_rate = (fleet.scripts_run() - idle.1) as f64 / idle.0.elapsed().as_secs_f64();
     let (began, scripts, leases) = (Instant::now(), fleet.scripts_run(), fleet.leases().await);
-    let passed = send(&gateways, spread(CALLS, &mut StdRng::seed_from_u64(7))).await;
+    let sent = Arc::<Sent>::default();
+    send(&gateways, spread(CALLS, &mut StdRng::seed_from_u64(7)), &sent).await;
+    let passed = sent.passed();
     let seconds = began.elapsed().as_secs_f64();
     let scripts = (fleet.scripts_run() - scripts) as f64 - idle_rate * seconds;
     let leases = fleet.leases().await - leases;

@@ -13,6 +13,7 @@ mod health;
 mod life;
 mod limits;
 mod logs;
+mod memory;
 mod outage;
 mod rotation;
 mod sdk;

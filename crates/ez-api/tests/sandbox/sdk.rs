@@ -18,7 +18,7 @@ struct Script {
 
 const SCRIPTS: [Script; 4] = [
     Script { name: "openai_chat.py", base_path: "/v1", model: "gpt-sim", steps: 9 },
-    Script { name: "openai_responses.py", base_path: "/v1", model: "gpt-sim", steps: 10 },
+    Script { name: "openai_responses.py", base_path: "/v1", model: "gpt-sim", steps: 11 },
     Script { name: "anthropic_messages.py", base_path: "", model: "claude-sim", steps: 13 },
     Script { name: "google_genai.py", base_path: "", model: "gemini-sim", steps: 13 },
 ];

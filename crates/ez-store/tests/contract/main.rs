@@ -59,6 +59,8 @@ on_both_databases! {
         overlapping_batches_add_up_once,
         only_what_has_a_quota_or_budget_is_to_be_published,
         months_are_kept_apart,
+        senseless_counts_stop_at_the_highest_and_block_no_batch,
+        spend_that_is_being_counted_is_not_taken_for_published,
     }
     conflicts {
         duplicates_name_the_fields_of_the_rule,

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
 use ez_contract::snapshot::Spend;
 use ez_contract::usage::TokenUsage;
-use ez_store::{RecordKind, child_keys, logs, masters, usage};
+use ez_store::{Backend, RecordKind, child_keys, logs, masters, usage};
+use sqlx::Connection;
 
 use crate::fixture::{Fixture, at, new_child_key, new_master};
 use crate::logs::record;
@@ -108,7 +109,7 @@ pub(crate) async fn only_what_has_a_quota_or_budget_is_to_be_published(db: Fixtu
     logs::ingest(&db.store, &records).await.unwrap();
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]]);
 
-    db.commit(async |tx| usage::forget_unpublished(tx, RecordKind::Key, &[limited.id, 77]).await).await;
+    db.commit(async |tx| usage::take_unpublished(tx, RecordKind::Key, &[limited.id, 77]).await).await;
     assert_eq!(unpublished(&db).await, [Vec::<i64>::new(), Vec::new()]);
     logs::ingest(&db.store, &[used(4, (unlimited.id, limited.id), 1, None)]).await.unwrap();
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]], "marked anew");
@@ -134,4 +135,62 @@ pub(crate) async fn months_are_kept_apart(db: Fixture) {
     assert_eq!(usage::spend_of(&db.store, other.id).await.unwrap(), None);
     let all = usage::list_spend(&db.store).await.unwrap();
     assert_eq!((all.len(), all.get(&master.id).cloned()), (1, spend("2026-11", "2.5")));
+}
+
+/// Upstreams tell the counts, and one that tells nonsense must not keep every other record from being stored.
+pub(crate) async fn senseless_counts_stop_at_the_highest_and_block_no_batch(db: Fixture) {
+    let master = db.master("acme").await;
+    let [key, other] = [db.child_key(master.id, "sk-1").await, db.child_key(master.id, "sk-2").await];
+    for number in [1, 2] {
+        let batch = [
+            used(number * 10, (master.id, key.id), u64::MAX, Some("9000000000")),
+            used(number * 10 + 1, (master.id, key.id), u64::MAX, Some("79228162514264337593543950335")),
+            used(number * 10 + 2, (master.id, other.id), 5, None),
+        ];
+        assert_eq!(logs::ingest(&db.store, &batch).await.unwrap(), 3);
+    }
+    let highest = i64::MAX as u64;
+    let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
+    assert_eq!((counted.used_tokens, counted.quota_used, counted.request_count), (highest, highest, 4));
+    let counted = child_keys::get(&db.store, other.id).await.unwrap().unwrap();
+    assert_eq!((counted.used_tokens, counted.request_count), (30, 2));
+    let month = at(0).format("%Y-%m").to_string();
+    assert_eq!(usage::spend_of(&db.store, master.id).await.unwrap(), spend(&month, "9223372036.854775807"));
+}
+
+pub(crate) async fn spend_that_is_being_counted_is_not_taken_for_published(db: Fixture) {
+    if db.store.backend() == Backend::Sqlite {
+        return;
+    }
+    let master = db.master("acme").await;
+    let key = db.child_key(master.id, "sk-1").await;
+    logs::ingest(&db.store, &[used(1, (master.id, key.id), 1, Some("1"))]).await.unwrap();
+    // An ingestion waits at its very end for as long as someone else holds the lock.
+    db.sql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NULL; END'",
+    )
+    .await;
+    db.sql(
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON logs DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION wait()",
+    )
+    .await;
+    let mut holder = sqlx::PgConnection::connect(db.database.url()).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut holder).await.unwrap();
+    let (store, record) = (db.store.clone(), used(2, (master.id, key.id), 1, Some("2")));
+    let counting = tokio::spawn(async move { logs::ingest(&store, &[record]).await });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() == 0 {
+        tokio::task::yield_now().await;
+    }
+
+    let taken = db.commit(async |tx| usage::take_unpublished(tx, RecordKind::Master, &[master.id]).await).await;
+    assert_eq!(taken, Vec::<i64>::new(), "left to the next time");
+    sqlx::query("SELECT pg_advisory_unlock(7)").execute(&mut holder).await.unwrap();
+    counting.await.unwrap().unwrap();
+    let taken = db.commit(async |tx| usage::take_unpublished(tx, RecordKind::Master, &[master.id, 77]).await).await;
+    assert_eq!(taken, [master.id]);
+    assert_eq!(unpublished(&db).await, [vec![key.id], vec![]]);
 }
