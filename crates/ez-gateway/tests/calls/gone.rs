@@ -120,6 +120,6 @@ fn a_client_that_leaves_while_its_usage_is_estimated_is_charged_for_all_it_got()
         assert!(occupied.await.unwrap());
         let record = gateway.finish_with_one_record().await;
         assert_eq!(record.usage_source, UsageSource::Estimated, "{record:?}");
-        assert!(record.tokens.output_tokens.is_some_and(|tokens| tokens > 20), "{record:?}");
+        assert!(record.tokens.output_tokens.is_some_and(|tokens| tokens > 10), "{record:?}");
     });
 }
