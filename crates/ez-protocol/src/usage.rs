@@ -198,10 +198,14 @@ fn take<T>(kept: &mut Option<T>, later: Option<T>) {
     }
 }
 
+/// No call uses near so many tokens. What claims to is no count, and must not use up quotas and budgets.
+const MAX_TOKENS: u64 = 1_000_000_000;
+
 /// A count, or `None` where a server sends something that is none: one odd figure must not void the others.
 pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64)))
+    let count = value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64));
+    Ok(count.filter(|count| *count <= MAX_TOKENS))
 }
 
 /// A value, or `None` where it has another shape.
@@ -249,6 +253,11 @@ mod tests {
         assert_eq!(read(r#"{"type":"duration","seconds":12}"#), None);
         let odd = r#"{"prompt_tokens":3.0,"completion_tokens":-1,"prompt_tokens_details":"none"}"#;
         assert_eq!(read(odd), Some(TokenUsage { input_tokens: Some(3), ..TokenUsage::default() }));
+        for senseless in ["1000000001", "18446744073709551615", "1e300"] {
+            let report = format!(r#"{{"prompt_tokens":3,"completion_tokens":{senseless}}}"#);
+            let expected = TokenUsage { input_tokens: Some(3), ..TokenUsage::default() };
+            assert_eq!(read(&report), Some(expected), "{senseless}");
+        }
     }
 
     #[test]

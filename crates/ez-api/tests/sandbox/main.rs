@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod credentials;
 mod doctor;
 mod durable;
 mod fail_points;

@@ -204,11 +204,9 @@ pub async fn keep_saved(
         let live = (*watch.borrow_and_update()).filter(|state| state.source == SnapshotSource::Live);
         if let Some(state) = live {
             let started = clock.now();
-            let snapshot = (saved_version != Some(state.version)).then(|| cell.load_full());
-            let version = snapshot.as_ref().map(|snapshot| snapshot.version());
-            let stored = store(&saved, snapshot, state.confirmed_at).await;
+            let stored = store(&saved, cell.load_full(), state, saved_version).await;
             match &stored {
-                Ok(()) => saved_version = version.or(saved_version),
+                Ok(version) => saved_version = Some(*version),
                 Err(e) if was_failing => tracing::debug!(error = %e, "snapshot still not saved"),
                 Err(e) => {
                     tracing::warn!(error = %e, "snapshot not saved: a start without the shared state would use an older one")
@@ -233,16 +231,21 @@ pub async fn keep_saved(
     }
 }
 
-/// Saves the snapshot, or notes that the saved one was confirmed.
+/// Notes that the saved snapshot was confirmed; saves the one that there is now where that cannot be, or another one is
+/// saved. Which version is on disk then.
 async fn store(
     saved: &SavedSnapshot,
-    snapshot: Option<Arc<RoutingSnapshot>>,
-    confirmed_at: DateTime<Utc>,
-) -> io::Result<()> {
+    snapshot: Arc<RoutingSnapshot>,
+    state: SnapshotState,
+    saved_version: Option<u64>,
+) -> io::Result<u64> {
     let saved = saved.clone();
-    let work = move || match snapshot {
-        Some(snapshot) => saved.save(&snapshot, confirmed_at),
-        None => saved.confirm(confirmed_at),
+    let work = move || {
+        let SnapshotState { version, confirmed_at, .. } = state;
+        if saved_version == Some(version) && saved.confirm(confirmed_at).is_ok() {
+            return Ok(version);
+        }
+        saved.save(&snapshot, confirmed_at).map(|()| snapshot.version())
     };
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
@@ -292,6 +295,10 @@ impl<W: Write> Write for Digesting<W> {
 
 #[cfg(test)]
 mod tests {
+    use ez_testkit::clock::FakeClock;
+    use tokio::sync::watch;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     const GOLDENS: [&str; 5] = [
@@ -405,5 +412,28 @@ mod tests {
         let saved = saved(dir.path());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&saved.dir), mode(&saved.dir.join(FILE))), (0o700, 0o600));
+    }
+
+    #[tokio::test]
+    async fn a_saved_snapshot_that_is_gone_is_saved_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = SavedSnapshot::new(dir.path().join("snapshot"), key());
+        let path = saved.dir.join(FILE);
+        let cell = Arc::new(SnapshotCell::from_pointee(RoutingSnapshot::from_entries(42, entries(), &key())));
+        let live = SnapshotState { version: 42, source: SnapshotSource::Live, confirmed_at: at(0) };
+        let (_sender, watch) = watch::channel(Some(live));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(keep_saved(saved.clone(), cell, watch, Arc::new(FakeClock::now()), stop.clone()));
+        let is_saved = async {
+            while !path.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_saved).await.unwrap();
+        fs::remove_file(&path).unwrap();
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        assert_eq!(saved.load(at(9), None).unwrap().1.version, 42, "it is written whole where it cannot be confirmed");
     }
 }

@@ -1,7 +1,8 @@
 //! The log's handle, and what its writer, its syncer and its shipper share.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -116,7 +117,8 @@ impl UsageLog {
 
     fn open_in(config: UsageLogConfig, disk: Arc<dyn Disk>) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let dir = config.dir.as_path();
-        fs::create_dir_all(dir)?;
+        // Only for its owner, whoever may look into the data directory: records hold clients' addresses.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let lock = OpenOptions::new().create(true).append(true).open(dir.join("lock"))?;
         lock.try_lock()
             .map_err(|_| io::Error::other("another process uses this directory: give each its own EZ_DATA_DIR"))?;
@@ -391,6 +393,15 @@ mod tests {
         let (_log, _threads) = UsageLog::open(config(dir.path(), 1)).unwrap();
         let second = UsageLog::open(config(dir.path(), 1)).err().unwrap().to_string();
         assert!(second.contains("another process uses this directory"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn only_its_owner_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("usage");
+        let (_log, _threads) = UsageLog::open(config(&dir, 1 << 20)).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ pub(super) struct Position {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) records: Vec<UsageRecord>,
+    /// Whole records among them that are of no known shape; they were counted like others.
+    pub(super) unreadable: u64,
     pub(super) next: Position,
 }
 
@@ -65,12 +67,15 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
 
 /// The next records behind `from`, at most `limit`. Nothing at or behind `end` is read: the writer has not finished it.
 pub(super) fn read_batch(dir: &Path, from: Position, end: Position, limit: usize) -> io::Result<Batch> {
-    let mut batch = Batch { records: Vec::new(), next: from };
+    let mut batch = Batch { next: from, ..Batch::default() };
     let mut bytes = 0;
     walk(dir, from, end, |payload| {
         match serde_json::from_slice(payload) {
             Ok(record) => batch.records.push(record),
-            Err(e) => return Visit::Damaged(format!("a record of unknown shape: {e}")),
+            Err(e) => {
+                batch.unreadable += 1;
+                return Visit::Damaged(format!("a record of unknown shape: {e}"));
+            }
         }
         bytes += payload.len();
         if batch.records.len() < limit && bytes < MAX_BATCH_BYTES { Visit::Next } else { Visit::Stop }

@@ -80,14 +80,14 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
     if batch.records.is_empty() {
         if batch.next != from {
             let moving = shared.clone();
-            blocking(move || moving.shipped(0, batch.next)).await?;
+            blocking(move || moving.shipped(batch.unreadable, batch.next)).await?;
         }
         return ship_held(shared, link).await;
     }
     ingest(link, &batch.records).await?;
     let taken = batch.records.len();
     let saving = shared.clone();
-    blocking(move || saving.shipped(taken as u64, batch.next)).await?;
+    blocking(move || saving.shipped(taken as u64 + batch.unreadable, batch.next)).await?;
     Ok(taken)
 }
 

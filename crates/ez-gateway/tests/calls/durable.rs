@@ -244,6 +244,27 @@ async fn a_write_that_stops_at_any_byte_spoils_no_record_beside_it() {
 }
 
 #[tokio::test]
+async fn records_that_cannot_be_read_do_not_count_as_waiting_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let frame = |payload: Vec<u8>| {
+        let length = u32::try_from(payload.len()).unwrap();
+        [&length.to_le_bytes()[..], &crc32fast::hash(&payload).to_le_bytes(), &payload].concat()
+    };
+    let of_another_version = || frame(br#"{"id":"a","of":"another version"}"#.to_vec());
+    let readable = frame(serde_json::to_vec(&record(1)).unwrap());
+    let segment = [of_another_version(), readable, of_another_version()].concat();
+    std::fs::write(dir.path().join("0000000000000001.seg"), segment).unwrap();
+    std::fs::write(dir.path().join("0000000000000002.seg"), of_another_version()).unwrap();
+    let (log, _threads) = UsageLog::open(config(dir.path())).unwrap();
+    assert_eq!(log.depth(), 4);
+    assert_eq!(ids(&*shipped(log.clone()).await), ["1"]);
+    assert_eq!(log.depth(), 0, "nothing waits any more");
+    for number in [1, 2] {
+        assert!(dir.path().join(format!("{number:016}.damaged")).exists(), "it is kept");
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_little_at_once_gets_whole_records() {
     let dir = tempfile::tempdir().unwrap();
     let disk = FaultyDisk::default();
