@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
+use crate::headers;
 use crate::refusal::Refusal;
 
 /// A body as it came, and what routing needs of it.
@@ -32,6 +33,10 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    // What would be read here is not what an upstream would read that decodes it.
+    if headers::is_coded(&scope.arrival.headers) {
+        return Err(coded_body());
+    }
     let max_bytes = scope.gateway.config.max_body_bytes;
     let body = read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await?;
     let peek = RequestPeek::of(scope.form, &body).map_err(|e| malformed(&e))?;
@@ -110,6 +115,12 @@ impl Collected {
 fn too_large(max_bytes: usize) -> Refusal {
     let message = format!("the body is larger than {max_bytes} bytes: send less, or have EZ_MAX_BODY_BYTES raised");
     Refusal::client(StatusCode::PAYLOAD_TOO_LARGE, FaultKind::TooLarge, "request_too_large", message)
+}
+
+fn coded_body() -> Refusal {
+    let message = "the body is compressed, which this gateway does not read: send it without `content-encoding`";
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Refusal::client(status, FaultKind::InvalidRequest, "unsupported_content_encoding", message)
 }
 
 fn body_timeout() -> Refusal {

@@ -208,6 +208,11 @@ impl RequestPeek {
         if replacements.is_empty() { body.clone() } else { scan::splice(body, replacements) }
     }
 
+    /// Whether the body was read as a form, not as JSON.
+    pub fn is_form(&self) -> bool {
+        matches!(self.model_at, ModelPlaces::Form(_))
+    }
+
     /// How much text the request holds, bytes: its body without images and other encoded data, but with the syntax and
     /// the names around the prompt.
     pub fn prompt_bytes(&self) -> u64 {
@@ -245,22 +250,25 @@ fn repeated_models(
         Ok(())
     };
     add(0..body.len(), members)?;
+    let mut add_entry = |entry: Range<usize>| match scan::members(&body[entry.clone()]) {
+        Ok(members) => add(entry, &members),
+        // It names nothing, and is the vendor's to refuse.
+        Err(ScanError::NotAnObject) => Ok(()),
+        Err(e) => Err(e.into()),
+    };
     for key in ["generateContentRequest", "generate_content_request"] {
         let Some(request) = scan::unambiguous_value(body, members, key)? else { continue };
-        if let Ok(members) = scan::members(&body[request.clone()]) {
-            add(request, &members)?;
-        }
+        add_entry(request)?;
     }
     if let Some(requests) = scan::unambiguous_value(body, members, "requests")? {
-        let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_default();
+        // Google takes a single entry for a list of one.
+        let single = || std::iter::once(0..requests.len()).collect();
+        let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_else(single);
         if entries.len() > MAX_BATCH_ENTRIES {
             return Err(InspectError::WrongType { field: "requests", expected: "a list of at most 4096 entries" });
         }
         for entry in entries {
-            let entry = requests.start + entry.start..requests.start + entry.end;
-            if let Ok(members) = scan::members(&body[entry.clone()]) {
-                add(entry, &members)?;
-            }
+            add_entry(requests.start + entry.start..requests.start + entry.end)?;
         }
     }
     Ok(places)
@@ -484,12 +492,15 @@ mod tests {
             r#"{"model":1}"#,
             r#"{"requests":[{"model":"models/g-1"},{"model":"other"}]}"#,
             r#"{"requests":[{"model":"models/g-1","mod\u0065l":"models/other"}]}"#,
+            r#"{"requests":{"model":"other"}}"#,
             r#"{"generateContentRequest":{"model":"other"}}"#,
             r#"{"generateContentRequest":{},"GenerateContentRequest":{"model":"other"}}"#,
         ];
         for body in bodies {
             assert!(gemini(Api::CountTokens, body.as_bytes()).is_err(), "{body}");
         }
+        let hidden = format!(r#"{{"requests":[{{"model":"other"{}}}]}}"#, r#","a":0"#.repeat(5_000));
+        assert!(gemini(Api::BatchEmbedContents, hidden.as_bytes()).is_err());
         let many = format!(r#"{{"requests":[{}{{}}]}}"#, "{},".repeat(MAX_BATCH_ENTRIES));
         assert!(gemini(Api::BatchEmbedContents, many.as_bytes()).is_err());
     }
