@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use ez_protocol::answer::{self, PlainAnswer, VendorError};
 use ez_protocol::framer::Framer;
+use ez_protocol::inspect::RequestPeek;
 use ez_protocol::redact::{redact, redact_bytes};
 use ez_protocol::stream::{Meaning, StreamReader};
 use ez_protocol::vendor_limits::read_limit;
@@ -82,8 +83,6 @@ enum Outcome {
 
 /// Bound on waiting for the body of an error answer, which only explains what the status says.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(3);
-/// How the content type of a form with files begins.
-const FORM: &str = "multipart/form-data";
 /// Bound on the body of an error answer, bytes.
 const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 
@@ -231,7 +230,7 @@ impl Attempt<'_> {
         let uri = target.url(api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
         let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
         let mut request = self.signed(target, Method::POST, uri, body).await?;
-        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.scope.arrival.headers));
+        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.inspected.peek, &self.scope.arrival.headers));
         Ok(request)
     }
 
@@ -347,7 +346,8 @@ impl Attempt<'_> {
                         Meaning::Truncated => return Outcome::TryNext(broken("the upstream's stream is empty")),
                         _ => {}
                     }
-                    peeked_bytes += event.len();
+                    // An empty event takes memory as well.
+                    peeked_bytes += event.len() + size_of::<(Bytes, Meaning)>();
                     let is_meaningful = meaning != Meaning::Other;
                     peeked.push((event, meaning));
                     if peeked_bytes > self.scope.gateway.config.max_answer_bytes {
@@ -418,12 +418,9 @@ impl Attempt<'_> {
     }
 }
 
-/// What the body is told to be: the boundary of a form has to stay, and all else was read as JSON.
-fn content_type_of(client: &HeaderMap) -> HeaderValue {
-    let is_form = |value: &&HeaderValue| {
-        value.as_bytes().get(..FORM.len()).is_some_and(|head| head.eq_ignore_ascii_case(FORM.as_bytes()))
-    };
-    let form = client.get(CONTENT_TYPE).filter(is_form);
+/// What the body is told to be: what it was read as. The boundary of a form has to stay.
+fn content_type_of(peek: &RequestPeek, client: &HeaderMap) -> HeaderValue {
+    let form = client.get(CONTENT_TYPE).filter(|_| peek.is_form());
     form.cloned().unwrap_or(HeaderValue::from_static("application/json"))
 }
 

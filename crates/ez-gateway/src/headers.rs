@@ -22,6 +22,7 @@ fn is_withheld(name: &str) -> bool {
         "accept-encoding"
             | "connection"
             | "content-digest"
+            | "content-encoding"
             | "content-length"
             | "content-md5"
             | "content-type"
@@ -36,6 +37,7 @@ fn is_withheld(name: &str) -> bool {
             | "proxy-authenticate"
             | "proxy-connection"
             | "referer"
+            | "remote-user"
             | "te"
             | "trailer"
             | "transfer-encoding"
@@ -51,14 +53,30 @@ fn is_withheld(name: &str) -> bool {
         || is_credential(name)
 }
 
-const WITHHELD_PREFIXES: &[&str] =
-    &["access-control-", "cf-", "sec-", "x-amzn-", "x-envoy-", "x-ez-", "x-forwarded-", "x-http-method", "x-original-"];
+const WITHHELD_PREFIXES: &[&str] = &[
+    "access-control-",
+    "cf-",
+    "sec-",
+    "x-amzn-",
+    "x-envoy-",
+    "x-ez-",
+    "x-forwarded-",
+    "x-http-method",
+    "x-ms-client-principal",
+    "x-original-",
+    "x-remote-",
+];
 
 /// Whatever a client signs in with, here or elsewhere, is known by its name.
 fn is_credential(name: &str) -> bool {
-    ["api-key", "apikey", "authorization", "cookie", "password", "secret", "token"]
-        .iter()
-        .any(|word| name.contains(word))
+    const WITHIN: [&str; 8] =
+        ["api-key", "apikey", "authorization", "cookie", "credential", "password", "secret", "token"];
+    // These make other words, too (`x-author`, `idempotency-key`).
+    const WORDS: [&str; 4] = ["auth", "jwt", "signature", "subscription"];
+    const ENDINGS: [&str; 3] = ["access-key", "auth-key", "virtual-key"];
+    WITHIN.iter().any(|word| name.contains(word))
+        || name.split('-').any(|word| WORDS.contains(&word))
+        || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether a vendor's own header goes to an upstream of this protocol: to its vendor alone, and only where it names no
@@ -69,7 +87,7 @@ fn is_of_protocol(name: &str, protocol: Protocol) -> bool {
         return is_openai && !matches!(rest, "organization" | "project");
     }
     if name.starts_with("anthropic-") {
-        return protocol == Protocol::AnthropicMessages;
+        return protocol == Protocol::AnthropicMessages && !names_account(name);
     }
     if name.starts_with("x-goog-") {
         return protocol == Protocol::Gemini && name == "x-goog-api-client";
@@ -161,6 +179,14 @@ mod tests {
             "x-auth-token",
             "x-amz-security-token",
             "x-csrf-token",
+            "ocp-apim-subscription-key",
+            "helicone-auth",
+            "x-auth-request-email",
+            "x-access-key",
+            "x-portkey-virtual-key",
+            "x-jwt-assertion",
+            "x-remote-user",
+            "x-ms-client-principal-name",
             "cookie",
             "cookie2",
             "x-goog-user-project",
@@ -168,6 +194,8 @@ mod tests {
             "x-goog-request-params",
             "openai-organization",
             "openai-project",
+            "anthropic-organization-id",
+            "anthropic-workspace-id",
             "host",
             "connection",
             "keep-alive",
@@ -181,6 +209,7 @@ mod tests {
             "expect",
             "content-length",
             "content-type",
+            "content-encoding",
             "content-md5",
             "digest",
             "forwarded",

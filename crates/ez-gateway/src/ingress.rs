@@ -15,8 +15,7 @@ use crate::route::{self, Route};
 /// The query parameter that Gemini's clients may put their key in.
 const CREDENTIAL_PARAMETER: &str = "key";
 
-/// What the head of a request says.
-#[derive(Debug)]
+/// What the head of a request says. Never shown: its headers hold the credential, too.
 pub(crate) struct Arrival {
     pub(crate) request_id: RequestId,
     pub(crate) protocol: Protocol,
@@ -75,14 +74,17 @@ fn query_of(uri: &Uri) -> Option<String> {
     (!kept.is_empty()).then(|| kept.join("&"))
 }
 
-/// The first credential found, in the places where the vendors' SDKs put theirs.
+/// The first credential found, in the places where the vendors' SDKs put theirs. One that is empty is none: SDKs send
+/// `Bearer ` where the key stands in a header of its own.
 fn credential_of(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
     });
-    let in_header =
-        || ["x-api-key", "x-goog-api-key", "api-key"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
+    let in_header = || {
+        let text = |name: &&str| headers.get(*name)?.to_str().ok().filter(|text| !text.is_empty());
+        ["x-api-key", "x-goog-api-key", "api-key"].iter().find_map(text)
+    };
     let in_query = || {
         let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         pairs.filter(|(name, _)| name == CREDENTIAL_PARAMETER).map(|(_, value)| value.into_owned()).next()
@@ -100,8 +102,10 @@ pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -
         if !is_trusted(address) {
             break;
         }
-        // A hop that is no address cannot be vouched for, nor anything behind it.
-        let Ok(next) = hop.trim().parse::<IpAddr>() else { break };
+        // A hop that is no address cannot be vouched for, nor anything behind it. Some proxies write the port, too.
+        let hop = hop.trim();
+        let with_port = |_| hop.parse::<SocketAddr>().map(|address| address.ip());
+        let Ok(next) = hop.parse::<IpAddr>().or_else(with_port) else { break };
         address = next.to_canonical();
     }
     address
@@ -118,7 +122,9 @@ mod tests {
     #[test]
     fn credentials_are_found_wherever_sdks_put_them() {
         let uri: Uri = "/v1/chat/completions?key=from%2Dquery".parse().unwrap();
-        let cases: [(&[(&'static str, &str)], &str); 6] = [
+        let cases: [(&[(&'static str, &str)], &str); 8] = [
+            (&[("authorization", "Bearer "), ("x-api-key", ""), ("api-key", "d")], "d"),
+            (&[("authorization", "Bearer"), ("x-goog-api-key", "c")], "c"),
             (&[("authorization", "Bearer a")], "a"),
             (&[("authorization", "bearer  a")], "a"),
             (&[("x-api-key", "b")], "b"),
@@ -157,6 +163,8 @@ mod tests {
             ("10.0.0.1", "203.0.113.9", "203.0.113.9"),
             ("10.0.0.1", "198.51.100.1, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
             ("10.0.0.1", "nonsense", "10.0.0.1"),
+            ("10.0.0.1", "198.51.100.1, 203.0.113.9:51234", "203.0.113.9"),
+            ("10.0.0.1", "[2001:db8::1]:443", "2001:db8::1"),
             ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
         ];
         for (peer, forwarded, expected) in cases {

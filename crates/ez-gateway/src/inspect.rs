@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
+use crate::headers;
 use crate::refusal::Refusal;
 
 /// A body as it came, and what routing needs of it.
@@ -32,6 +33,10 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    // What would be read here is not what an upstream would read that decodes it.
+    if headers::is_coded(&scope.arrival.headers) {
+        return Err(coded_body());
+    }
     let max_bytes = scope.gateway.config.max_body_bytes;
     let body = read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await?;
     let peek = RequestPeek::of(scope.form, &body).map_err(|e| malformed(&e))?;
@@ -112,6 +117,12 @@ fn too_large(max_bytes: usize) -> Refusal {
     Refusal::client(StatusCode::PAYLOAD_TOO_LARGE, FaultKind::TooLarge, "request_too_large", message)
 }
 
+fn coded_body() -> Refusal {
+    let message = "the body is compressed, which this gateway does not read: send it without `content-encoding`";
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Refusal::client(status, FaultKind::InvalidRequest, "unsupported_content_encoding", message)
+}
+
 fn body_timeout() -> Refusal {
     let message = "the body did not arrive in time";
     Refusal::client(StatusCode::REQUEST_TIMEOUT, FaultKind::InvalidRequest, "request_timeout", message).closing()
@@ -130,6 +141,7 @@ pub(crate) fn malformed(e: &InspectError) -> Refusal {
         InspectError::Ambiguous(_) => "ambiguous_parameter",
         InspectError::Missing { .. } => "missing_required_parameter",
         InspectError::WrongType { .. } => "invalid_type",
+        InspectError::Unserved { .. } => "unsupported_parameter",
     };
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, code, e.to_string()).with_param(e.field())
 }

@@ -313,6 +313,7 @@ impl Account {
 
     /// Puts a price on what was used, and settles the limits to it. Once: there is no reservation after.
     fn charge(&mut self) {
+        let used_nothing = self.used_nothing();
         let record = &mut self.record;
         let prices = self.model.as_ref().and_then(|model| model.prices.as_ref());
         let priced = prices.and_then(|prices| Some((prices.cost(&record.tokens)?, prices.version())));
@@ -324,13 +325,22 @@ impl Account {
         let TokenUsage { input_tokens, output_tokens, .. } = record.tokens;
         let counted = input_tokens.unwrap_or_default().saturating_add(output_tokens.unwrap_or_default());
         let is_known = input_tokens.is_some() || output_tokens.is_some();
-        // An upstream that refused, or was never tried, used nothing; of one that broke off nobody knows.
-        let used_nothing = record.attempts == 0 || (record.status >= 400 && record.status != STATUS_CLIENT_CLOSED);
         reservation.settle(Charge {
             tokens: (is_known || used_nothing).then_some(counted),
             ledger_tokens: counted,
             nanos: priced.map_or(0, |(cost, _)| nanos_of(cost)),
         });
+    }
+
+    /// An upstream that refused, or was never tried, used nothing; of one that broke off nobody knows.
+    fn used_nothing(&self) -> bool {
+        let status = self.record.status;
+        self.record.attempts == 0 || (status >= 400 && status != STATUS_CLIENT_CLOSED)
+    }
+
+    /// Whether it has not been settled.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// The end of a call whose answer was dropped: either its client left, or the process cuts off what still runs.
@@ -366,7 +376,7 @@ impl Drop for Account {
             self.record.status = STATUS_CLIENT_CLOSED;
         }
         // Its vendor may charge for the prompt all the same.
-        let is_used = self.record.attempts > 0 && self.record.usage_source == UsageSource::Unknown;
+        let is_used = !self.used_nothing() && self.record.usage_source == UsageSource::Unknown;
         if let Some(tokens) = self.prompt_tokens.filter(|_| is_used) {
             self.note_estimated(TokenUsage {
                 input_tokens: Some(tokens),

@@ -22,6 +22,7 @@ use crate::admit;
 use crate::call::CallScope;
 use crate::dispatch::{self, Answer};
 use crate::inspect::{self, Inspected};
+use crate::limits::Demand;
 use crate::plan::{self, Plan, UpstreamChoice};
 use crate::refusal::Refusal;
 use crate::route::Route;
@@ -217,6 +218,10 @@ pub(crate) async fn prepare(
     let inspected = Inspected { body: Bytes::new(), api: form.api, peek };
     account.note_request(&inspected);
     account.note_target(&plan::resolve(snapshot, caller, &owner.model)?);
+    let demand = Demand::without_tokens(gateway.clock.now());
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
+    account.note_reservation(reservation, None);
     let upstream = snapshot.upstream(owner.api_key_id).filter(|upstream| upstream.is_usable());
     let upstream = upstream.ok_or_else(owner_gone)?.clone();
     let choice = UpstreamChoice { upstream, upstream_model: owner.upstream_model, on_client_gone: None };

@@ -38,6 +38,7 @@ pub(crate) fn parts<'f>(content_type: &str, body: &'f [u8]) -> Result<Vec<Part<'
     let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
     let mut at = first_part(body, &delimiter)?;
     let finder = memmem::Finder::new(&delimiter);
+    let line_starts = memmem::Finder::new(&delimiter[2..]);
     let mut parts = Vec::new();
     loop {
         if parts.len() == MAX_PARTS {
@@ -48,10 +49,17 @@ pub(crate) fn parts<'f>(content_type: &str, body: &'f [u8]) -> Result<Vec<Part<'
         let end = memmem::find(headers, b"\r\n\r\n").ok_or(FormError("a part's headers do not end"))?;
         let start = at + end + 4;
         let stop = start + finder.find(&body[start..]).ok_or(FormError("its last boundary is missing"))?;
+        // Readers that take a bare LF or CR for the end of a line would see another part begin there.
+        let is_torn = line_starts.find_iter(&body[at..stop]).any(|begin| matches!(body[at + begin - 1], b'\n' | b'\r'));
+        if is_torn {
+            return Err(FormError("a part holds a line that begins with its boundary"));
+        }
         parts.push(part(&body[at..at + end], start..stop)?);
         let after = stop + delimiter.len();
-        if body[after..].starts_with(b"--") {
-            return Ok(parts);
+        if let Some(epilogue) = body[after..].strip_prefix(b"--") {
+            // Readers that do not take such a line for the last boundary would read on.
+            let is_last = epilogue.iter().all(u8::is_ascii_whitespace);
+            return if is_last { Ok(parts) } else { Err(FormError("something follows its last boundary")) };
         }
         at = after + line_end(&body[after..])?;
     }
@@ -63,7 +71,9 @@ pub(crate) fn text_part<'p, 'f>(
     parts: &'p [Part<'f>],
     name: &'static str,
 ) -> Result<Option<(&'p Part<'f>, &'f str)>, FormError> {
-    let mut found = parts.iter().filter(|part| part.name.eq_ignore_ascii_case(name));
+    // Some readers trim a name, cut it at a NUL, or take `[…]` behind it for a list's mark.
+    let essence = |part: &&Part<'f>| part.name.trim().split(['[', '\0']).next().unwrap_or_default().trim_end();
+    let mut found = parts.iter().filter(|part| essence(part).eq_ignore_ascii_case(name));
     let Some(part) = found.next() else { return Ok(None) };
     if found.next().is_some() || part.name != name || part.is_encoded || part.is_file {
         return Err(FormError("`model` and `stream` must be given once, as plain text, and spelt exactly so"));
@@ -72,13 +82,14 @@ pub(crate) fn text_part<'p, 'f>(
     Ok(Some((part, text)))
 }
 
-/// The `boundary` of a content type.
+/// The `boundary` of a content type. `None` where it has several, in whatever spelling (`boundary*`, RFC 2231).
 fn boundary(content_type: &str) -> Option<&str> {
     let mut found = content_type.split(';').skip(1).filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then_some(value.trim())
+        let is_boundary = name.trim().get(..8).is_some_and(|head| head.eq_ignore_ascii_case("boundary"));
+        is_boundary.then_some((name.trim(), value.trim()))
     });
-    let value = found.next()?;
+    let (_, value) = found.next().filter(|(name, _)| name.len() == 8)?;
     let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     // RFC 2046, section 5.1.1.
     let is_valid = !value.is_empty()
@@ -106,11 +117,15 @@ fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
     let headers = std::str::from_utf8(headers).map_err(|_| FormError("a part's headers are no UTF-8"))?;
     let (mut name, mut is_file, mut is_encoded) = (None, false, false);
     for line in headers.split("\r\n") {
-        // A bare LF or CR would end the line for some readers.
-        let Some((key, value)) = line.split_once(':').filter(|_| !line.contains(['\n', '\r'])) else {
+        // A bare LF or CR would end the line for some readers; one that begins with white space goes on with the line
+        // before for others.
+        let is_whole = |key: &str| {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            !key.is_empty() && key.bytes().all(is_name) && !line.contains(['\n', '\r', '\0'])
+        };
+        let Some((key, value)) = line.split_once(':').filter(|(key, _)| is_whole(key)) else {
             return Err(FormError("a part's headers are broken"));
         };
-        let key = key.trim();
         if key.eq_ignore_ascii_case("content-transfer-encoding") {
             is_encoded |= !["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
         }
@@ -148,10 +163,16 @@ fn disposition(value: &str) -> Result<(&str, bool), FormError> {
             text = after[..end].trim();
             rest = &after[end..];
         }
-        if key.eq_ignore_ascii_case("filename") || key.eq_ignore_ascii_case("filename*") {
+        // Readers that know no escapes see the text end at an escaped quote, and parameters behind it.
+        let is_plain = !text.contains('\\');
+        let is_file_name = key.eq_ignore_ascii_case("filename") || key.eq_ignore_ascii_case("filename*");
+        if !is_plain && (!is_file_name || text.contains(';')) {
+            return Err(BROKEN);
+        }
+        if is_file_name {
             is_file = true;
         } else if key.eq_ignore_ascii_case("name") {
-            if name.replace(text).is_some() || text.contains(['\\', '%']) {
+            if name.replace(text).is_some() || text.contains('%') {
                 return Err(BROKEN);
             }
         } else if key.eq_ignore_ascii_case("name*") {
@@ -177,7 +198,7 @@ mod tests {
 
     #[test]
     fn parts_are_found_where_they_stand() {
-        let body = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\";name=x.mp3\"\r\n\
+        let body = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\" name=x.mp3\"\r\n\
             Content-Type: audio/mpeg\r\n\r\n\0\r\n--X\r\n\r\n--XX  \r\ncontent-disposition: form-data;name=model\r\n\r\nwhisper\r\n--XX--\r\n";
         let expected =
             [("file".to_owned(), "\0\r\n--X\r\n".to_owned(), true), ("model".to_owned(), "whisper".to_owned(), false)];
@@ -188,7 +209,14 @@ mod tests {
     fn boundaries_are_read_as_they_are_sent() {
         assert_eq!(boundary("multipart/form-data; boundary=XX"), Some("XX"));
         assert_eq!(boundary("multipart/form-data;charset=utf-8; Boundary=\"a b'\""), Some("a b'"));
-        for broken in ["multipart/form-data", "x; boundary=", "x; boundary=a; boundary=b", "x; boundary=\"a\u{e9}\""] {
+        for broken in [
+            "multipart/form-data",
+            "x; boundary=",
+            "x; boundary=a; boundary=b",
+            "x; boundary=\"a\u{e9}\"",
+            "x; boundary=a; boundary*=utf-8''b",
+            "x; Boundary*0=a",
+        ] {
             assert_eq!(boundary(broken), None, "{broken}");
         }
         assert!(is_form("Multipart/Form-Data; boundary=x"));
@@ -212,6 +240,17 @@ mod tests {
             part("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b"),
             part("Content-Disposition: form-data; name=a\nContent-Disposition: form-data; name=b"),
             part("Content-Disposition: attachment; name=a"),
+            part("Content-Disposition: form-data; name=a\r\n ; name=\"model\"; x=\":\""),
+            part("Content-Disposition : form-data; name=a"),
+            part("Content-Disposition: form-data; name=a; x=\"\\\"; name=model; y=\""),
+            part("Content-Disposition: form-data; name=a; filename=\"\\\"; name=model; y=\""),
+            part(
+                "Content-Disposition: form-data; name=a\r\n\r\nv\n--XX\nContent-Disposition: form-data; name=model\n\nx",
+            ),
+            part("Content-Disposition: form-data; name=a\r\n\r\nv\r--XX\r\nContent-Disposition: form-data; name=model"),
+            part("Content-Disposition: form-data; name=a\r\n\r\n--XX\r\nContent-Disposition: form-data; name=model"),
+            part("Content-Disposition: form-data; name=a")
+                + "x\r\n--XX\r\nContent-Disposition: form-data; name=model\r\n\r\nx\r\n--XX--",
             "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nv".to_owned(),
             "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\nv\r\n--XXY--".to_owned(),
         ];
@@ -237,7 +276,9 @@ mod tests {
         assert_eq!(find(&[&named("model"), &named("prompt")]), Ok(Some("m".to_owned())));
         assert_eq!(find(&[&named("prompt")]), Ok(None));
         assert!(find(&[&named("model"), &named("model")]).is_err());
-        assert!(find(&[&named("model"), &named("Model")]).is_err());
+        for twin in ["Model", " model", "model ", "model[]", "model[0]"] {
+            assert!(find(&[&named("model"), &named(twin)]).is_err(), "{twin}");
+        }
         assert!(find(&[&(named("model") + "\r\nContent-Transfer-Encoding: quoted-printable")]).is_err());
         assert!(find(&[&(named("model") + "; filename=\"x\"")]).is_err());
     }

@@ -85,6 +85,14 @@ pub enum InspectError {
         /// What it must be.
         expected: &'static str,
     },
+    /// A field asks for what the gateway does not serve.
+    #[error("`{field}` is not served here: {remedy}")]
+    Unserved {
+        /// The field.
+        field: &'static str,
+        /// What to send.
+        remedy: &'static str,
+    },
 }
 
 impl InspectError {
@@ -93,7 +101,7 @@ impl InspectError {
         match self {
             Self::Json(_) | Self::Form(_) => None,
             Self::Ambiguous(AmbiguousKey(field)) => Some(field),
-            Self::Missing { field, .. } | Self::WrongType { field, .. } => Some(field),
+            Self::Missing { field, .. } | Self::WrongType { field, .. } | Self::Unserved { field, .. } => Some(field),
         }
     }
 }
@@ -142,6 +150,7 @@ impl RequestPeek {
         let (wants_usage, usage_splice) =
             if stream && can_report_usage { usage_option(body, &members)? } else { (false, None) };
         let (max_output_tokens, choices) = asked_output(form.api, body, &members);
+        refuse_background(form.api, body, &members)?;
         Ok(Self {
             model,
             stream,
@@ -199,6 +208,11 @@ impl RequestPeek {
         if replacements.is_empty() { body.clone() } else { scan::splice(body, replacements) }
     }
 
+    /// Whether the body was read as a form, not as JSON.
+    pub fn is_form(&self) -> bool {
+        matches!(self.model_at, ModelPlaces::Form(_))
+    }
+
     /// How much text the request holds, bytes: its body without images and other encoded data, but with the syntax and
     /// the names around the prompt.
     pub fn prompt_bytes(&self) -> u64 {
@@ -236,22 +250,25 @@ fn repeated_models(
         Ok(())
     };
     add(0..body.len(), members)?;
+    let mut add_entry = |entry: Range<usize>| match scan::members(&body[entry.clone()]) {
+        Ok(members) => add(entry, &members),
+        // It names nothing, and is the vendor's to refuse.
+        Err(ScanError::NotAnObject) => Ok(()),
+        Err(e) => Err(e.into()),
+    };
     for key in ["generateContentRequest", "generate_content_request"] {
         let Some(request) = scan::unambiguous_value(body, members, key)? else { continue };
-        if let Ok(members) = scan::members(&body[request.clone()]) {
-            add(request, &members)?;
-        }
+        add_entry(request)?;
     }
     if let Some(requests) = scan::unambiguous_value(body, members, "requests")? {
-        let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_default();
+        // Google takes a single entry for a list of one.
+        let single = || std::iter::once(0..requests.len()).collect();
+        let entries = scan::elements(&body[requests.clone()], MAX_BATCH_ENTRIES + 1).unwrap_or_else(single);
         if entries.len() > MAX_BATCH_ENTRIES {
             return Err(InspectError::WrongType { field: "requests", expected: "a list of at most 4096 entries" });
         }
         for entry in entries {
-            let entry = requests.start + entry.start..requests.start + entry.end;
-            if let Ok(members) = scan::members(&body[entry.clone()]) {
-                add(entry, &members)?;
-            }
+            add_entry(requests.start + entry.start..requests.start + entry.end)?;
         }
     }
     Ok(places)
@@ -309,6 +326,23 @@ fn previous_response_id(api: Api, body: &[u8], members: &[Member]) -> Result<Opt
     let id = serde_json::from_slice::<Option<String>>(&body[at]).ok();
     id.filter(|id| id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= MAX_RESPONSE_ID_BYTES))
         .ok_or(InspectError::WrongType { field: "previous_response_id", expected: "the id of a response, or null" })
+}
+
+/// What a response that is made in the background uses is told only after its call has ended, so that nobody could
+/// charge for it.
+fn refuse_background(api: Api, body: &[u8], members: &[Member]) -> Result<(), InspectError> {
+    if api != Api::Responses {
+        return Ok(());
+    }
+    let Some(at) = scan::unambiguous_value(body, members, "background")? else { return Ok(()) };
+    match &body[at] {
+        b"false" | b"null" => Ok(()),
+        b"true" => Err(InspectError::Unserved {
+            field: "background",
+            remedy: "leave it out, and set `stream` to true for answers that take long",
+        }),
+        _ => Err(InspectError::WrongType { field: "background", expected: "false, or left out" }),
+    }
 }
 
 /// Whether usage was asked for, and what to splice where it was not.
@@ -458,12 +492,15 @@ mod tests {
             r#"{"model":1}"#,
             r#"{"requests":[{"model":"models/g-1"},{"model":"other"}]}"#,
             r#"{"requests":[{"model":"models/g-1","mod\u0065l":"models/other"}]}"#,
+            r#"{"requests":{"model":"other"}}"#,
             r#"{"generateContentRequest":{"model":"other"}}"#,
             r#"{"generateContentRequest":{},"GenerateContentRequest":{"model":"other"}}"#,
         ];
         for body in bodies {
             assert!(gemini(Api::CountTokens, body.as_bytes()).is_err(), "{body}");
         }
+        let hidden = format!(r#"{{"requests":[{{"model":"other"{}}}]}}"#, r#","a":0"#.repeat(5_000));
+        assert!(gemini(Api::BatchEmbedContents, hidden.as_bytes()).is_err());
         let many = format!(r#"{{"requests":[{}{{}}]}}"#, "{},".repeat(MAX_BATCH_ENTRIES));
         assert!(gemini(Api::BatchEmbedContents, many.as_bytes()).is_err());
     }
@@ -523,6 +560,30 @@ mod tests {
         assert_eq!(previous("null"), Ok(None));
         for wrong in ["1", r#""""#, r#""a","previous_response_id":"b""#] {
             assert!(previous(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn responses_are_not_made_in_the_background() {
+        let asked = |api, fields: &str| {
+            let form = RequestForm { api, path_model: None, content_type: None };
+            let peek = RequestPeek::of(form, format!(r#"{{"model":"m",{fields}}}"#).as_bytes());
+            peek.map(|_| ()).map_err(|e| (e.field(), e.to_string()))
+        };
+        for harmless in [r#""background":false"#, r#""background":null"#, r#""input":{"background":true}"#] {
+            assert_eq!(asked(Api::Responses, harmless), Ok(()), "{harmless}");
+        }
+        assert_eq!(asked(Api::ImageGenerations, r#""background":"opaque""#), Ok(()), "means something else there");
+        let refused = [
+            (r#""background":true"#, "is not served here: leave it out"),
+            (r#""backgr\u006fund":true"#, "must be given once"),
+            (r#""background":false,"background":true"#, "must be given once"),
+            (r#""background":1"#, "must be false"),
+        ];
+        for (fields, words) in refused {
+            let (field, message) = asked(Api::Responses, fields).unwrap_err();
+            assert_eq!(field, Some("background"), "{fields}");
+            assert!(message.contains(words), "{fields}: {message}");
         }
     }
 

@@ -29,6 +29,11 @@ impl Demand {
         let nanos = nanos.map_or(0, |prices| prices.estimate_nanos(input, output));
         Self { tokens: input.saturating_add(output), nanos, now }
     }
+
+    /// The demand of a call that uses no tokens of its own.
+    pub(crate) const fn without_tokens(now: DateTime<Utc>) -> Self {
+        Self { tokens: 0, nanos: 0, now }
+    }
 }
 
 /// The output that the request allows, for each answer that it asks for.

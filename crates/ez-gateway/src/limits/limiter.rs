@@ -179,8 +179,9 @@ impl<'s> Locked<'s> {
         let mut refused = None;
         let mut is_unknown = false;
         for (rule, share) in self.side.rules.iter().zip(self.shares.iter_mut()) {
-            match cell_of(&mut self.cells, rule).fit(rule, mode, now_ms) {
-                Fit::Yes(amount) => *share = Some(Share { limit: rule.limit, period: rule.period, amount }),
+            let cell = cell_of(&mut self.cells, rule);
+            match cell.fit(rule, mode, now_ms) {
+                Fit::Yes(amount) => *share = Some(Share { limit: rule.limit, period: cell.period(), amount }),
                 Fit::No { left } => refused = refused.or(Some((*rule, left))),
                 // The others are looked at all the same, so that all that is lacking is leased at once.
                 Fit::Unknown => is_unknown = true,

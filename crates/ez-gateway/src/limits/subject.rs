@@ -108,7 +108,8 @@ impl Subject {
     }
 }
 
-/// The cell of a rule, in the rule's window.
+/// The cell of a rule, in the rule's window; in the next one where other calls are there already, as that of a call which
+/// waited at the border must not begin the count anew for all.
 pub(super) fn cell_of<'c>(cells: &'c mut Vec<Cell>, rule: &Rule) -> &'c mut Cell {
     let at = match cells.iter().position(|cell| cell.limit == rule.limit) {
         Some(at) => at,
@@ -118,6 +119,10 @@ pub(super) fn cell_of<'c>(cells: &'c mut Vec<Cell>, rule: &Rule) -> &'c mut Cell
         }
     };
     let cell = &mut cells[at];
+    let has_calendar = rule.limit.window_seconds().is_some() || rule.limit == Limit::Budget;
+    if has_calendar && cell.period == rule.period + 1 {
+        return cell;
+    }
     if cell.period != rule.period {
         *cell = Cell::new(rule);
     }

@@ -90,6 +90,38 @@ async fn calls_are_counted_exactly_in_windows_of_the_calendar() {
 }
 
 #[tokio::test]
+async fn a_call_from_before_the_border_does_not_begin_the_window_anew() {
+    type Change = fn(&mut TokenSnapshot, &mut MasterSnapshot);
+    let cases: [(Change, &str, &str); 4] = [
+        (|token, _| token.limits.qps = Some(3), "2026-11-23T13:00:00.999Z", "2026-11-23T13:00:01.001Z"),
+        (|token, _| token.limits.rpm = Some(3), "2026-11-23T13:00:59.999Z", "2026-11-23T13:01:00.001Z"),
+        (|_, master| master.limits.tpd = Some(300), "2026-11-23T23:59:59.999Z", "2026-11-24T00:00:00.001Z"),
+        (
+            |_, master| {
+                master.monthly_budget = Some("0.0000003".to_owned());
+                master.spend = Some(Spend { month: "2026-11".to_owned(), amount: "0.0000003".to_owned() });
+            },
+            "2026-11-30T23:59:59.999Z",
+            "2026-12-01T00:00:00.001Z",
+        ),
+    ];
+    for (change, before, after) in cases {
+        let (caller, limiter) = (caller(change), Limiter::new(None));
+        let mut held = Vec::new();
+        for now in [after, after, before] {
+            let demand = Demand { tokens: 100, nanos: 100, now: time(now) };
+            held.push(limiter.reserve(&caller, demand).await.unwrap().unwrap());
+        }
+        for now in [after, before, after] {
+            let demand = Demand { tokens: 100, nanos: 100, now: time(now) };
+            assert!(limiter.reserve(&caller, demand).await.is_err(), "{before}: three are counted at {now}");
+        }
+        // What is given back comes from where it was counted.
+        drop(held);
+    }
+}
+
+#[tokio::test]
 async fn tokens_are_reserved_by_estimate_and_settled_to_the_truth() {
     let limiter = Limiter::new(None);
     let caller = caller(|token, _| token.limits.tpm = Some(250));

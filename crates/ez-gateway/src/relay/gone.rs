@@ -41,7 +41,10 @@ impl Abandonment {
         // Without a runtime the process is ending; dropping the relay still reports its account.
         let Ok(runtime) = Handle::try_current() else { return };
         let permit = match policy {
-            ClientGone::Drain if !self.cut_off.is_cancelled() => self.drains.clone().try_acquire_owned().ok(),
+            // At its end nothing is left to be heard.
+            ClientGone::Drain if relay.is_under_way() && !self.cut_off.is_cancelled() => {
+                self.drains.clone().try_acquire_owned().ok()
+            }
             _ => None,
         };
         let Some(permit) = permit else {
@@ -57,7 +60,7 @@ impl Abandonment {
                 ended = timeout(DRAIN_TIMEOUT, to_end) => ended.is_ok(),
                 () = cut_off.cancelled() => false,
             };
-            if !in_time {
+            if !in_time && relay.is_unsettled() {
                 relay.abandon().await;
             }
             drop(permit);
@@ -85,7 +88,7 @@ impl Attended {
 
 impl Drop for Attended {
     fn drop(&mut self) {
-        if let Some(relay) = self.relay.take().filter(|relay| relay.is_under_way()) {
+        if let Some(relay) = self.relay.take().filter(|relay| relay.is_unsettled()) {
             self.abandonment.take_over(relay);
         }
     }

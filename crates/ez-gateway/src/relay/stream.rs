@@ -166,6 +166,11 @@ impl StreamRelay {
         self.progress.phase == Phase::Passing
     }
 
+    /// Whether its account is still open, if only because the client left while it was being closed.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.account.is_open()
+    }
+
     /// From here on the stream is heard for its usage alone.
     pub(super) fn note_client_gone(&mut self) {
         self.progress.is_client_gone = true;

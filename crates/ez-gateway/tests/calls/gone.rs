@@ -84,3 +84,42 @@ async fn a_drained_upstream_that_breaks_off_is_accounted_for_as_left() {
     let record = gateway.finish_with_one_record().await;
     assert_eq!((record.ended_by, record.usage_source), (EndedBy::Client, UsageSource::Estimated), "{record:?}");
 }
+
+#[tokio::test]
+async fn a_drained_upstream_that_never_closes_leaves_one_record_when_the_process_ends() {
+    let gateway = draining().await;
+    gateway.upstream.set(Behaviour { fault: Some(Fault::Stall { after_bytes: usize::MAX }), ..slow(30) });
+    let (path, body, _) = STREAMS[0];
+    leave(&gateway, path, body).await;
+    eventually("the call is accounted for", || gateway.records.taken.lock().unwrap().len() == 1).await;
+    // Cut off while the upstream's end is awaited.
+    let record = gateway.finish_with_one_record().await;
+    assert_eq!((record.ended_by, record.usage_source), (EndedBy::Client, UsageSource::Exact), "{record:?}");
+}
+
+#[test]
+fn a_client_that_leaves_while_its_usage_is_estimated_is_charged_for_all_it_got() {
+    // One blocking thread, which is kept busy: estimates wait.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let gateway = with_every_vendor().await;
+        let fault = Fault::Truncate { after_events: Some(20), after_bytes: None };
+        gateway.upstream.set(Behaviour { fault: Some(fault), token_text: "elephants ".into(), ..slow(60) });
+        let (path, body, _) = STREAMS[3];
+        let (free, busy) = std::sync::mpsc::channel::<()>();
+        let occupied = tokio::task::spawn_blocking(move || busy.recv().is_err());
+        let mut response = gateway.send(gateway.request(path, body)).await;
+        let mut received = 0;
+        while let Ok(frame) = tokio::time::timeout(Duration::from_millis(300), response.body_mut().frame()).await {
+            received += frame.expect("the end waits for the estimate").unwrap().into_data().unwrap().len();
+        }
+        assert!(received > 1_000, "{received}");
+        drop(response);
+        gateway.stop_serving().await;
+        drop(free);
+        assert!(occupied.await.unwrap());
+        let record = gateway.finish_with_one_record().await;
+        assert_eq!(record.usage_source, UsageSource::Estimated, "{record:?}");
+        assert!(record.tokens.output_tokens.is_some_and(|tokens| tokens > 10), "{record:?}");
+    });
+}

@@ -8,6 +8,7 @@ mod cold_start;
 mod durable;
 mod gone;
 mod health;
+mod hygiene;
 mod limits;
 mod models;
 mod observability;

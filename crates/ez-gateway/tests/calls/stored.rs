@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use ez_contract::TokenDigest;
-use ez_contract::snapshot::{MasterSnapshot, SnapshotEntry};
+use ez_contract::snapshot::{Limits, MasterSnapshot, SnapshotEntry};
 use ez_contract::usage::{EndedBy, UsageSource};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::support::{TestGateway, token};
+use crate::support::{TestGateway, token, token_entry};
 
 fn ask(gateway: &TestGateway, method: Method, path: &str) -> Request<Full<Bytes>> {
     let mut request = gateway.request(path, "");
@@ -87,5 +87,48 @@ async fn a_response_is_its_masters_alone() {
     assert_eq!(gateway.upstream.request_count(), asked_before, "nothing reaches the vendor");
     let unknown = gateway.call(ask(&gateway, Method::GET, "/v1/responses/resp_none")).await;
     assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn calls_by_id_count_as_calls_and_use_no_tokens() {
+    let gateway = TestGateway::start().await;
+    let mut key = token();
+    key.limits = Limits { rpd: Some(3), tpd: Some(100_000), concurrency: Some(1), ..Limits::default() };
+    gateway.apply(vec![token_entry(key)]).await;
+    let made = gateway.call(gateway.request("/v1/responses", r#"{"model":"m","input":"hi"}"#)).await.json();
+    let used = made["usage"]["total_tokens"].as_u64().unwrap();
+    let path = format!("/v1/responses/{}", made["id"].as_str().unwrap());
+    for left in ["1", "0"] {
+        let shown = gateway.call(ask(&gateway, Method::GET, &path)).await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.text());
+        assert_eq!(shown.header("x-ratelimit-remaining-requests"), Some(left));
+        assert_eq!(shown.header("x-ratelimit-remaining-tokens"), Some((100_000 - used).to_string().as_str()));
+    }
+    let asked_before = gateway.upstream.request_count();
+    let refused = gateway.call(ask(&gateway, Method::DELETE, &path)).await;
+    let code = &refused.json()["error"]["code"];
+    assert_eq!((refused.status.as_u16(), code), (429, &json!("rate_limit_exceeded")), "{}", refused.text());
+    assert_eq!(refused.header("x-ratelimit-remaining-requests"), Some("0"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(gateway.upstream.request_count(), asked_before, "nothing reaches the vendor");
+    let records = gateway.finish().await;
+    let limited: Vec<_> = records.iter().filter(|record| record.ended_by == EndedBy::Limit).collect();
+    assert_eq!((records.len(), limited.len(), limited[0].model.as_str()), (4, 1, "m"));
+}
+
+#[tokio::test]
+async fn nothing_is_made_in_the_background_where_nobody_would_pay_for_it() {
+    let gateway = TestGateway::start().await;
+    for stream in [false, true] {
+        let body = json!({"model": "m", "input": "hi", "background": true, "stream": stream}).to_string();
+        let refused = gateway.call(gateway.request("/v1/responses", body)).await;
+        let error = refused.json()["error"].clone();
+        assert_eq!((refused.status.as_u16(), &error["param"]), (400, &json!("background")), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("leave it out, and set `stream` to true"), "{error}");
+    }
+    assert_eq!(gateway.upstream.request_count(), 0, "nothing reaches the vendor");
+    let plain = json!({"model": "m", "input": "hi", "background": false}).to_string();
+    assert_eq!(gateway.call(gateway.request("/v1/responses", plain)).await.status, StatusCode::OK);
     gateway.finish().await;
 }

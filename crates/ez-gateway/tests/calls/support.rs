@@ -291,11 +291,16 @@ impl TestGateway {
         self.call(self.request("/v1/chat/completions", body)).await
     }
 
-    /// Stops the gateway as the life cycle does, and tells every record it made.
-    pub(crate) async fn finish(self) -> Vec<UsageRecord> {
+    /// Takes no more calls, and waits until the connections of all are gone.
+    pub(crate) async fn stop_serving(&self) {
         self.stop.cancel();
         self.serving.close();
         self.serving.wait().await;
+    }
+
+    /// Stops the gateway as the life cycle does, and tells every record it made.
+    pub(crate) async fn finish(self) -> Vec<UsageRecord> {
+        self.stop_serving().await;
         self.follower_stop.cancel();
         let ended = async |tasks: &TaskTracker| {
             tasks.close();
