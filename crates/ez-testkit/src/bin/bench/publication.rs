@@ -124,12 +124,16 @@ async fn measure_lists(sandbox: &Sandbox, keys: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until everything committed is published and the gateway has it.
+/// Waits until everything committed is published and the gateway serves that: not what it saved on its disk.
 async fn until_published(sandbox: &Sandbox) -> anyhow::Result<()> {
     let (admin, first, last) = (sandbox.admin(), sandbox.gateway_as(&token(0)), sandbox.gateway_as(&token(1)));
+    let process = sandbox.gateway_process();
     let published = || async {
         let status = admin.get("/admin/sync/status").await?;
-        let mut served = status["outbox_depth"] == 0;
+        let version = status["snapshot"]["version"].as_u64().unwrap_or(0);
+        let held = process.get("/readyz").await?["snapshot"].clone();
+        let is_live = held["source"] == "live" && held["version"] == version;
+        let mut served = status["outbox_depth"] == 0 && version > 0 && is_live;
         for client in [&first, &last] {
             served = served && client.call(Method::GET, "/v1/models", "").await?.status.is_success();
         }
