@@ -184,7 +184,11 @@ impl<'s> Locked<'s> {
         for (rule, share) in self.side.rules.iter().zip(self.shares.iter_mut()) {
             let cell = cell_of(&mut self.cells, rule, now_ms);
             match cell.fit(rule, mode, now_ms) {
-                Fit::Yes(amount) => *share = Some(Share { limit: rule.limit, period: cell.period(), amount }),
+                Fit::Yes(amount) => {
+                    let (limit, period) = (rule.limit, cell.period());
+                    let is_late = period == rule.period && rule.has_ended(now_ms);
+                    *share = Some(Share { limit, period, amount, is_late });
+                }
                 Fit::No { left } => refused = refused.or(Some((*rule, left))),
                 // The others are looked at all the same, so that all that is lacking is leased at once.
                 Fit::Unknown => is_unknown = true,

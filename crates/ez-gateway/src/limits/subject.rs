@@ -174,10 +174,7 @@ impl Cell {
     fn is_after(&self, rule: &Rule, now_ms: i64) -> bool {
         match rule.limit {
             Limit::Concurrency => false,
-            Limit::Quota => {
-                let has_ended = rule.resets_at.is_some_and(|at| at <= now_ms.div_euclid(1_000));
-                has_ended && self.period > rule.period
-            }
+            Limit::Quota => rule.has_ended(now_ms) && self.period > rule.period,
             _ => self.period == rule.period + 1,
         }
     }

@@ -388,7 +388,7 @@ async fn a_quota_that_was_reset_is_not_begun_anew_by_a_call_with_an_older_snapsh
     take(&limiter, &old, after).await.unwrap().unwrap().settle(used(50));
     assert!(take(&limiter, &old, after).await.is_err());
     limiter.reserve(&new, demand(after, 700)).await.unwrap().unwrap().settle(used(700));
-    // One that was slow to arrive counts where the others are.
+    // One with the snapshot from before counts where the others are.
     take(&limiter, &old, after).await.unwrap().unwrap().settle(used(100));
     let rest = limiter.reserve(&new, demand(after, 900)).await.unwrap().unwrap();
     assert!(limiter.reserve(&new, demand(after, 1)).await.is_err(), "200 were left");
@@ -396,6 +396,25 @@ async fn a_quota_that_was_reset_is_not_begun_anew_by_a_call_with_an_older_snapsh
     // An operator who makes the period shorter is heard at once.
     let shorter = at(10, reset_at + 3_600);
     assert!(take(&limiter, &shorter, after).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_call_uses_counts_in_the_period_that_it_arrived_in() {
+    let limiter = Limiter::new(None);
+    let reset_at = time(START).timestamp() + 600;
+    let at = |ledger, reset_at| {
+        caller(|token, _| token.quota = Some(Quota { limit: 1_000, used: ledger, reset_at: Some(reset_at) }))
+    };
+    let (old, new) = (at(100, reset_at), at(0, reset_at + 86_400));
+    let (before, after) = (time(START) + Duration::from_secs(599), time(START) + Duration::from_secs(600));
+    let of_the_old = take(&limiter, &old, before).await.unwrap().unwrap();
+    let of_the_new = take(&limiter, &old, after).await.unwrap().unwrap();
+    limiter.reserve(&new, demand(after, 10)).await.unwrap().unwrap().settle(used(10));
+    of_the_old.settle(used(500));
+    of_the_new.settle(used(300));
+    // 10 and 300 are used of the new period.
+    limiter.reserve(&new, demand(after, 690)).await.unwrap().unwrap().settle(used(690));
+    assert!(limiter.reserve(&new, demand(after, 1)).await.is_err());
 }
 
 #[tokio::test]
