@@ -209,6 +209,9 @@ pub(crate) fn start(state: SharedState, ledger: Ledger, tasks: &TaskTracker, sto
         // No other process can see this state.
         SharedState::InProcess(_) => (None, None),
         shared @ SharedState::Redis(_) => {
+            // Shown before there is anything to tell, so that an alert sees the first.
+            metrics::gauge!(LIMITS_ALONE).set(0.0);
+            metrics::counter!(LIMIT_ALONE_CALLS).increment(0);
             let (leasing, queue) = Leasing::new(shared);
             (Some(leasing), Some(queue))
         }
