@@ -413,8 +413,10 @@ async fn what_a_call_uses_counts_in_the_period_that_it_arrived_in() {
     of_the_old.settle(used(500));
     of_the_new.settle(used(300));
     // 10 and 300 are used of the new period.
-    limiter.reserve(&new, demand(after, 690)).await.unwrap().unwrap().settle(used(690));
+    limiter.reserve(&new, demand(after, 689)).await.unwrap().unwrap().settle(used(689));
+    let last = limiter.reserve(&new, demand(after, 1)).await.expect("1 is left");
     assert!(limiter.reserve(&new, demand(after, 1)).await.is_err());
+    drop(last);
 }
 
 #[tokio::test]
@@ -431,10 +433,12 @@ async fn months_keep_apart_whatever_month_the_ledger_tells_of() {
 
     // Another gateway's clock is ahead, so the ledger tells of its December already.
     let limiter = Limiter::new(None);
+    limiter.reserve(&with("2026-11", "0.10"), costly(november)).await.unwrap().unwrap().settle(cost(50_000_000));
     limiter.reserve(&with("2026-11", "0.90"), costly(november)).await.unwrap().unwrap().settle(cost(50_000_000));
     let told_early = with("2026-12", "0.01");
-    limiter.reserve(&told_early, costly(november)).await.unwrap().unwrap().settle(cost(50_000_000));
-    assert!(limiter.reserve(&told_early, costly(november)).await.is_err(), "November is used up, and stays so");
+    let last = limiter.reserve(&told_early, costly(november)).await.unwrap().unwrap();
+    assert!(limiter.reserve(&told_early, costly(november)).await.is_err(), "0.10 were left of November's 1.00");
+    last.settle(cost(100_000_000));
     limiter.reserve(&told_early, costly(december)).await.unwrap().unwrap().settle(cost(980_000_000));
     let rest = limiter.reserve(&told_early, costly(december)).await.unwrap().unwrap();
     assert!(limiter.reserve(&told_early, costly(december)).await.is_err(), "0.01 and 0.98 of December's 1.00");
