@@ -12,7 +12,8 @@ pub(crate) struct DirectLink(pub(crate) Control);
 impl ControlLink for DirectLink {
     fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
-            let report = logs::ingest_json(&self.0, batch.records()).await;
+            let records: Vec<&[u8]> = batch.records().collect();
+            let report = logs::ingest_json(&self.0, &records).await;
             let report = report.map_err(|e| ControlLinkError::Refused(e.to_string()))?;
             let told = |logs::RejectedRecord { index, id, reason }| RejectedRecord { index, id, reason };
             let rejected = report.rejected.into_iter().map(told).collect();

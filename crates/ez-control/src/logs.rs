@@ -50,15 +50,12 @@ pub struct LogPage {
 /// Takes usage records; handing them in again changes nothing. Records that break a rule are rejected one by one, and so
 /// are those that the database refuses while it takes others. Errors: hand them in again; what was taken counts once.
 pub async fn ingest(control: &Control, records: Vec<UsageRecord>) -> Result<IngestReport, ControlError> {
-    take(control, records.into_iter().map(checked)).await
+    take(control, records.into_iter().map(checked).collect()).await
 }
 
 /// The same for the JSON of records; one that has not the form of a usage record is rejected.
-pub async fn ingest_json(
-    control: &Control,
-    records: impl IntoIterator<Item = impl AsRef<[u8]>>,
-) -> Result<IngestReport, ControlError> {
-    take(control, records.into_iter().map(|record| parsed(record.as_ref()).and_then(checked))).await
+pub async fn ingest_json(control: &Control, records: &[impl AsRef<[u8]>]) -> Result<IngestReport, ControlError> {
+    take(control, records.iter().map(|record| parsed(record.as_ref()).and_then(checked)).collect()).await
 }
 
 /// A page of the log records that match, among those within reach.
@@ -92,10 +89,7 @@ pub async fn get(control: &Control, tenant: Tenant, id: &str) -> Result<UsageRec
 /// Id of a record that is rejected, and why.
 type Fault = (String, String);
 
-async fn take(
-    control: &Control,
-    records: impl Iterator<Item = Result<UsageRecord, Fault>>,
-) -> Result<IngestReport, ControlError> {
+async fn take(control: &Control, records: Vec<Result<UsageRecord, Fault>>) -> Result<IngestReport, ControlError> {
     let (mut good, mut places) = (Vec::new(), Vec::new());
     let mut report = IngestReport::default();
     for (index, record) in (0..).zip(records) {

@@ -72,8 +72,8 @@ pub(crate) async fn ingest(
     ctx: InternalCtx,
     Json(request): Json<IngestLogsRequest>,
 ) -> Result<Json<IngestLogsResponse>, ApiError> {
-    let records = request.records.iter().map(|record| record.get());
-    let report = logs::ingest_json(&ctx.control, records).await?;
+    let records: Vec<&str> = request.records.iter().map(|record| record.get()).collect();
+    let report = logs::ingest_json(&ctx.control, &records).await?;
     Ok(Json(report.into()))
 }
 

@@ -154,7 +154,7 @@ pub(crate) async fn use_counts_in_the_period_of_a_quota_that_it_was_in(db: Fixtu
     let time = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
     // What started anew at the last boundary before the reset to come.
     for (number, reset, since) in [
-        (0, QuotaReset::Daily, "2026-11-30T00:00:00Z"),
+        (0_usize, QuotaReset::Daily, "2026-11-30T00:00:00Z"),
         (1, QuotaReset::Weekly, "2026-11-24T00:00:00Z"),
         (2, QuotaReset::Monthly, "2026-11-01T00:00:00Z"),
     ] {
