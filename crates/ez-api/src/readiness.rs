@@ -48,6 +48,7 @@ mod tests {
 
     use ez_gateway::config::UsageLogConfig;
     use ez_gateway::usage_log::{Disk, LocalDisk, LogFile};
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -80,7 +81,8 @@ mod tests {
         };
         let (usage_log, _threads) = UsageLog::open_on(config, Arc::new(disk.clone())).unwrap();
         let (readiness, stop) = (Readiness::new(), CancellationToken::new());
-        let telling = tokio::spawn(keep_telling_usage_log(readiness.clone(), usage_log, stop.clone()));
+        let telling = TaskTracker::new();
+        telling.spawn(keep_telling_usage_log(readiness.clone(), usage_log, stop.clone()));
         let becomes = async |is_ready: bool| {
             while readiness.list_waiting().is_empty() != is_ready {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -92,6 +94,7 @@ mod tests {
         disk.0.store(true, Ordering::Relaxed);
         tokio::time::timeout(Duration::from_secs(20), becomes(true)).await.expect("it is ready again");
         stop.cancel();
-        telling.await.unwrap();
+        telling.close();
+        telling.wait().await;
     }
 }

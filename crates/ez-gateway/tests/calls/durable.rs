@@ -12,6 +12,7 @@ use ez_gateway::config::UsageLogConfig;
 use ez_gateway::usage_log::{Disk, LocalDisk, LogFile, UsageLog, UsageLogError, ship};
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::support::{RecordingLink, TestGateway};
 
@@ -221,7 +222,7 @@ async fn a_disk_that_hangs_holds_up_one_call_and_the_others_for_a_bounded_time()
     .await;
     assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
     disk.set(|faults| faults.hangs = true);
-    let caught = tokio::spawn(TestGateway::statuses(vec![gateway.request("/v1/chat/completions", PLAIN)]));
+    let caught = TaskTracker::new().spawn(TestGateway::statuses(vec![gateway.request("/v1/chat/completions", PLAIN)]));
     eventually("a call writes to the hanging disk", || disk.faults().hanging > 0).await;
     for body in [PLAIN, STREAM] {
         let answer = gateway.chat(body).await;
@@ -255,7 +256,7 @@ async fn what_a_hanging_disk_takes_after_all_stands_beside_what_was_made_of_it()
     let (log, _threads) = UsageLog::open_on(settings, Arc::new(disk.clone())).unwrap();
     let append = |id: &'static str| {
         let log = log.clone();
-        tokio::spawn(async move { log.append(&record(id)).await })
+        TaskTracker::new().spawn(async move { log.append(&record(id)).await })
     };
     disk.set(|faults| faults.hangs = true);
     let in_place = append("in place");
@@ -387,7 +388,7 @@ async fn a_control_plane_away_for_long_costs_a_bounded_disk_and_no_record() {
     let (log, _threads) = UsageLog::open(settings.clone()).unwrap();
     let link = Arc::new(RecordingLink::default());
     link.set_away(true);
-    let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(ship(log.clone(), link.clone(), stop.clone()));
     let mut written = 0_u64;
     while log.check().is_ok() {
