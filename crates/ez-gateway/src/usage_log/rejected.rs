@@ -1,7 +1,7 @@
 //! Records that the control plane will never take: kept aside in one file, with the reason, so that somebody can mend what
 //! was wrong and hand them in again.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -29,28 +29,39 @@ struct Line<'r> {
 
 /// Keeps what was rejected of a batch, and tells of each.
 pub(super) fn keep(dir: &Path, batch: &UsageBatch, rejected: &[RejectedRecord]) {
+    if rejected.is_empty() {
+        return;
+    }
+    let records: Vec<&[u8]> = batch.records().collect();
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(FILE));
     for RejectedRecord { index, id, reason } in rejected {
         metrics::counter!(USAGE_LOG_REJECTED).increment(1);
-        let record = usize::try_from(*index).ok().and_then(|index| batch.records().nth(index)).unwrap_or_default();
-        let kept = append(dir, reason, record);
-        let failure = kept.as_ref().err().map(tracing::field::display);
-        tracing::error!(record_id = id, reason, failure, "usage record rejected by the control plane and kept aside");
-        if kept.is_err() {
+        let record = usize::try_from(*index).ok().and_then(|index| records.get(index)).copied().unwrap_or_default();
+        let failure = match &mut file {
+            Ok(file) => append(file, reason, record).err().map(|e| e.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        let is_kept = failure.is_none();
+        tracing::error!(record_id = id, reason, is_kept, failure, "usage record rejected by the control plane");
+        if !is_kept {
             tell_of_lost(record, reason);
         }
     }
+    if let Ok(file) = file
+        && let Err(e) = file.sync_data()
+    {
+        tracing::error!(error = %e, "{FILE} not forced to the disk");
+    }
 }
 
-fn append(dir: &Path, reason: &str, record: &[u8]) -> io::Result<()> {
+fn append(file: &mut File, reason: &str, record: &[u8]) -> io::Result<()> {
     let record = serde_json::from_slice(record)?;
     let mut line = serde_json::to_vec(&Line { reason, record })?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(FILE))?;
     if file.metadata()?.len() + line.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("{FILE} is full: move it away")));
     }
-    file.write_all(&line)?;
-    file.sync_data()
+    file.write_all(&line)
 }
 
 fn tell_of_lost(record: &[u8], reason: &str) {

@@ -2,15 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ez_contract::UsageRecord;
 use ez_contract::usage::EndedBy;
-use ez_gateway::config::UsageLogConfig;
+use ez_gateway::config::{UpstreamTls, UsageLogConfig};
+use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::usage_log::{Disk, LocalDisk, LogFile, UsageLog, UsageLogError, ship};
-use http::StatusCode;
+use ez_gateway::{HttpControlLink, LentBody};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -365,6 +372,42 @@ async fn records_that_nobody_can_read_are_kept_aside_and_do_not_count_as_waiting
     let line = r#""record":{"id":"a","of":"another version"}}"#;
     assert_eq!(kept.lines().filter(|kept| kept.ends_with(line)).count(), 2, "{kept}");
     assert!(dir.path().join("0000000000000002.damaged").exists(), "it is kept");
+}
+
+/// What the control plane may tell of a record at most, of every record of a large batch.
+#[tokio::test]
+async fn a_batch_that_is_rejected_whole_is_understood() {
+    const RECORDS: usize = 1_000;
+    let answer = |_: SocketAddr, request: Request<LentBody>| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let batch: Value = serde_json::from_slice(&body).unwrap();
+        let wide = |chars| "\u{1f600}".repeat(chars);
+        let told = (0..batch["records"].as_array().unwrap().len())
+            .map(|index| json!({"index": index, "id": wide(128), "reason": wide(200)}));
+        let answer = json!({"accepted": 0, "duplicates": 0, "rejected": told.collect::<Vec<_>>()});
+        Response::new(Full::new(Bytes::from(answer.to_string())))
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", tcp.local_addr().unwrap());
+    let (serving, ended) = (TaskTracker::new(), CancellationToken::new());
+    let drain = Drain { stop: ended.clone(), cut_off: CancellationToken::new(), timeout: Duration::from_secs(1) };
+    serving.spawn(listener::serve(tcp, answer, Bounds { name: "control", max_connections: 10 }, drain));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _threads) = UsageLog::open(UsageLogConfig { ship_batch: RECORDS, ..config(dir.path()) }).unwrap();
+    for n in 0..RECORDS {
+        log.append(&record(n)).await.unwrap();
+    }
+    let link = HttpControlLink::new(&url, "token-of-the-planes", UpstreamTls::new(None).unwrap()).unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    ship(log.clone(), Arc::new(link), stop).await;
+    assert_eq!(log.depth(), 0, "it does not come again for ever");
+    let kept = std::fs::read_to_string(dir.path().join("rejected.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), RECORDS);
+    ended.cancel();
+    serving.close();
+    serving.wait().await;
 }
 
 #[tokio::test]
