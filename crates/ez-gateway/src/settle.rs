@@ -126,8 +126,8 @@ impl End {
 }
 
 impl Account {
-    /// Opens the account of a call whose key is known.
-    pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Self {
+    /// Opens the account of a call whose key is known. Boxed, as it passes through every stage.
+    pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Box<Self> {
         let record = UsageRecord {
             id: sortable_id().to_string(),
             request_id: arrival.request_id.to_string(),
@@ -157,7 +157,7 @@ impl Account {
             response_bytes: 0,
         };
         settler.observer.in_flight().increment(1.0);
-        Self {
+        Box::new(Self {
             record,
             arrived,
             settler,
@@ -169,7 +169,7 @@ impl Account {
             model: None,
             rate: RateHeaders::default(),
             prompt_tokens: None,
-        }
+        })
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
