@@ -130,7 +130,8 @@ async fn call(
     let scope = CallScope { gateway, snapshot, arrival, caller, form, deadline };
     let mut account = Account::open(gateway.settler.clone(), arrival, caller, arrived);
     let prepared = match &arrival.route {
-        Route::Stored { id, action } => stored::prepare(&scope, id, *action, &mut account).await,
+        // Boxed, so that other calls have no room for it.
+        Route::Stored { id, action } => Box::pin(stored::prepare(&scope, id, *action, &mut account)).await,
         _ => prepare(&scope, body, &mut account).await,
     };
     let rate = account.rate();
@@ -155,7 +156,7 @@ async fn prepare(
     scope: &CallScope<'_>,
     body: LentBody,
     account: &mut Account,
-) -> Result<(Inspected, dispatch::Answer), Refusal> {
+) -> Result<(Inspected, Box<dispatch::Answer>), Refusal> {
     let CallScope { gateway, snapshot, arrival, caller, form, .. } = scope;
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
     gateway.settler.check()?;

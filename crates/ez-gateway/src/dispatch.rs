@@ -92,7 +92,7 @@ pub(crate) async fn dispatch(
     inspected: &Inspected,
     plan: &Plan,
     account: &mut Account,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<Answer>, Refusal> {
     let config = &scope.gateway.config;
     let preference = Preference::of(scope, inspected);
     let pin = stored::pin(scope, inspected, plan).await?;
@@ -127,7 +127,7 @@ pub(crate) async fn dispatch(
                         account.hold(permit);
                     }
                 }
-                return Ok(*answer);
+                return Ok(answer);
             }
             Outcome::Refuse(refusal) => return Err(refusal),
             Outcome::TryNext(refusal) => {
@@ -156,10 +156,10 @@ pub(crate) async fn fetch_stored(
     choice: UpstreamChoice,
     id: &str,
     action: StoredAction,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<Answer>, Refusal> {
     let attempt = Attempt { scope, inspected };
     match attempt.fetch_stored(choice, id, action).await {
-        Outcome::Deliver(answer) => Ok(*answer),
+        Outcome::Deliver(answer) => Ok(answer),
         Outcome::TryNext(refusal) | Outcome::Refuse(refusal) => Err(refusal),
     }
 }

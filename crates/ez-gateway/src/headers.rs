@@ -131,10 +131,15 @@ pub(crate) fn for_client(upstream: &HeaderMap) -> HeaderMap {
 }
 
 fn is_returned(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    let is_vendors = text.starts_with("openai-") || text.starts_with("anthropic-");
-    let is_useful = [CONTENT_TYPE, CONTENT_DISPOSITION, RETRY_AFTER].contains(name) || text == "retry-after-ms";
-    is_useful || (is_vendors && !is_credential(text) && !names_account(text))
+    // What nearly every answer of a vendor has, so that these are not looked through for words.
+    match name.as_str() {
+        "openai-processing-ms" | "openai-version" | "openai-model" | "retry-after-ms" => true,
+        "openai-organization" | "openai-project" | "anthropic-organization-id" => false,
+        text if text.starts_with("openai-") || text.starts_with("anthropic-") => {
+            !is_credential(text) && !names_account(text)
+        }
+        _ => [CONTENT_TYPE, CONTENT_DISPOSITION, RETRY_AFTER].contains(name),
+    }
 }
 
 /// Whether a vendor's header tells of the account behind the credential: who it is, or what is left of its limits, which

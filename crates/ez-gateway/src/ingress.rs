@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ez_contract::Protocol;
 use ez_telemetry::RequestId;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, Uri, request};
 use ipnet::IpNet;
 
@@ -14,6 +14,7 @@ use crate::route::{self, Route};
 
 /// The query parameter that Gemini's clients may put their key in.
 const CREDENTIAL_PARAMETER: &str = "key";
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What the head of a request says. Never shown: its headers hold the credential, too.
 pub(crate) struct Arrival {
@@ -97,7 +98,7 @@ fn credential_of(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
 pub fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted_proxies.iter().any(|net| net.contains(&address.to_canonical()));
     let mut address = peer.to_canonical();
-    let hops = headers.get_all("x-forwarded-for").iter().rev().filter_map(|value| value.to_str().ok());
+    let hops = headers.get_all(X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
     for hop in hops.flat_map(|value| value.rsplit(',')) {
         if !is_trusted(address) {
             break;
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
     }
 
     #[test]

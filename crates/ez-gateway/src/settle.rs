@@ -119,8 +119,8 @@ impl End {
 }
 
 impl Account {
-    /// Opens the account of a call whose key is known.
-    pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Self {
+    /// Opens the account of a call whose key is known. Boxed, as it passes through every stage.
+    pub(crate) fn open(settler: Arc<Settler>, arrival: &Arrival, caller: &Caller, arrived: Instant) -> Box<Self> {
         let record = UsageRecord {
             id: sortable_id().to_string(),
             request_id: arrival.request_id.to_string(),
@@ -150,7 +150,7 @@ impl Account {
             response_bytes: 0,
         };
         settler.observer.in_flight().increment(1.0);
-        Self {
+        Box::new(Self {
             record,
             arrived,
             settler,
@@ -162,7 +162,7 @@ impl Account {
             model: None,
             rate: RateHeaders::default(),
             prompt_tokens: None,
-        }
+        })
     }
 
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {

@@ -252,7 +252,7 @@ pub(crate) async fn prepare(
     id: &str,
     action: StoredAction,
     account: &mut Account,
-) -> Result<(Inspected, Answer), Refusal> {
+) -> Result<(Inspected, Box<Answer>), Refusal> {
     let CallScope { gateway, snapshot, arrival, caller, form, .. } = scope;
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
     gateway.settler.check()?;

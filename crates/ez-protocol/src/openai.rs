@@ -1,8 +1,10 @@
 //! OpenAI's chat completions and what is built like them: legacy completions, and the streams of images, speech and
 //! transcriptions. What each streamed event means, and the usage that it reports.
 
+use std::sync::LazyLock;
+
 use ez_contract::usage::TokenUsage;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -89,9 +91,9 @@ fn reported_usage(data: &[u8]) -> Option<TokenUsage> {
 /// Whether the bytes hold a `"usage"` that is not null. With `include_usage` every chunk carries `"usage":null`, so
 /// that case must not cost a parse.
 fn reports_usage(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"usage\"";
-    memmem::find_iter(data, KEY).any(|at| {
-        let after_key = data[at + KEY.len()..].trim_ascii_start();
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+    KEY.find_iter(data).any(|at| {
+        let after_key = data[at + KEY.needle().len()..].trim_ascii_start();
         let value = after_key.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
         value.is_some_and(|value| !value.starts_with(b"null"))
     })

@@ -27,8 +27,8 @@ const DEPTH_OF_ELEMENTS: usize = 3;
 /// How deep the members of a tool's parameters stand.
 const DEPTH_OF_PARAMETERS: usize = 4;
 
-/// Whether a member below the top level may be a reference, told from its key as written and from its value's first byte:
-/// most requests have none, and need no second look.
+/// Whether a member below the top level may be a reference, told from its key (without escapes) and from its value's first
+/// byte: most requests have none, and need no second look.
 pub(crate) fn may_refer(key: &[u8], value_start: u8, depth: usize) -> bool {
     if depth == 1 {
         return false;
@@ -44,10 +44,7 @@ pub(crate) fn may_refer(key: &[u8], value_start: u8, depth: usize) -> bool {
         16 => is_text_or_list && is("vector_store_ids"),
         _ => false,
     };
-    is_named
-        || (matches!(depth, DEPTH_OF_ELEMENTS | DEPTH_OF_PARAMETERS) && names_model(key))
-        // Where a key stands in escapes, who knows what it is.
-        || memchr::memchr(b'\\', key).is_some()
+    is_named || (matches!(depth, DEPTH_OF_ELEMENTS | DEPTH_OF_PARAMETERS) && names_model(key))
 }
 
 /// Finds the first reference of a request; one to a model goes before one to what is kept. `may_refer` tells whether

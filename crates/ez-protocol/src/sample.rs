@@ -1,8 +1,9 @@
 //! The text of a prompt or an answer, as far as an estimate of its tokens needs it: a beginning, and how much there was.
 
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use crate::api::Api;
 use crate::scan;
@@ -109,7 +110,7 @@ impl TextSample {
             self.later_event_bytes = self.later_event_bytes.saturating_add(data.len() as u64);
             return;
         }
-        let Some(from) = memmem::find(data, place.anchor()) else { return };
+        let Some(from) = place.anchor().find(data) else { return };
         let before = self.text.len();
         scan::strings(&data[from..], |key, value| {
             if is_text(key) {
@@ -148,14 +149,20 @@ impl TextSample {
 }
 
 impl TextPlace {
-    const fn anchor(self) -> &'static [u8] {
+    /// The key that stands before the text; made once, as it is looked for in every event.
+    fn anchor(self) -> &'static Finder<'static> {
+        static ANCHORS: LazyLock<[Finder<'static>; 6]> = LazyLock::new(|| {
+            [r#""choices""#, r#""delta""#, r#""candidates""#, r#""content""#, r#""output""#, r#""text""#]
+                .map(Finder::new)
+        });
+        let [choices, delta, candidates, content, output, text] = &*ANCHORS;
         match self {
-            Self::Choices => b"\"choices\"",
-            Self::Delta => b"\"delta\"",
-            Self::Candidates => b"\"candidates\"",
-            Self::Content => b"\"content\"",
-            Self::Output => b"\"output\"",
-            Self::Text => b"\"text\"",
+            Self::Choices => choices,
+            Self::Delta => delta,
+            Self::Candidates => candidates,
+            Self::Content => content,
+            Self::Output => output,
+            Self::Text => text,
         }
     }
 }

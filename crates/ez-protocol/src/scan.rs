@@ -123,7 +123,7 @@ pub fn elements(text: &[u8], max: usize) -> Option<Vec<Range<usize>>> {
 pub fn strings<'t>(text: &'t [u8], mut tell: impl FnMut(&'t [u8], &'t [u8]) -> ControlFlow<()>) {
     let mut key: &[u8] = b"";
     let mut at = 0;
-    while let Some(open) = memchr::memchr(b'"', &text[at..]) {
+    while let Some(open) = find_quote(&text[at..]) {
         let start = at + open + 1;
         let Some(end) = string_end(text, start) else { return };
         let string = &text[start..end];
@@ -141,17 +141,44 @@ pub fn strings<'t>(text: &'t [u8], mut tell: impl FnMut(&'t [u8], &'t [u8]) -> C
 fn string_end(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
-        let stop = at + memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text[stop] == b'"' {
-            return Some(stop);
+        let stop = at + find_special(text.get(at..)?)?;
+        match text[stop] {
+            b'"' => return Some(stop),
+            b'\\' => at = stop + 2,
+            _ => at = stop + 1,
         }
-        at = stop + 2;
     }
 }
 
+/// Where the next quote stands. Between two strings there is mostly a mark or two, which a search would take longer to
+/// start than to pass.
+fn find_quote(text: &[u8]) -> Option<usize> {
+    const NEAR_BYTES: usize = 8;
+    let near = text.iter().take(NEAR_BYTES).position(|byte| *byte == b'"');
+    near.or_else(|| memchr::memchr(b'"', text.get(NEAR_BYTES..)?).map(|at| NEAR_BYTES + at))
+}
+
 /// Where the first byte stands that a JSON string cannot hold as it is: a quote, a backslash or a control character. Eight
-/// bytes at a time, because a prompt is mostly strings, and their ends and escapes stand close together.
+/// bytes at a time, because their ends and escapes mostly stand close together; and four times as many once they do not,
+/// which compilers make wide instructions of, because a prompt is mostly long strings.
 fn find_special(text: &[u8]) -> Option<usize> {
+    let (blocks, _) = text.as_chunks::<BLOCK_BYTES>();
+    let Some((first, further)) = blocks.split_first() else { return find_in_words(text) };
+    if let Some(at) = find_in_words(first) {
+        return Some(at);
+    }
+    let plain = further.iter().position(|block| block.iter().fold(false, |found, byte| found | is_special(*byte)));
+    let searched = BLOCK_BYTES * (1 + plain.unwrap_or(further.len()));
+    find_in_words(&text[searched..]).map(|at| searched + at)
+}
+
+const BLOCK_BYTES: usize = 32;
+
+const fn is_special(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | ..0x20)
+}
+
+fn find_in_words(text: &[u8]) -> Option<usize> {
     const EACH: u64 = u64::MAX / 0xff;
     const HIGH_BITS: u64 = EACH * 0x80;
     // A byte's high bit is set where it was below `bound`; a borrow can only set bits above a byte that truly is.
@@ -165,8 +192,7 @@ fn find_special(text: &[u8]) -> Option<usize> {
             return Some(index * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..0x20);
-    rest.iter().position(is_special).map(|at| words.len() * 8 + at)
+    rest.iter().position(|byte| is_special(*byte)).map(|at| words.len() * 8 + at)
 }
 
 /// Whether a string is encoded data: base64, perhaps as a `data:` URL.
@@ -250,11 +276,13 @@ struct Cursor<'t> {
     blobs: Blobs,
     /// Whether a member that was passed over may be a reference.
     may_refer: bool,
+    /// Whether the string that was passed over last has escapes.
+    has_escapes: bool,
 }
 
 impl<'t> Cursor<'t> {
     fn new(text: &'t [u8]) -> Self {
-        Self { text, at: 0, blobs: Blobs::default(), may_refer: false }
+        Self { text, at: 0, blobs: Blobs::default(), may_refer: false, has_escapes: false }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -298,6 +326,8 @@ impl<'t> Cursor<'t> {
             let key_quote = self.at;
             self.skip_string()?;
             let key = key_quote + 1..self.at - 1;
+            // A key that stands in escapes may be any.
+            self.may_refer |= depth > 1 && self.has_escapes;
             self.skip_space();
             self.expect(b':')?;
             self.skip_space();
@@ -366,6 +396,7 @@ impl<'t> Cursor<'t> {
 
     fn skip_string(&mut self) -> Result<(), ScanError> {
         self.expect(b'"')?;
+        self.has_escapes = false;
         let start = self.at;
         loop {
             let Some(stop) = find_special(&self.text[self.at..]) else {
@@ -378,6 +409,7 @@ impl<'t> Cursor<'t> {
                 b'\\' => self.at += 1,
                 _ => return Err(self.fault()),
             }
+            self.has_escapes = true;
             self.skip_escape()?;
         }
         let string = &self.text[start..self.at];
@@ -561,7 +593,8 @@ mod tests {
         }
 
         #[test]
-        fn the_first_special_byte_is_found(text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'a'), Just(0x1f), Just(0x20), Just(b'"')], 0..40)) {
+        fn the_first_special_byte_is_found(text in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'a'), Just(0x1f), Just(0x20), Just(b'"')], 0..40), plain in 0..120_usize) {
+            let text = [vec![b'a'; plain], text].concat();
             let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
             prop_assert_eq!(find_special(&text), expected);
         }

@@ -1,7 +1,10 @@
 //! Streams: what each event means to the gateway, in whatever protocol, and whether a stream has come to its end.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use ez_contract::usage::TokenUsage;
+use memchr::memmem::Finder;
 
 use crate::answer::{VendorError, model_key};
 use crate::anthropic::{self, AnthropicEvent};
@@ -187,7 +190,8 @@ impl StreamReader {
     fn model_place(&self, data: &[u8]) -> Option<std::ops::Range<usize>> {
         let key = model_key(self.api.protocol());
         // Most events name none, and need no scan.
-        memchr::memmem::find(data, key.as_bytes())?;
+        static MODEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"model"));
+        MODEL.find(data)?;
         let members = scan::members(data).ok()?;
         let nested_in = match self.state {
             State::Responses { .. } => Some("response"),

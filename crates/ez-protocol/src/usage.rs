@@ -1,7 +1,12 @@
 //! Usage reports as vendors write them, made into one kind of count: input with cached input, output with reasoning.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use ez_contract::usage::TokenUsage;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// OpenAI's reports: chat and its kin say `prompt_tokens` and `completion_tokens`; Responses, images and transcriptions
 /// say `input_tokens` and `output_tokens`; embeddings and reranks may say `total_tokens` alone. Input includes what was
@@ -202,20 +207,75 @@ fn take<T>(kept: &mut Option<T>, later: Option<T>) {
 const MAX_TOKENS: u64 = 1_000_000_000;
 
 /// A count, or `None` where a server sends something that is none: one odd figure must not void the others.
-pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    let count = value.as_u64().or_else(|| value.as_f64().filter(|n| *n >= 0.0 && n.fract() == 0.0).map(|n| n as u64));
-    Ok(count.filter(|count| *count <= MAX_TOKENS))
+pub(crate) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(match Told::<IgnoredAny>::deserialize(deserializer)? {
+        Told::Count(count) => Some(count).filter(|count| *count <= MAX_TOKENS),
+        Told::Object(_) | Told::Other => None,
+    })
 }
 
-/// A value, or `None` where it has another shape.
-pub(crate) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: serde::de::DeserializeOwned,
-{
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value(value).ok())
+/// An object of counts, or `None` where a server sends something else.
+pub(crate) fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(match Told::deserialize(deserializer)? {
+        Told::Object(object) => Some(object),
+        Told::Count(_) | Told::Other => None,
+    })
+}
+
+/// What a server tells, whatever it is, read in one pass.
+enum Told<T> {
+    Count(u64),
+    Object(T),
+    Other,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Told<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ToldVisitor(PhantomData))
+    }
+}
+
+struct ToldVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ToldVisitor<T> {
+    type Value = Told<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_u64<E>(self, count: u64) -> Result<Self::Value, E> {
+        Ok(Told::Count(count))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Told::Other)
+    }
+
+    fn visit_f64<E>(self, figure: f64) -> Result<Self::Value, E> {
+        let is_count = figure >= 0.0 && figure.fract() == 0.0;
+        Ok(if is_count { Told::Count(figure as u64) } else { Told::Other })
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Told::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Told::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Told::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Self::Value, A::Error> {
+        IgnoredAny.visit_seq(elements).map(|_| Told::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(Told::Object)
+    }
 }
 
 #[cfg(test)]
@@ -251,8 +311,11 @@ mod tests {
         assert_eq!(read(both), Some(usage(9, 1)), "zeros of the other family's names do not hide the figures");
         assert_eq!(read("{}"), None);
         assert_eq!(read(r#"{"type":"duration","seconds":12}"#), None);
-        let odd = r#"{"prompt_tokens":3.0,"completion_tokens":-1,"prompt_tokens_details":"none"}"#;
-        assert_eq!(read(odd), Some(TokenUsage { input_tokens: Some(3), ..TokenUsage::default() }));
+        for odd in ["-1", "1.5", "\"5\"", "true", "null", "[5]", "{\"x\":5}"] {
+            let report =
+                format!(r#"{{"prompt_tokens":3.0,"completion_tokens":{odd},"prompt_tokens_details":{odd},"x":0}}"#);
+            assert_eq!(read(&report), Some(TokenUsage { input_tokens: Some(3), ..TokenUsage::default() }), "{odd}");
+        }
         for senseless in ["1000000001", "18446744073709551615", "1e300"] {
             let report = format!(r#"{{"prompt_tokens":3,"completion_tokens":{senseless}}}"#);
             let expected = TokenUsage { input_tokens: Some(3), ..TokenUsage::default() };

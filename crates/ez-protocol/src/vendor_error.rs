@@ -1,7 +1,9 @@
 //! The errors of vendors in all their shapes: OpenAI, Anthropic, Google, Azure, Bedrock, Codex, and the servers that are
 //! built like one of them.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -57,7 +59,8 @@ pub(crate) fn error_object(data: &[u8]) -> Option<VendorError> {
         #[serde(borrow)]
         message: Option<&'a RawValue>,
     }
-    memmem::find(data, b"\"error\"")?;
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+    KEY.find(data)?;
     let carrier = serde_json::from_slice::<Carrier<'_>>(data).ok()?;
     let mut error = read_error(carrier.error?.get())?;
     if error.message.is_empty()

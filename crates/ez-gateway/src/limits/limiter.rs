@@ -78,12 +78,13 @@ impl Limiter {
         match self.take(&sides, mode, demand.now) {
             Taken::Reserved(reservation) => Ok(Some(reservation)),
             Taken::Refused(limited) => Err(limited),
-            Taken::Unknown(_) => self.wait_and_take(&sides, demand.now).await.map(Some),
+            // Boxed, so that calls that need not wait have no room for it.
+            Taken::Unknown(_) => Box::pin(self.wait_and_take(sides, demand.now)).await.map(Some),
         }
     }
 
     /// Waits for more to be leased; where that takes too long, as if the shared counter could not be asked.
-    async fn wait_and_take(&self, sides: &[Option<Side>; 2], now: DateTime<Utc>) -> Result<Reservation, Box<Limited>> {
+    async fn wait_and_take(&self, sides: [Option<Side>; 2], now: DateTime<Utc>) -> Result<Reservation, Box<Limited>> {
         metrics::counter!(LIMIT_WAITS).increment(1);
         let wait_until = Instant::now() + LEASE_WAIT;
         loop {
@@ -94,7 +95,7 @@ impl Limiter {
                 Some(leasing) => leasing.mode(),
                 None => Mode::Exact,
             };
-            let short = match self.take(sides, mode, now) {
+            let short = match self.take(&sides, mode, now) {
                 Taken::Reserved(reservation) => return Ok(reservation),
                 Taken::Refused(limited) => return Err(limited),
                 Taken::Unknown(short) => short,

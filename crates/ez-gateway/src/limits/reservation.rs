@@ -132,24 +132,28 @@ impl RateHeaders {
 
     /// Puts `x-ratelimit-limit|remaining|reset-requests|tokens` on an answer, in the words that OpenAI's clients read.
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
-        const REQUESTS: [&str; 3] =
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
-        const TOKENS: [&str; 3] =
-            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
-        for (tightest, [limit, remaining, reset]) in [(self.requests, REQUESTS), (self.tokens, TOKENS)] {
-            // The upstream's own figures are of the operator's account.
-            for name in [limit, remaining, reset] {
-                headers.remove(name);
-            }
+        for (tightest, [limit, remaining, reset]) in [(self.requests, &REQUESTS), (self.tokens, &TOKENS)] {
             let Some(tightest) = tightest else { continue };
-            headers.insert(HeaderName::from_static(limit), HeaderValue::from(tightest.figure));
-            headers.insert(HeaderName::from_static(remaining), HeaderValue::from(tightest.remaining));
+            headers.insert(limit, HeaderValue::from(tightest.figure));
+            headers.insert(remaining, HeaderValue::from(tightest.remaining));
             if let Ok(value) = HeaderValue::try_from(duration_text(tightest.resets_in)) {
-                headers.insert(HeaderName::from_static(reset), value);
+                headers.insert(reset, value);
             }
         }
     }
 }
+
+/// What vendors call the figure, the rest and the end of a limit.
+static REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// Whole seconds until a time, at least one; 0 where there is no such time.
 pub(super) fn seconds_until(at: Option<i64>, now: DateTime<Utc>) -> u64 {

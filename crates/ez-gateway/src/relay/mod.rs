@@ -12,6 +12,7 @@ use crate::call::{AnswerBody, CallScope};
 use crate::dispatch::{Answer, AnswerHead, Content, PlainContent};
 use crate::inspect::Inspected;
 use crate::metering::{self, Meter, Prompt};
+use crate::plan::UpstreamChoice;
 use crate::refusal::{Refusal, full};
 use crate::route::Route;
 use crate::settle::{Account, End, not_accountable};
@@ -19,13 +20,21 @@ use crate::stored::Spotter;
 
 mod burst;
 mod gone;
+mod patience;
 mod stream;
 
 use gone::Attended;
+use patience::Patience;
 use stream::{Progress, StreamRelay};
 
 pub(crate) use gone::Abandonment;
 pub(crate) use stream::Content as StreamedContent;
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const X_EZ_ATTEMPTS: HeaderName = HeaderName::from_static("x-ez-attempts");
+const X_EZ_COST: HeaderName = HeaderName::from_static("x-ez-cost");
+const X_EZ_MODEL: HeaderName = HeaderName::from_static("x-ez-model");
+const X_EZ_PROVIDER: HeaderName = HeaderName::from_static("x-ez-provider");
 
 /// An answer that nothing can be said in any more: its connection is closed without the proper end of a body.
 #[derive(Debug, thiserror::Error)]
@@ -36,26 +45,22 @@ pub struct BrokenOff;
 pub(crate) async fn relay(
     scope: &CallScope<'_>,
     inspected: &Inspected,
-    answer: Answer,
-    mut account: Account,
+    answer: Box<Answer>,
+    mut account: Box<Account>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    account.note_status(answer.head.status.as_u16());
-    if let (Content::Plain(content), Some(spotter)) = (&answer.body, Spotter::of(scope, inspected, &answer.head.choice))
-    {
+    let Answer { head: AnswerHead { status, headers, choice }, body } = *answer;
+    account.note_status(status.as_u16());
+    if let (Content::Plain(content), Some(spotter)) = (&body, Spotter::of(scope, inspected, &choice)) {
         spotter.see_answer(&content.body);
     }
-    let mut headers = response_headers(&answer.head, account.attempts());
-    let status = answer.head.status;
-    let body = match answer.body {
+    let mut headers = response_headers(headers, &choice, account.attempts());
+    let body = match body {
         Content::Plain(content) => {
-            let meter = Meter {
-                api: inspected.api,
-                model: answer.head.choice.upstream_model.clone(),
-                prompt: prompt_of(inspected),
-            };
+            let meter =
+                Meter { api: inspected.api, model: choice.upstream_model.clone(), prompt: prompt_of(inspected) };
             let body = plain(content, meter, is_free(scope), &mut account).await?;
             if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
-                headers.insert(HeaderName::from_static("x-ez-cost"), cost);
+                headers.insert(X_EZ_COST, cost);
             }
             full(body)
         }
@@ -65,18 +70,17 @@ pub(crate) async fn relay(
                 peeked: content.peeked.into(),
                 content: content.content,
                 upstream: content.rest,
-                public_name: (asked != answer.head.choice.upstream_model).then(|| asked.to_owned()),
+                public_name: (asked != choice.upstream_model).then(|| asked.to_owned()),
                 withholds_usage: !inspected.peek.wants_usage,
                 meter: Meter {
                     api: inspected.api,
-                    model: answer.head.choice.upstream_model.clone(),
+                    model: choice.upstream_model.clone(),
                     prompt: Prompt::Tokens(inspected.peek.estimated_input_tokens()),
                 },
                 is_free: is_free(scope),
-                spotter: Spotter::of(scope, inspected, &answer.head.choice),
-                on_client_gone: answer.head.choice.on_client_gone,
-                idle_timeout: scope.gateway.config.idle_timeout,
-                deadline: scope.deadline,
+                spotter: Spotter::of(scope, inspected, &choice),
+                on_client_gone: choice.on_client_gone,
+                patience: Patience::new(scope.gateway.config.idle_timeout, scope.deadline),
                 progress: Progress::default(),
                 account,
             };
@@ -139,20 +143,20 @@ fn into_body(relay: Attended) -> AnswerBody {
     StreamBody::new(frames).boxed_unsync()
 }
 
-fn response_headers(head: &AnswerHead, attempts: u32) -> HeaderMap {
-    let mut headers = head.headers.clone();
-    let provider = &head.choice.upstream.snapshot.name;
-    for (name, text) in [("x-ez-provider", provider), ("x-ez-model", &head.choice.upstream_model)] {
-        // Names of groups and models may hold what no header can carry.
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
-    headers.insert(HeaderName::from_static("x-ez-attempts"), HeaderValue::from(attempts));
-    if head.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
+/// The upstream's headers, and what the gateway tells of the call.
+fn response_headers(mut headers: HeaderMap, choice: &UpstreamChoice, attempts: u32) -> HeaderMap {
+    if headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         // Tells nginx and its like not to gather events.
-        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
+    let provider = &choice.upstream.snapshot.name;
+    for (name, text) in [(X_EZ_PROVIDER, provider), (X_EZ_MODEL, &choice.upstream_model)] {
+        // Names of groups and models may hold what no header can carry.
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(X_EZ_ATTEMPTS, HeaderValue::from(attempts));
     headers
 }

@@ -2,6 +2,8 @@
 //! released only once the call is settled.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,10 +16,11 @@ use ez_protocol::sample::TextSample;
 use ez_protocol::stream::{Meaning, StreamReader};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::BrokenOff;
 use super::burst::Burst;
+use super::patience::{Late, Patience};
 use crate::failure::{Blame, blame_within};
 use crate::metering::{self, Meter};
 use crate::settle::{Account, End, not_accountable};
@@ -28,6 +31,9 @@ use crate::upstream::UpstreamBody;
 const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 /// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
 const BURST_BYTES: usize = 32 << 10;
+
+/// Bytes that come sooner than this after those before are taken for a flood. No model writes so fast.
+const FLOOD_GAP: Duration = Duration::from_micros(200);
 
 const CALL_TIMEOUT: &str = "call_timeout";
 
@@ -69,7 +75,7 @@ enum Break {
 
 /// What a stream is relayed with.
 pub(super) struct StreamRelay {
-    pub(super) account: Account,
+    pub(super) account: Box<Account>,
     /// Read already, with what they mean.
     pub(super) peeked: VecDeque<(Bytes, Meaning)>,
     pub(super) content: Content,
@@ -84,8 +90,7 @@ pub(super) struct StreamRelay {
     pub(super) spotter: Option<Spotter>,
     /// What becomes of the upstream when the client leaves, where the binding says so.
     pub(super) on_client_gone: Option<ClientGone>,
-    pub(super) idle_timeout: Duration,
-    pub(super) deadline: Instant,
+    pub(super) patience: Patience,
     pub(super) progress: Progress,
 }
 
@@ -96,11 +101,13 @@ pub(super) struct Progress {
     ended: Option<bool>,
     /// Whether nobody listens any more, and the stream is only heard for its usage.
     is_client_gone: bool,
+    /// Whether the last bytes followed upon those before.
+    is_flood: bool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { phase: Phase::Passing, ended: None, is_client_gone: false }
+        Self { phase: Phase::Passing, ended: None, is_client_gone: false, is_flood: false }
     }
 }
 
@@ -119,7 +126,7 @@ impl StreamRelay {
         loop {
             let arrived = match self.arrived_event() {
                 Ok(None) if !burst.is_empty() => {
-                    if burst.len() < BURST_BYTES && self.take_waiting() {
+                    if burst.len() < BURST_BYTES && self.take_more().await {
                         continue;
                     }
                     return Some(Ok(burst.take()));
@@ -194,6 +201,19 @@ impl StreamRelay {
         }
     }
 
+    /// Takes the upstream's next bytes if they are there already, or where they come one upon the other, so that a flood
+    /// of small events is not a flood of small writes. Whether there were any.
+    async fn take_more(&mut self) -> bool {
+        if self.take_waiting() {
+            return true;
+        }
+        if !self.progress.is_flood {
+            return false;
+        }
+        give_way().await;
+        self.take_waiting()
+    }
+
     /// Takes the upstream's next bytes if they are there already. Whether there were any; an end or a fault is met again
     /// when the stream is next waited for.
     fn take_waiting(&mut self) -> bool {
@@ -228,21 +248,19 @@ impl StreamRelay {
             if let Some(broke) = self.progress.ended {
                 return self.end_of_stream(broke);
             }
-            let now = Instant::now();
-            // Asked first, because a stream that always has a next byte would never let the deadline show.
-            if now >= self.deadline {
-                return Err(over_deadline());
-            }
-            let by = (now + self.idle_timeout).min(self.deadline);
-            match timeout_at(by, self.upstream.frame()).await {
-                Err(_) if by == self.deadline => return Err(over_deadline()),
-                Err(_) => {
+            let (arrived, waited) = match self.patience.wait_for(self.upstream.frame()).await {
+                Ok(arrived) => arrived,
+                Err(Late::Over) => return Err(over_deadline()),
+                Err(Late::Silent) => {
                     let message = "the upstream's stream fell silent for too long".to_owned();
                     return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
                 }
-                Ok(Some(Err(_))) => return self.end_of_stream(true),
-                Ok(None) => return self.end_of_stream(false),
-                Ok(Some(Ok(frame))) => {
+            };
+            self.progress.is_flood = waited < FLOOD_GAP;
+            match arrived {
+                Some(Err(_)) => return self.end_of_stream(true),
+                None => return self.end_of_stream(false),
+                Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.content.push(data);
                     }
@@ -452,6 +470,20 @@ impl Content {
             Self::Opaque { .. } => event,
         }
     }
+}
+
+/// Lets other tasks of this worker run first: the upstream's connection hands over no more than one piece at a time.
+/// Cheaper than tokio's `yield_now`, which also asks the system for news.
+async fn give_way() {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn truncated() -> Break {

@@ -25,7 +25,7 @@ const TRIAL_FILE: &str = "trial";
 const HELD_BATCH: usize = 500;
 /// A write of one record to a quick disk, which is a copy into the page cache, stays far below this, even where the
 /// kernel lets another process run in between.
-const SLOW_WRITE: Duration = Duration::from_millis(5);
+const SLOW_WRITE: Duration = Duration::from_millis(25);
 /// How long the thread alone writes after a slow write: at most one call an interval blocks those that share its worker.
 const SLOW_PAUSE: Duration = Duration::from_secs(2);
 

@@ -197,7 +197,8 @@ async fn credentials_given_twice_are_one_key_and_go_no_further() {
     let own = own.as_str();
     const PATH: &str = "/v1/chat/completions";
     let in_query = |keys: &str| format!("{PATH}?{}", keys.replace("OWN", TOKEN));
-    let cases: Vec<(String, Vec<(&str, &str)>, u16)> = vec![
+    type Case<'c> = (String, Vec<(&'static str, &'c str)>, u16);
+    let cases: Vec<Case<'_>> = vec![
         (PATH.to_owned(), vec![("authorization", own), ("authorization", "Bearer sk-other")], 200),
         (PATH.to_owned(), vec![("authorization", "Bearer sk-other"), ("authorization", own)], 401),
         (PATH.to_owned(), vec![("x-api-key", TOKEN), ("x-api-key", "sk-other")], 200),
