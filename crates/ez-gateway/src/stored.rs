@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ const MAX_WAITING: usize = 10_000;
 const BATCH: usize = 256;
 /// Between two attempts while the shared state is away.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the shared state may take to say that a response which was made here was another master's before.
+const OWN_WAIT: Duration = Duration::from_millis(200);
 /// No vendor's response id is near this.
 const MAX_ID_BYTES: usize = 256;
 /// A stream tells its response's id with its first events.
@@ -139,7 +142,13 @@ impl ResponseOwners {
             Some(Known { owner, is_shared: true }) => return Ok(Some(owner)),
             known => known.map(|known| known.owner),
         };
-        match self.state.response_owner(id).await {
+        let looked_up = self.state.response_owner(id);
+        let shared = match &own {
+            // Made here a moment ago, or while the shared state is away, which must not hold up a conversation.
+            Some(_) => timeout(OWN_WAIT, looked_up).await.unwrap_or(Ok(None)),
+            None => looked_up.await,
+        };
+        match shared {
             Ok(Some(owner)) => {
                 lock(&self.recent).put(id.to_owned(), Known { owner: owner.clone(), is_shared: true });
                 Ok(Some(owner))
