@@ -156,7 +156,7 @@ impl RequestPeek {
             if stream && can_report_usage { usage_option(body, &members)? } else { (false, None) };
         let (max_output_tokens, choices) = asked_output(form.api, body, &members);
         refuse_background(form.api, body, &members)?;
-        let kept_by_vendor = match reference::find(form.api, body, &members, may_refer) {
+        let kept_by_vendor = match reference::find(form.api, body, &members, may_refer)? {
             Some(Reference::Model(field)) => return Err(InspectError::Unserved { field, remedy: ONE_MODEL }),
             Some(Reference::Kept(field)) => Some(field),
             None => None,

@@ -8,7 +8,7 @@ use ez_contract::Protocol;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::api::Api;
-use crate::scan::{self, Member};
+use crate::scan::{self, Member, ScanError};
 
 /// What a request names, by the field that names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub(crate) fn may_refer(key: &[u8], value_start: u8, depth: usize) -> bool {
     is_named || (matches!(depth, DEPTH_OF_ELEMENTS | DEPTH_OF_PARAMETERS) && names_model(key))
 }
 
-/// Finds the first reference of a request; one to a model goes before one to what is kept. `may_refer` tells whether
-/// anything below the top level may be one.
-pub(crate) fn find(api: Api, body: &[u8], members: &[Member], is_deep: bool) -> Option<Reference> {
+/// Finds the first reference of a request; one to a model goes before one to what is kept. `is_deep` tells whether
+/// anything below the top level may be one. An error where that cannot be read: halves of characters, endless numbers.
+pub(crate) fn find(api: Api, body: &[u8], members: &[Member], is_deep: bool) -> Result<Option<Reference>, ScanError> {
     let mut found = None;
     for member in members {
         let Some(reference) = of_top_level(api, &lower_key(&body[member.key.clone()])) else { continue };
@@ -60,10 +60,16 @@ pub(crate) fn find(api: Api, body: &[u8], members: &[Member], is_deep: bool) -> 
     }
     if is_deep {
         let walk = Walk { protocol: api.protocol(), place: Place::Top, named: None, found: &mut found };
-        // The body was scanned before, so that it is JSON.
-        let _ = walk.deserialize(&mut serde_json::Deserializer::from_slice(body));
+        // Some readers take what this one does not, and would read on.
+        let unread = |e: serde_json::Error| ScanError::Malformed { offset: offset_of(body, &e) };
+        walk.deserialize(&mut serde_json::Deserializer::from_slice(body)).map_err(unread)?;
     }
-    found
+    Ok(found)
+}
+
+fn offset_of(body: &[u8], e: &serde_json::Error) -> usize {
+    let lines_before = body.split(|byte| *byte == b'\n').take(e.line().saturating_sub(1));
+    lines_before.map(|line| line.len() + 1).sum::<usize>() + e.column()
 }
 
 fn note(found: &mut Option<Reference>, reference: Reference) {
@@ -313,7 +319,7 @@ mod tests {
 
     fn found(api: Api, body: &str) -> Option<Reference> {
         let scan = scan::scan(body.as_bytes()).unwrap();
-        find(api, body.as_bytes(), &scan.members, scan.may_refer)
+        find(api, body.as_bytes(), &scan.members, scan.may_refer).unwrap()
     }
 
     #[test]
@@ -423,6 +429,20 @@ mod tests {
         for (api, body) in cases {
             assert_eq!(found(api, body), None, "{body}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing() {
+        for odd in [r#""\ud800""#, "1e999", "-1e999", r#"{"\udfff":1}"#] {
+            let body = format!("{{\"input\":[\n{odd},{{\"content\":[{{\"file_id\":\"f\"}}]}}]}}");
+            let scan = scan::scan(body.as_bytes()).unwrap();
+            let found = find(Api::Responses, body.as_bytes(), &scan.members, scan.may_refer);
+            assert!(matches!(found, Err(ScanError::Malformed { offset: 11..=20 })), "{body}: {found:?}");
+        }
+        let deep = format!(r#"{{"input":{}{{"file_id":"f"}}{}}}"#, "[".repeat(124), "]".repeat(124));
+        assert_eq!(found(Api::Responses, &deep), Some(Kept("file_id")), "as deep as a body may be");
+        let harmless = scan::scan(br#"{"input":["\ud800"]}"#).unwrap();
+        assert!(!harmless.may_refer, "passes as it came");
     }
 
     #[test]
