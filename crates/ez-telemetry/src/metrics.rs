@@ -62,6 +62,14 @@ pub const USAGE_LOG_WRITE_FAILURES: &str = "ez_usage_log_write_failures_total";
 pub const USAGE_LOG_LOST: &str = "ez_usage_log_lost_total";
 /// Calls refused before anything was spent on them that left no usage record, because the log had no room for it.
 pub const USAGE_LOG_UNRECORDED: &str = "ez_usage_log_unrecorded_refusals_total";
+/// Usage records that the control plane will never take; they are kept in `rejected.jsonl`.
+pub const USAGE_LOG_REJECTED: &str = "ez_usage_log_rejected_total";
+/// Damage met in the usage log.
+pub const USAGE_LOG_DAMAGE: &str = "ez_usage_log_damage_total";
+/// Damaged segments of the usage log that are kept for someone to look into.
+pub const USAGE_LOG_DAMAGED_SEGMENTS: &str = "ez_usage_log_damaged_segments";
+/// Bytes of the damaged segments that are kept.
+pub const USAGE_LOG_DAMAGED_BYTES: &str = "ez_usage_log_damaged_bytes";
 /// Snapshot version that the gateway serves from.
 pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
 /// Time since the shared state last confirmed the snapshot that the gateway serves from, seconds.

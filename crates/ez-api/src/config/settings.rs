@@ -194,6 +194,11 @@ impl Reader {
         let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
             text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
         });
+        let passes_vendor_objects = self.required("EZ_VENDOR_OBJECTS", |text| match text {
+            "pass" => Ok(true),
+            "refuse" => Ok(false),
+            _ => Err("allowed is refuse or pass".to_owned()),
+        });
         let health = self.health();
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
@@ -217,6 +222,8 @@ impl Reader {
             queue_capacity: usize::try_from(queue_capacity?).ok()?,
             ship_batch: usize::try_from(ship_batch?).ok()?,
             ship_interval: ship_interval?,
+            // As long as most clients wait without a word; disks that hiccup answer sooner.
+            write_timeout: Duration::from_secs(5),
         };
         Some(GatewayConfig {
             node_id,
@@ -229,6 +236,7 @@ impl Reader {
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
             on_client_gone: on_client_gone?,
+            passes_vendor_objects: passes_vendor_objects?,
             trusted_proxies,
             access_log: access_log?,
             otlp_traces,

@@ -258,6 +258,14 @@ async fn a_budget_counts_the_cost_of_its_month() {
     assert!(message.contains("1.00 US dollars") && message.contains("(scope master)"), "{message}");
     let until_december = (time("2026-12-01T00:00:00Z") - now).num_seconds().unsigned_abs();
     assert_eq!(told(refused), ("budget_exceeded", EndedBy::Limit, Some(until_december)));
+    // A gateway whose clock is ahead has begun the next month already.
+    let at_the_turn = caller(|_, master| {
+        let spend = |month: &str, amount: &str| Some(Spend { month: month.to_owned(), amount: amount.to_owned() });
+        master.monthly_budget = Some("1.00".to_owned());
+        (master.spend, master.spend_before) = (spend("2026-12", "0.10"), spend("2026-11", "1.00"));
+    });
+    let refused = Limiter::new(None).reserve(&at_the_turn, costly(now)).await;
+    assert_eq!(told(refused).0, "budget_exceeded", "what was spent this month is known all the same");
     // The ledger's last month is not this month's.
     let december = time("2026-12-01T00:00:00Z");
     limiter.reserve(&with("2026-11", "9.00"), costly(december)).await.unwrap();
