@@ -1,21 +1,22 @@
 //! The gateway's line to a control plane in the same process.
 
-use ez_contract::UsageRecord;
 use ez_contract::health::CredentialReport;
 use ez_contract::snapshot::GatewayHeartbeat;
 use ez_control::{Control, Origin, credential_reports, logs, sync};
 use ez_gateway::control_link::{LinkFuture, RejectedRecord};
-use ez_gateway::{ControlLink, ControlLinkError, IngestReport};
+use ez_gateway::{ControlLink, ControlLinkError, IngestReport, UsageBatch};
 
 /// Hands usage records, heartbeats and reports on credentials straight to the rules that take them.
 pub(crate) struct DirectLink(pub(crate) Control);
 
 impl ControlLink for DirectLink {
-    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+    fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
-            let report = logs::ingest(&self.0, records.to_vec()).await;
+            let records: Vec<&[u8]> = batch.records().collect();
+            let report = logs::ingest_json(&self.0, &records).await;
             let report = report.map_err(|e| ControlLinkError::Refused(e.to_string()))?;
-            let rejected = report.rejected.into_iter().map(|r| RejectedRecord { id: r.id, reason: r.reason }).collect();
+            let told = |logs::RejectedRecord { index, id, reason }| RejectedRecord { index, id, reason };
+            let rejected = report.rejected.into_iter().map(told).collect();
             Ok(IngestReport { accepted: report.accepted, duplicates: report.duplicates, rejected })
         })
     }

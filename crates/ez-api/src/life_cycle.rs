@@ -87,7 +87,7 @@ impl LifeCycle {
         self.calls.close();
         self.calls.wait().await;
         self.gateway.cut_off.cancel();
-        end(&self.work.settling, "usage records of cancelled calls are lost").await;
+        end(&self.work.settling, "calls that were cut off just now may leave no usage record").await;
         self.gateway.shipping.cancel();
         end(&self.work.shipping, "usage records not shipped stay on disk for the next start").await;
         self.control_stop.cancel();

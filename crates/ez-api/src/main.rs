@@ -7,6 +7,7 @@ mod config;
 mod direct_link;
 mod life_cycle;
 mod open_files;
+mod readiness;
 mod secret_key;
 mod serve;
 

@@ -39,8 +39,7 @@ use crate::clock::SystemClock;
 use crate::config::{Role, Settings};
 use crate::direct_link::DirectLink;
 use crate::life_cycle::{self, LifeCycle, Signals};
-use crate::open_files;
-use crate::secret_key;
+use crate::{open_files, readiness, secret_key};
 
 /// How this build describes itself.
 pub(crate) const BUILD: BuildInfo = BuildInfo {
@@ -127,8 +126,10 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
             max_age: settings.snapshot_max_age,
         };
         life_cycle.others.spawn(follow(follower, snapshot.clone(), state_sender, life_cycle.background.clone()));
-        tell_ready(&readiness, &watch);
-        life_cycle.others.spawn(keep_telling_ready(readiness.clone(), watch.clone()));
+        readiness::tell_snapshot(&readiness, &watch);
+        life_cycle.others.spawn(readiness::keep_telling_snapshot(readiness.clone(), watch.clone()));
+        let telling = readiness::keep_telling_usage_log(readiness.clone(), usage_log.clone(), life_cycle.stop.clone());
+        life_cycle.others.spawn(telling);
         if let Some(saved) = saved {
             let stop = life_cycle.background.clone();
             life_cycle.others.spawn(keep_saved(saved, snapshot.clone(), watch.clone(), clock.clone(), stop));
@@ -286,21 +287,6 @@ fn served_snapshot(watch: Option<&SnapshotWatch>) -> Option<ServedSnapshot> {
         source: state.source.as_str(),
         confirmed_at: state.confirmed_at,
     })
-}
-
-fn tell_ready(readiness: &Readiness, watch: &SnapshotWatch) {
-    if watch.borrow().is_some() {
-        readiness.set_ready("snapshot");
-    } else {
-        readiness.set_waiting("snapshot", "no current snapshot has been applied yet");
-    }
-}
-
-/// Tells until the follower ends, which it does only when the process stops.
-async fn keep_telling_ready(readiness: Readiness, mut watch: SnapshotWatch) {
-    while watch.changed().await.is_ok() {
-        tell_ready(&readiness, &watch);
-    }
 }
 
 fn serve_control(

@@ -259,6 +259,9 @@ pub struct MasterSnapshot {
     /// What its calls cost in the month that was counted last; absent where nothing was counted or there is no budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spend: Option<Spend>,
+    /// The same of the month that was counted before that: gateways' clocks turn the month at different moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spend_before: Option<Spend>,
 }
 
 /// What the calls of a master cost in a calendar month (UTC).

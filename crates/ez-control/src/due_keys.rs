@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use ez_contract::status::KeyStatus;
 use ez_store::child_keys::{self as stored, ChildKey};
-use ez_store::{Store, StoreError};
+use ez_store::{Store, StoreError, logs};
 
 use crate::error::chain;
 use crate::quotas::{next_reset, status_of};
@@ -52,10 +52,11 @@ async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlErro
             Err(error) => return Err(error.into()),
         };
         let Some(before) = before else { continue };
-        let Some(after) = due.settled(&before, write.now()) else { continue };
+        let quota_used = if due == Due::QuotaReset { used_since_reset(write, &before).await? } else { 0 };
+        let Some(after) = due.settled(&before, quota_used, write.now()) else { continue };
         stored::update(write.tx(), &after).await?;
         if due == Due::QuotaReset {
-            stored::reset_quota(write.tx(), *id).await?;
+            stored::restart_quota(write.tx(), *id, quota_used).await?;
         }
         changes.push((before, after));
     }
@@ -65,6 +66,17 @@ async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlErro
     let changes: Vec<_> = changes.iter().map(|(before, after)| (Some(before), after)).collect();
     write.record_all(due.action(), &changes, &[]).await?;
     Ok(changes.len() as u64)
+}
+
+/// What calls have used that arrived since the quota should have started anew. The key is held, so ingestion counts none
+/// of them meanwhile.
+async fn used_since_reset(write: &Write, key: &ChildKey) -> Result<u64, ControlError> {
+    let next = next_reset(key.quota_reset, write.now());
+    let since = next.and_then(|next| stored::quota_start(key.quota_reset, next));
+    match since {
+        Some(since) => Ok(logs::tokens_since(write.tx(), key.id, since).await?),
+        None => Ok(0),
+    }
 }
 
 impl Due {
@@ -85,8 +97,8 @@ impl Due {
         }
     }
 
-    /// The key as it should be; `None` where nothing is due any more.
-    fn settled(self, key: &ChildKey, now: DateTime<Utc>) -> Option<ChildKey> {
+    /// The key as it should be, with so much used of a quota that starts anew; `None` where nothing is due any more.
+    fn settled(self, key: &ChildKey, quota_used: u64, now: DateTime<Utc>) -> Option<ChildKey> {
         let has_come = |time: Option<DateTime<Utc>>| time.is_some_and(|time| time <= now);
         let changed = ChildKey { updated_at: now, ..key.clone() };
         match self {
@@ -101,9 +113,9 @@ impl Due {
             }),
             Self::QuotaReset => has_come(key.quota_reset_at).then(|| {
                 let quota_reset_at = next_reset(key.quota_reset, now);
-                let unused = ChildKey { quota_used: 0, quota_reset_at, ..changed };
+                let renewed = ChildKey { quota_used, quota_reset_at, ..changed };
                 let own = if key.status == KeyStatus::Exhausted { KeyStatus::Active } else { key.status };
-                ChildKey { status: status_of(&unused, own, now), ..unused }
+                ChildKey { status: status_of(&renewed, own, now), ..renewed }
             }),
         }
     }

@@ -3,8 +3,8 @@
 use crate::due_keys::{Due, settle_due};
 use crate::{Control, ControlError};
 
-/// Starts every quota anew that is due: nothing is used of it, an exhausted key is active again, and the next reset is
-/// the next boundary from now on, however many were missed. How many those were. May run at several places at once, and
+/// Starts every quota anew that is due: used of it is what calls have used since that time, an exhausted key is active again
+/// where something is left, and the next reset is the next boundary from now on, however many were missed. How many those were. May run at several places at once, and
 /// again.
 ///
 /// Errors: `Unavailable`; what was reset until then stays.

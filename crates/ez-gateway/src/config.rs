@@ -115,4 +115,6 @@ pub struct UsageLogConfig {
     pub ship_batch: usize,
     /// How long the shipper lets a batch gather.
     pub ship_interval: Duration,
+    /// How long a call waits for its record to be written before the disk counts as failing.
+    pub write_timeout: Duration,
 }

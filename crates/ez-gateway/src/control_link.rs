@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ez_contract::UsageRecord;
 use ez_contract::health::CredentialReport;
 use ez_contract::snapshot::GatewayHeartbeat;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::UpstreamConfig;
 use crate::upstream::{Transport, UpstreamTls};
+use crate::usage_log::UsageBatch;
 
 /// A call over the line under way.
 pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkError>> + Send + 'a>>;
@@ -22,7 +22,7 @@ pub type LinkFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ControlLinkEr
 /// Takes usage records, heartbeats and reports on credentials. The binary brings the direct one where both planes share a process.
 pub trait ControlLink: Send + Sync {
     /// Hands over a batch; idempotent by record id.
-    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport>;
+    fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport>;
 
     /// Tells how this gateway is.
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()>;
@@ -45,9 +45,11 @@ pub struct IngestReport {
 /// A record that will never be taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedRecord {
-    /// The record.
+    /// Its place in the batch, from 0.
+    pub index: u64,
+    /// Its id, 128 characters of it at most; empty where it has none.
     pub id: String,
-    /// Why not.
+    /// Why not, 200 characters at most.
     pub reason: String,
 }
 
@@ -63,7 +65,10 @@ pub enum ControlLinkError {
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Bound on an answer, apart from what it tells of single records.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+/// Bound on what is told of a rejected record: its id and the reason at four bytes a character, and what stands around them.
+const MAX_REJECTION_BYTES: usize = 2 << 10;
 
 /// The line over HTTP, for a gateway in a process of its own.
 pub struct HttpControlLink {
@@ -106,22 +111,26 @@ impl HttpControlLink {
         })
     }
 
-    async fn post(&self, url: &Uri, body: &impl Serialize) -> Result<Bytes, ControlLinkError> {
-        let posted = tokio::time::timeout(TIMEOUT, self.post_unbounded(url, body)).await;
+    async fn post_json(&self, url: &Uri, body: &impl Serialize) -> Result<Bytes, ControlLinkError> {
+        let body = serde_json::to_vec(body).map_err(|e| ControlLinkError::Refused(e.to_string()))?;
+        self.post(url, body.into(), MAX_ANSWER_BYTES).await
+    }
+
+    async fn post(&self, url: &Uri, body: Bytes, max_answer_bytes: usize) -> Result<Bytes, ControlLinkError> {
+        let posted = tokio::time::timeout(TIMEOUT, self.post_unbounded(url, body, max_answer_bytes)).await;
         posted.unwrap_or_else(|_| Err(ControlLinkError::Unreachable("it did not answer in time".to_owned())))
     }
 
-    async fn post_unbounded(&self, url: &Uri, body: &impl Serialize) -> Result<Bytes, ControlLinkError> {
+    async fn post_unbounded(&self, url: &Uri, body: Bytes, max_bytes: usize) -> Result<Bytes, ControlLinkError> {
         let unreachable = |e: &dyn std::fmt::Display| ControlLinkError::Unreachable(e.to_string());
-        let body = serde_json::to_vec(body).map_err(|e| ControlLinkError::Refused(e.to_string()))?;
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = url.clone();
         request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let response = self.transport.send(request).await.map_err(|e| unreachable(&e))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|e| unreachable(&e))?;
+        let body = Limited::new(response.into_body(), max_bytes).collect().await.map_err(|e| unreachable(&e))?;
         if !status.is_success() {
             let hint = if status == StatusCode::UNAUTHORIZED { ": check EZ_INTERNAL_TOKEN on both sides" } else { "" };
             return Err(ControlLinkError::Refused(format!("it answered {status}{hint}")));
@@ -131,19 +140,16 @@ impl HttpControlLink {
 }
 
 impl ControlLink for HttpControlLink {
-    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
-        #[derive(Serialize)]
-        struct Batch<'a> {
-            records: &'a [UsageRecord],
-        }
+    fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport> {
+        let max_answer_bytes = MAX_ANSWER_BYTES + batch.len() * MAX_REJECTION_BYTES;
         Box::pin(async move {
-            let answer = self.post(&self.logs, &Batch { records }).await?;
+            let answer = self.post(&self.logs, batch.document(), max_answer_bytes).await?;
             serde_json::from_slice(&answer).map_err(|e| ControlLinkError::Refused(e.to_string()))
         })
     }
 
     fn heartbeat<'a>(&'a self, heartbeat: &'a GatewayHeartbeat) -> LinkFuture<'a, ()> {
-        Box::pin(async move { self.post(&self.heartbeat, heartbeat).await.map(drop) })
+        Box::pin(async move { self.post_json(&self.heartbeat, heartbeat).await.map(drop) })
     }
 
     fn report<'a>(&'a self, reports: &'a [CredentialReport]) -> LinkFuture<'a, ()> {
@@ -151,6 +157,6 @@ impl ControlLink for HttpControlLink {
         struct Reports<'a> {
             reports: &'a [CredentialReport],
         }
-        Box::pin(async move { self.post(&self.reports, &Reports { reports }).await.map(drop) })
+        Box::pin(async move { self.post_json(&self.reports, &Reports { reports }).await.map(drop) })
     }
 }

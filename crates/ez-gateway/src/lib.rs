@@ -41,3 +41,4 @@ pub use gateway::{Gateway, GatewayParts, GatewayStops, GatewayTasks};
 pub use ingress::client_ip;
 pub use lent_body::LentBody;
 pub use relay::BrokenOff;
+pub use usage_log::UsageBatch;

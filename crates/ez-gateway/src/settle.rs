@@ -28,6 +28,8 @@ use crate::usage_log::{UsageLog, UsageLogError};
 
 /// nginx's word for a client that left before its answer.
 const STATUS_CLIENT_CLOSED: u16 = 499;
+/// The status of a call that panicked before its client saw one; its connection is just closed.
+const STATUS_INTERNAL: u16 = 500;
 const MAX_ERROR_CHARS: usize = 500;
 
 /// Where accounts are settled.
@@ -111,6 +113,11 @@ impl End {
 
     pub(crate) fn client_left() -> Self {
         Self { ended_by: EndedBy::Client, error: Some("the client left before the call had ended".to_owned()) }
+    }
+
+    /// A fault of ours, found by unwinding.
+    fn panicked() -> Self {
+        Self { ended_by: EndedBy::Gateway, error: Some("an internal fault of the gateway ended the call".to_owned()) }
     }
 
     pub(crate) fn upstream(error: impl Into<String>) -> Self {
@@ -343,8 +350,12 @@ impl Account {
         self.is_open
     }
 
-    /// The end of a call whose answer was dropped: either its client left, or the process cuts off what still runs.
+    /// The end of a call whose answer was dropped: its client left, the process cuts off what still runs, or it panicked.
     pub(crate) fn end_of_dropped(&self) -> End {
+        if std::thread::panicking() {
+            tracing::error!(request_id = self.record.request_id, "a call panicked");
+            return End::panicked();
+        }
         if !self.settler.cut_off.is_cancelled() {
             return End::client_left();
         }
@@ -372,9 +383,6 @@ impl Drop for Account {
             return;
         }
         let end = self.end_of_dropped();
-        if self.record.status == 0 {
-            self.record.status = STATUS_CLIENT_CLOSED;
-        }
         // Its vendor may charge for the prompt all the same.
         let is_used = !self.used_nothing() && self.record.usage_source == UsageSource::Unknown;
         if let Some(tokens) = self.prompt_tokens.filter(|_| is_used) {
@@ -385,6 +393,12 @@ impl Drop for Account {
             });
         }
         self.charge();
+        if std::thread::panicking() && (self.record.status == 0 || !self.record.stream) {
+            // Nothing of the answer got out.
+            (self.record.status, self.record.response_bytes) = (STATUS_INTERNAL, 0);
+        } else if self.record.status == 0 {
+            self.record.status = STATUS_CLIENT_CLOSED;
+        }
         let mut record = self.record.clone();
         record.ended_by = end.ended_by;
         record.error = end.error;

@@ -1,6 +1,8 @@
 //! Child keys: what client applications send.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Days, Months, Utc};
 use ez_contract::TokenDigest;
 use ez_contract::status::KeyStatus;
 use sea_orm::ActiveValue::Set;
@@ -76,7 +78,7 @@ record! {
         max_concurrency: Option<u32>,
     }
     counters {
-        /// Tokens used since the last reset. Changed by [`add_usage`] and [`reset_quota`].
+        /// Tokens used since the last reset. Changed by [`add_usage`] and [`restart_quota`].
         quota_used: u64,
         /// Calls ever made. Changed by [`add_usage`].
         request_count: u64,
@@ -107,8 +109,29 @@ pub struct KeyUsage {
     pub requests: u64,
     /// Tokens, input and output.
     pub tokens: u64,
+    /// Those of them that count against its quota: used since that last started anew.
+    pub quota_tokens: u64,
     /// When the last of the calls arrived.
     pub last_used_at: DateTime<Utc>,
+}
+
+/// What use of a key counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyQuota {
+    /// Whether it has a quota.
+    pub(crate) is_limited: bool,
+    /// When the quota last started anew; none where it never does.
+    pub(crate) since: Option<DateTime<Utc>>,
+}
+
+/// When a quota started anew before `next`.
+pub fn quota_start(reset: QuotaReset, next: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    match reset {
+        QuotaReset::None => None,
+        QuotaReset::Daily => next.checked_sub_days(Days::new(1)),
+        QuotaReset::Weekly => next.checked_sub_days(Days::new(7)),
+        QuotaReset::Monthly => next.checked_sub_months(Months::new(1)),
+    }
 }
 
 /// A page of the child keys that match.
@@ -198,11 +221,28 @@ pub async fn list_quota_due(
     ids(db, Condition::all().add(entity::Column::QuotaResetAt.lte(now.store())), after_id, limit).await
 }
 
-/// Those of these child keys that have a quota, in order. For up to a few thousand ids.
-pub(crate) async fn list_with_quota(tx: &StoreTx, among: &[i64]) -> Result<Vec<i64>, StoreError> {
-    let has_quota = entity::Column::QuotaLimit.is_not_null();
-    let among = entity::Column::Id.is_in(among.iter().copied());
-    ids(tx, Condition::all().add(among).add(has_quota), 0, u64::MAX >> 1).await
+/// What use of these child keys counts against, as it stands until the transaction ends; those that are gone are left out.
+/// For up to some ten thousand ids.
+pub(crate) async fn lock_quotas(tx: &StoreTx, among: &[i64]) -> Result<BTreeMap<i64, KeyQuota>, StoreError> {
+    use entity::Column;
+
+    let rows: Vec<(i64, Option<i64>, String, Option<i64>)> = entity::Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::QuotaLimit, Column::QuotaReset, Column::QuotaResetAt])
+        .filter(Column::Id.is_in(among.iter().copied()))
+        .order_by_asc(Column::Id)
+        .lock_exclusive()
+        .into_tuple()
+        .all(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    let quotas = rows.into_iter().map(|(id, limit, reset, next)| {
+        // A damaged row must not hold up the records of every other key.
+        let since = QuotaReset::load(reset).ok().zip(next.and_then(|next| DateTime::load(next).ok()));
+        let since = since.and_then(|(reset, next)| quota_start(reset, next));
+        (id, KeyQuota { is_limited: limit.is_some(), since })
+    });
+    Ok(quotas.collect())
 }
 
 /// The child key with this id as it stands until the transaction ends; `None` also where another transaction holds it
@@ -277,10 +317,9 @@ pub async fn delete_by_master(tx: &StoreTx, master_id: i64) -> Result<u64, Store
 pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, StoreError> {
     use entity::Column;
 
-    let tokens = usage.tokens.store();
     let outcome = entity::Entity::update_many()
-        .col_expr(Column::QuotaUsed, saturating_sum(Expr::col(Column::QuotaUsed), tokens))
-        .col_expr(Column::UsedTokens, saturating_sum(Expr::col(Column::UsedTokens), tokens))
+        .col_expr(Column::QuotaUsed, saturating_sum(Expr::col(Column::QuotaUsed), usage.quota_tokens.store()))
+        .col_expr(Column::UsedTokens, saturating_sum(Expr::col(Column::UsedTokens), usage.tokens.store()))
         .col_expr(Column::RequestCount, Expr::col(Column::RequestCount).add(usage.requests.store()))
         .col_expr(Column::LastUsedAt, latest(Column::LastUsedAt, usage.last_used_at.store()))
         .filter(Column::Id.eq(id))
@@ -290,10 +329,10 @@ pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, 
     Ok(outcome.rows_affected > 0)
 }
 
-/// Sets a key's used quota to zero; whether the key was there. The next reset is a field like others: `update` sets it.
-pub async fn reset_quota(tx: &StoreTx, id: i64) -> Result<bool, StoreError> {
+/// Sets what is used of a key's quota; whether the key was there. The next reset is a field like others: `update` sets it.
+pub async fn restart_quota(tx: &StoreTx, id: i64, used: u64) -> Result<bool, StoreError> {
     let outcome = entity::Entity::update_many()
-        .col_expr(entity::Column::QuotaUsed, Expr::val(0_i64))
+        .col_expr(entity::Column::QuotaUsed, Expr::val(used.store()))
         .filter(entity::Column::Id.eq(id))
         .exec(tx.transaction())
         .await

@@ -80,6 +80,16 @@ pub(crate) fn on(table: &'static str, doing: Doing) -> impl FnOnce(DbErr) -> Sto
 }
 
 impl StoreError {
+    /// Whether the rows are what the database refuses, or a row that it holds what cannot be read: without those, others
+    /// of the same statement or transaction may be taken.
+    pub fn is_about_rows(&self) -> bool {
+        match self {
+            Self::Conflict(_) | Self::Corrupt { .. } => true,
+            Self::Unavailable(_) => false,
+            Self::Backend(error) => refusal(error).is_some_and(refuses_values),
+        }
+    }
+
     /// Classifies an error that no table stands for: connecting, beginning, committing, migrating.
     pub(crate) fn from_connection(error: DbErr) -> Self {
         classify("", Doing::Read, error)
@@ -164,6 +174,28 @@ fn columns_in_sqlite_message(message: &str) -> Vec<String> {
 /// other triggers.
 fn restricts_in_sqlite(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     refusal.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() && refusal.code().as_deref() == Some("1811")
+}
+
+/// What the database itself said, where it did.
+fn refusal(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
+    let (DbErr::Conn(RuntimeErr::SqlxError(source))
+    | DbErr::Exec(RuntimeErr::SqlxError(source))
+    | DbErr::Query(RuntimeErr::SqlxError(source))) = error
+    else {
+        return None;
+    };
+    source.as_database_error()
+}
+
+/// Whether the database refuses values for what they are.
+fn refuses_values(refusal: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = refusal.code().unwrap_or_default();
+    if refusal.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+        // Primary result code in the low byte: TOOBIG 18, CONSTRAINT 19, MISMATCH 20.
+        return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 18..=20));
+    }
+    // PostgreSQL, appendix A: data exceptions, integrity constraint violations, program limits.
+    ["22", "23", "54"].iter().any(|class| code.starts_with(class))
 }
 
 /// Whether the database says that the same statement may work later.

@@ -22,25 +22,37 @@ use crate::{Executor, StoreError, StoreTx, masters};
 const SPEND: &str = "spend";
 const UNPUBLISHED: &str = "unpublished_use";
 
+/// Months of a master's spend that are told: at the turn of a month, and beside a gateway whose clock is ahead, the last
+/// month that was counted is not everybody's.
+const SPEND_MONTHS: usize = 2;
+
 /// Values in one statement: SQLite takes 32,766.
 const MAX_BINDS: usize = 10_000;
 
 /// Billionths of a dollar in a dollar: spend is counted in them, each record's cost rounded up.
 const NANOS_PER_DOLLAR: u64 = 1_000_000_000;
 
-/// Adds usage records up that were not stored before. Keys and masters that are gone are left out.
+/// Adds usage records up that were not stored before, each in the month and in the period of the quota that its call
+/// arrived in, however late it comes. Keys and masters that are gone are left out.
 pub(crate) async fn add_up(tx: &StoreTx, records: &[&UsageRecord]) -> Result<(), StoreError> {
-    // In the order of ids, so that two ingestions wait for each other and never deadlock.
+    let ids: BTreeSet<i64> = records.iter().map(|record| record.key_id).collect();
+    // In the order of ids, here as below, so that two ingestions wait for each other and never deadlock.
+    let quotas = child_keys::lock_quotas(tx, &ids.into_iter().collect::<Vec<_>>()).await?;
     let mut keys: BTreeMap<i64, KeyUsage> = BTreeMap::new();
     let mut spent: BTreeMap<(i64, String), u64> = BTreeMap::new();
     for record in records {
-        let tokens = record.tokens.input_tokens.unwrap_or_default();
-        let tokens = tokens.saturating_add(record.tokens.output_tokens.unwrap_or_default());
-        let none = KeyUsage { requests: 0, tokens: 0, last_used_at: record.created_at };
-        let usage = keys.entry(record.key_id).or_insert(none);
-        usage.requests += 1;
-        usage.tokens = usage.tokens.saturating_add(tokens);
-        usage.last_used_at = std::cmp::max(usage.last_used_at, record.created_at);
+        if let Some(quota) = quotas.get(&record.key_id) {
+            let none = KeyUsage { requests: 0, tokens: 0, quota_tokens: 0, last_used_at: record.created_at };
+            let usage = keys.entry(record.key_id).or_insert(none);
+            let tokens = record.tokens.input_tokens.unwrap_or_default();
+            let tokens = tokens.saturating_add(record.tokens.output_tokens.unwrap_or_default());
+            usage.requests += 1;
+            usage.tokens = usage.tokens.saturating_add(tokens);
+            if quota.since.is_none_or(|since| record.created_at >= since) {
+                usage.quota_tokens = usage.quota_tokens.saturating_add(tokens);
+            }
+            usage.last_used_at = std::cmp::max(usage.last_used_at, record.created_at);
+        }
         let nanos = record.cost.as_deref().map_or(0, nanos_of);
         if nanos > 0 {
             let month = spent.entry((record.master_id, month_of(record.created_at))).or_default();
@@ -51,33 +63,41 @@ pub(crate) async fn add_up(tx: &StoreTx, records: &[&UsageRecord]) -> Result<(),
         child_keys::add_usage(tx, *id, usage).await?;
     }
     add_spend(tx, &spent).await?;
-    let keys: Vec<i64> = keys.into_iter().filter(|(_, usage)| usage.tokens > 0).map(|(id, _)| id).collect();
-    mark(tx, RecordKind::Key, &child_keys::list_with_quota(tx, &keys).await?).await?;
+    let is_limited = |id: &i64| quotas.get(id).is_some_and(|quota| quota.is_limited);
+    let keys = keys.into_iter().filter(|(id, usage)| usage.quota_tokens > 0 && is_limited(id)).map(|(id, _)| id);
+    mark(tx, RecordKind::Key, &keys.collect::<Vec<_>>()).await?;
     let spenders: Vec<i64> = spent.into_keys().map(|(id, _)| id).collect::<BTreeSet<_>>().into_iter().collect();
     mark(tx, RecordKind::Master, &masters::list_with_budget(tx, &spenders).await?).await
 }
 
-/// What a master spent in the month that was counted last.
-pub async fn spend_of(db: &impl Executor, master_id: i64) -> Result<Option<Spend>, StoreError> {
-    let row = spend::Entity::find()
+/// What a master spent, in the last two months that anything was counted in, the later one first.
+pub async fn spend_of(db: &impl Executor, master_id: i64) -> Result<Vec<Spend>, StoreError> {
+    let rows = spend::Entity::find()
         .filter(spend::Column::MasterId.eq(master_id))
         .order_by_desc(spend::Column::Month)
-        .one(&db.executor())
-        .await
-        .map_err(on(SPEND, Doing::Read))?;
-    Ok(row.map(spend_of_row))
-}
-
-/// The same of every master, by id.
-pub async fn list_spend(db: &impl Executor) -> Result<BTreeMap<i64, Spend>, StoreError> {
-    let rows = spend::Entity::find()
-        .order_by_asc(spend::Column::MasterId)
-        .order_by_asc(spend::Column::Month)
+        .limit(SPEND_MONTHS as u64)
         .all(&db.executor())
         .await
         .map_err(on(SPEND, Doing::Read))?;
-    // The last month of each stands.
-    Ok(rows.into_iter().map(|row| (row.master_id, spend_of_row(row))).collect())
+    Ok(rows.into_iter().map(spend_of_row).collect())
+}
+
+/// The same of every master, by id.
+pub async fn list_spend(db: &impl Executor) -> Result<BTreeMap<i64, Vec<Spend>>, StoreError> {
+    let rows = spend::Entity::find()
+        .order_by_asc(spend::Column::MasterId)
+        .order_by_desc(spend::Column::Month)
+        .all(&db.executor())
+        .await
+        .map_err(on(SPEND, Doing::Read))?;
+    let mut spent: BTreeMap<i64, Vec<Spend>> = BTreeMap::new();
+    for row in rows {
+        let months = spent.entry(row.master_id).or_default();
+        if months.len() < SPEND_MONTHS {
+            months.push(spend_of_row(row));
+        }
+    }
+    Ok(spent)
 }
 
 /// Ids of up to `limit` child keys or masters above `after_id` whose quota or budget was used since it was last

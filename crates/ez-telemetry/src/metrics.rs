@@ -20,7 +20,8 @@ pub const GATEWAY_OUTPUT_TOKEN_SECONDS: &str = "ez_gateway_output_token_seconds"
 pub const SPANS_DROPPED: &str = "ez_spans_dropped_total";
 /// Calls refused because nobody knows the key. They leave no usage record.
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
-/// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
+/// Attempts made at upstreams. Labels: `provider_type`, `outcome` (`delivered`, also of errors of the caller's making;
+/// `failed`, so that another may do better; `refused`, as none would).
 pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
 /// Upstream credentials that calls are kept away from, in part or at all. Label: `state` (`banned`, `cooling`, `open` and
 /// `half_open` of circuit breakers); one may be in several.
@@ -37,6 +38,8 @@ pub const LIMIT_REFUSALS: &str = "ez_limit_refusals_total";
 pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
 /// Round trips for slices of limits that gateways share. Label: `outcome`.
 pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
+/// Calls whose limits a gateway judged by its own part of them, because Redis did not answer in time.
+pub const LIMIT_ALONE_CALLS: &str = "ez_limit_alone_calls_total";
 /// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
 pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Connections open, as of the newest one. Label: `listener`.
@@ -59,6 +62,14 @@ pub const USAGE_LOG_WRITE_FAILURES: &str = "ez_usage_log_write_failures_total";
 pub const USAGE_LOG_LOST: &str = "ez_usage_log_lost_total";
 /// Calls refused before anything was spent on them that left no usage record, because the log had no room for it.
 pub const USAGE_LOG_UNRECORDED: &str = "ez_usage_log_unrecorded_refusals_total";
+/// Usage records that the control plane will never take; they are kept in `rejected.jsonl`.
+pub const USAGE_LOG_REJECTED: &str = "ez_usage_log_rejected_total";
+/// Damage met in the usage log.
+pub const USAGE_LOG_DAMAGE: &str = "ez_usage_log_damage_total";
+/// Damaged segments of the usage log that are kept for someone to look into.
+pub const USAGE_LOG_DAMAGED_SEGMENTS: &str = "ez_usage_log_damaged_segments";
+/// Bytes of the damaged segments that are kept.
+pub const USAGE_LOG_DAMAGED_BYTES: &str = "ez_usage_log_damaged_bytes";
 /// Snapshot version that the gateway serves from.
 pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
 /// Time since the shared state last confirmed the snapshot that the gateway serves from, seconds.

@@ -222,6 +222,8 @@ impl Reader {
             queue_capacity: usize::try_from(queue_capacity?).ok()?,
             ship_batch: usize::try_from(ship_batch?).ok()?,
             ship_interval: ship_interval?,
+            // As long as most clients wait without a word; disks that hiccup answer sooner.
+            write_timeout: Duration::from_secs(5),
         };
         Some(GatewayConfig {
             node_id,

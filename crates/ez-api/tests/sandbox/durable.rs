@@ -80,11 +80,21 @@ async fn on_a_disk_that_takes_no_more_nothing_is_lost_and_nothing_spent_unaccoun
         assert_eq!(refused.json()["error"]["code"], "usage_log_unavailable");
     }
     assert_eq!(upstream.request_count(), spent, "nothing is spent on refused calls");
+    let process = &sandbox.gateway_process();
+    let told = sandbox.eventually("it says that it wants no calls", CONVERGENCE, || async move {
+        let answer = process.call(Method::GET, "/readyz", "").await?;
+        Ok(answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.json()["errors"][0]["pointer"] == "/usage_log")
+    });
+    told.await.unwrap();
 
     limit_file_size(&sandbox, "unlimited").await;
     let served =
         sandbox.eventually("calls are served again", CONVERGENCE, || async { Ok(call().await.status.is_success()) });
     served.await.unwrap();
+    let ready = sandbox.eventually("it wants calls again", CONVERGENCE, || async move {
+        Ok(process.call(Method::GET, "/readyz", "").await?.status.is_success())
+    });
+    ready.await.unwrap();
     let admin = &sandbox.admin();
     let expected = upstream.request_count();
     let arrived = sandbox.eventually("every call that was spent is accounted for once", CONVERGENCE, || async move {

@@ -5,7 +5,7 @@ use ez_control::logs::{self, IngestReport, RejectedRecord};
 use ez_control::sync;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::logs::LogResponse;
@@ -21,7 +21,7 @@ pub(crate) const MAX_LOG_BODY_BYTES: usize = 32 << 20;
 pub(crate) struct IngestLogsRequest {
     /// The records. Each is judged by itself, so that a bad one does not hold up the others.
     #[schema(value_type = Vec<LogResponse>)]
-    records: Vec<Value>,
+    records: Vec<Box<RawValue>>,
 }
 
 /// What became of a batch.
@@ -40,9 +40,11 @@ pub(crate) struct IngestLogsResponse {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RejectedRecord)]
 pub(crate) struct RejectedResponse {
-    /// Its id.
+    /// Its place in the batch, from 0.
+    index: u64,
+    /// Its id, 128 characters of it at most; empty where it has none.
     id: String,
-    /// Why not.
+    /// Why not, 200 characters at most.
     reason: String,
 }
 
@@ -61,7 +63,8 @@ pub(crate) struct HeartbeatRequest {
 
 /// Hand over usage records.
 ///
-/// Idempotent by record id.
+/// Idempotent by record id. A record that breaks a rule, or that the database refuses while it takes others, is rejected by
+/// itself.
 #[utoipa::path(post, path = "/internal/logs", tag = "internal", operation_id = "ingest_logs",
     request_body = IngestLogsRequest, security(("internal" = [])),
     responses((status = 200, description = "What became of each.", body = IngestLogsResponse)))]
@@ -69,7 +72,8 @@ pub(crate) async fn ingest(
     ctx: InternalCtx,
     Json(request): Json<IngestLogsRequest>,
 ) -> Result<Json<IngestLogsResponse>, ApiError> {
-    let report = logs::ingest_json(&ctx.control, request.records).await?;
+    let records: Vec<&str> = request.records.iter().map(|record| record.get()).collect();
+    let report = logs::ingest_json(&ctx.control, &records).await?;
     Ok(Json(report.into()))
 }
 
@@ -88,7 +92,7 @@ pub(crate) async fn heartbeat(ctx: InternalCtx, Json(request): Json<HeartbeatReq
 impl From<IngestReport> for IngestLogsResponse {
     fn from(report: IngestReport) -> Self {
         let IngestReport { accepted, duplicates, rejected } = report;
-        let rejected = rejected.into_iter().map(|RejectedRecord { id, reason }| RejectedResponse { id, reason });
-        Self { accepted, duplicates, rejected: rejected.collect() }
+        let told = |RejectedRecord { index, id, reason }| RejectedResponse { index, id, reason };
+        Self { accepted, duplicates, rejected: rejected.into_iter().map(told).collect() }
     }
 }

@@ -120,8 +120,9 @@ pub(crate) async fn healthz() -> Json<HealthResponse> {
 
 /// Whether the process wants traffic.
 ///
-/// It does when each listener of its role serves and a first snapshot, even an empty one, is applied. A gateway that
-/// cannot reach the shared state after its start serves from the snapshot on its disk, and says so here.
+/// It does when each listener of its role serves, a first snapshot, even an empty one, is applied, and calls can be accounted
+/// for in the usage log. A gateway that cannot reach the shared state after its start serves from the snapshot on its disk,
+/// and says so here.
 #[utoipa::path(get, path = "/readyz", tag = "public", operation_id = "get_readiness",
     responses(
         (status = 200, description = "It does.", body = ReadyResponse),

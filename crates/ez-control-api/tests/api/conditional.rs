@@ -428,7 +428,8 @@ pub(crate) async fn tags_change_with_the_record_and_not_with_its_use(app: TestAp
     assert_eq!(tag_now().await, tag);
     let admins = app.get(ADMIN_TOKEN, &format!("/admin/keys/{}", key["id"])).await.expect(StatusCode::OK);
     assert_eq!(admins.header("etag"), tag);
-    let usage = ez_store::child_keys::KeyUsage { requests: 1, tokens: 10, last_used_at: app.control.now() };
+    let last_used_at = app.control.now();
+    let usage = ez_store::child_keys::KeyUsage { requests: 1, tokens: 10, quota_tokens: 10, last_used_at };
     let tx = app.control.store().begin().await.unwrap();
     assert!(ez_store::child_keys::add_usage(&tx, key["id"].as_i64().unwrap(), &usage).await.unwrap());
     tx.commit().await.unwrap();

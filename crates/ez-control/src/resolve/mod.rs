@@ -120,7 +120,7 @@ async fn check(control: &Control, asked: &ResolveRequest) -> Result<Option<Calle
                 // A key goes with its master, so one without was deleted a moment ago.
                 caller = master.map(|master| Caller {
                     token: token_snapshot(&key, &key.token_digest),
-                    master: master_snapshot(&master, None),
+                    master: master_snapshot(&master, Vec::new()),
                 });
             }
             None => faults.add("/key_id", format!("child key {id} does not exist")),

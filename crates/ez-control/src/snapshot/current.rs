@@ -200,7 +200,10 @@ pub(crate) async fn read_image(control: &Control) -> Result<Reading, StoreError>
     let tokens = child_keys.iter().flat_map(|key| {
         token_digests(key).into_iter().map(|digest| SnapshotEntry::Token(digest, token_snapshot(key, &digest)))
     });
-    let masters = masters.iter().map(|master| SnapshotEntry::Master(master_snapshot(master, spend.remove(&master.id))));
+    let masters = masters.iter().map(|master| {
+        let spend = spend.remove(&master.id).unwrap_or_default();
+        SnapshotEntry::Master(master_snapshot(master, spend))
+    });
     let features = features.into_iter().map(|(flag, value)| SnapshotEntry::Feature(flag, value));
     let entries = providers.chain(bindings).chain(tokens).chain(masters).chain(features);
     let image = entries.map(|entry| (entry.key(), entry)).collect();

@@ -162,8 +162,9 @@ pub fn token_digests(key: &ChildKey) -> Vec<TokenDigest> {
     [Some(key.token_digest), previous].into_iter().flatten().collect()
 }
 
-/// A master as the gateway sees it. What it spent counts where it has a budget.
-pub fn master_snapshot(master: &Master, spend: Option<Spend>) -> MasterSnapshot {
+/// A master as the gateway sees it. What it spent, the later month first, counts where it has a budget.
+pub fn master_snapshot(master: &Master, spend: Vec<Spend>) -> MasterSnapshot {
+    let mut spend = spend.into_iter().filter(|_| master.monthly_budget.is_some());
     MasterSnapshot {
         id: master.id,
         name: master.name.clone(),
@@ -181,7 +182,8 @@ pub fn master_snapshot(master: &Master, spend: Option<Spend>) -> MasterSnapshot 
             concurrency: master.max_concurrency,
         },
         monthly_budget: master.monthly_budget.clone(),
-        spend: spend.filter(|_| master.monthly_budget.is_some()),
+        spend: spend.next(),
+        spend_before: spend.next(),
     }
 }
 

@@ -5,10 +5,17 @@ use std::time::Duration;
 use ez_contract::snapshot::GatewayHeartbeat;
 use ez_control::logs::{self, IngestReport};
 use ez_control::{Tenant, audit, sync};
+use ez_store::Backend;
 use ez_store::logs::LogFilter;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::support::{Plane, assert_not_found, usage_record};
+
+/// Hands records in as gateways do.
+async fn hand_in(plane: &Plane, records: &[Json]) -> IngestReport {
+    let records: Vec<String> = records.iter().map(Json::to_string).collect();
+    logs::ingest_json(&plane.control, &records).await.unwrap()
+}
 
 pub(crate) async fn ingestion_is_idempotent_and_rejects_one_by_one(plane: Plane) {
     let now = plane.control.now();
@@ -28,14 +35,86 @@ pub(crate) async fn ingestion_is_idempotent_and_rejects_one_by_one(plane: Plane)
     unknown_protocol["protocol"] = json!("smoke-signals");
     records.extend([wrong_status, no_id, unknown_protocol, json!("no record")]);
 
-    let report = logs::ingest_json(&plane.control, records.clone()).await.unwrap();
+    let report = hand_in(&plane, &records).await;
     assert_eq!((report.accepted, report.duplicates), (1, 3));
-    let rejected: Vec<&str> = report.rejected.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(rejected, ["d", "", "e", ""]);
+    let rejected: Vec<_> = report.rejected.iter().map(|one| (one.index, one.id.as_str())).collect();
+    assert_eq!(rejected, [(4, "d"), (5, ""), (6, "e"), (7, "")]);
     assert!(report.rejected[2].reason.contains("smoke-signals"), "{:?}", report.rejected);
-    let again = logs::ingest_json(&plane.control, records).await.unwrap();
+    let again = hand_in(&plane, &records).await;
     assert_eq!((again.accepted, again.duplicates, again.rejected.len()), (0, 4, 4));
     assert_eq!(logs::get(&plane.control, Tenant::Any, "c").await.unwrap(), good[2]);
+}
+
+/// Gateways bound what they read of an answer by this.
+pub(crate) async fn what_is_told_of_a_rejected_record_is_bounded(plane: Plane) {
+    let long = "\u{1}\"\u{1f600}".repeat(10_000);
+    let mut records =
+        vec![json!({"id": long}), serde_json::to_value(usage_record("a", 1, plane.control.now())).unwrap()];
+    records[1]["protocol"] = json!(long);
+    records.push(records[1].clone());
+    records[2]["id"] = json!(long);
+    records[2]["protocol"] = json!("openai-chat");
+    let report = hand_in(&plane, &records).await;
+    assert_eq!(report.rejected.len(), 3);
+    for rejected in &report.rejected {
+        let told = serde_json::to_string(rejected).unwrap();
+        assert!(told.len() < 2_000, "{} bytes: {told}", told.len());
+    }
+}
+
+/// Lets the database refuse rows whose model has this name.
+async fn refuse_model(plane: &Plane, model: &str) {
+    let statements = match plane.control.store().backend() {
+        Backend::Sqlite => vec![format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON logs WHEN NEW.model = '{model}'
+             BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )],
+        Backend::Postgres => vec![
+            format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN
+                 IF NEW.model = ''{model}'' THEN RAISE data_exception; END IF; RETURN NEW; END'"
+            ),
+            "CREATE TRIGGER refuse BEFORE INSERT ON logs FOR EACH ROW EXECUTE FUNCTION refuse()".to_owned(),
+        ],
+    };
+    for statement in statements {
+        plane.database.execute(&statement).await;
+    }
+}
+
+pub(crate) async fn a_record_that_the_database_refuses_holds_up_no_other(plane: Plane) {
+    refuse_model(&plane, "poison").await;
+    let now = plane.control.now();
+    let mut records: Vec<_> = (0..50).map(|n| usage_record(&format!("r{n:02}"), 1, now)).collect();
+    for at in [0, 17, 18, 49] {
+        records[at].model = "poison".to_owned();
+    }
+    let report = logs::ingest(&plane.control, records.clone()).await.unwrap();
+    let rejected: Vec<_> = report.rejected.iter().map(|one| (one.index, one.id.as_str())).collect();
+    assert_eq!((report.accepted, report.duplicates), (46, 0));
+    assert_eq!(rejected, [(0, "r00"), (17, "r17"), (18, "r18"), (49, "r49")]);
+    assert!(report.rejected.iter().all(|one| !one.reason.is_empty()), "{report:?}");
+    let page = logs::list(&plane.control, Tenant::Any, LogFilter::default(), None, 200).await.unwrap();
+    assert_eq!(page.items.len(), 46);
+
+    // Where it takes none, it may be the database that is wrong, and the records must not be given up.
+    let refused = [records[0].clone(), records[17].clone()];
+    logs::ingest(&plane.control, refused.to_vec()).await.unwrap_err();
+    logs::ingest(&plane.control, refused[..1].to_vec()).await.unwrap_err();
+    let beside_one_that_is_there = vec![records[0].clone(), records[1].clone()];
+    let report = logs::ingest(&plane.control, beside_one_that_is_there).await.unwrap();
+    assert_eq!((report.accepted, report.duplicates, report.rejected.len()), (0, 1, 1));
+}
+
+pub(crate) async fn a_database_that_is_wrong_itself_rejects_no_record(plane: Plane) {
+    let good = usage_record("good", 1, plane.control.now());
+    logs::ingest(&plane.control, vec![good.clone()]).await.unwrap();
+    plane.database.execute("ALTER TABLE logs RENAME TO elsewhere").await;
+    let records = vec![good, usage_record("new", 1, plane.control.now())];
+    logs::ingest(&plane.control, records.clone()).await.unwrap_err();
+    plane.database.execute("ALTER TABLE elsewhere RENAME TO logs").await;
+    let report = logs::ingest(&plane.control, records).await.unwrap();
+    assert_eq!((report.accepted, report.duplicates, report.rejected.len()), (1, 1, 0));
 }
 
 pub(crate) async fn pages_follow_each_other_within_reach(plane: Plane) {

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_contract::UsageRecord;
 use ez_contract::snapshot::Quota;
 use ez_contract::status::KeyStatus;
+use ez_contract::usage::TokenUsage;
 use ez_control::child_keys::{ChangeChildKey, CreateChildKey};
-use ez_control::{ControlError, Tenant, audit, child_keys, key_expiry, key_rotation, quota_reset};
+use ez_control::{
+    ControlError, Tenant, audit, child_keys, key_expiry, key_rotation, logs, quota_reset, usage_publication,
+};
 use ez_store::child_keys::{ChildKey, KeyUsage};
 use ez_store::{ActorKind, QuotaReset};
 use tokio::task::JoinSet;
 
-use crate::support::{Plane, faults, token_of};
+use crate::support::{Plane, faults, token_of, usage_record};
 
 impl Plane {
     pub(crate) async fn try_change_key(&self, id: i64, change: ChangeChildKey) -> Result<ChildKey, ControlError> {
@@ -27,7 +31,7 @@ impl Plane {
 
     async fn use_tokens(&self, id: i64, tokens: u64) {
         let tx = self.control.store().begin().await.unwrap();
-        let usage = KeyUsage { requests: 1, tokens, last_used_at: self.control.now() };
+        let usage = KeyUsage { requests: 1, tokens, quota_tokens: tokens, last_used_at: self.control.now() };
         assert!(ez_store::child_keys::add_usage(&tx, id, &usage).await.unwrap());
         tx.commit().await.unwrap();
     }
@@ -164,6 +168,42 @@ pub(crate) async fn a_quota_that_is_due_starts_anew(plane: Plane) {
     plane.publish().await;
     let published = plane.token_entry(&token_of(&weekly)).await.unwrap();
     assert_eq!((published.status, published.quota.unwrap().used), (KeyStatus::Active, 0));
+}
+
+pub(crate) async fn a_quota_that_starts_anew_keeps_what_was_used_since(plane: Plane) {
+    plane.clock.set(time("2026-03-04T08:00:00Z"));
+    let master = plane.master("acme").await.master;
+    let asked =
+        CreateChildKey { quota_limit: Some(100), quota_reset: Some(QuotaReset::Daily), ..CreateChildKey::default() };
+    let key = plane.try_key(master.id, asked).await.unwrap().key;
+    let used = |id: &str, at: &str, tokens| UsageRecord {
+        key_id: key.id,
+        tokens: TokenUsage { input_tokens: Some(tokens), ..TokenUsage::default() },
+        ..usage_record(id, master.id, time(at))
+    };
+    let ingest = async |records: &[UsageRecord]| {
+        let report = logs::ingest(&plane.control, records.to_vec()).await.unwrap();
+        assert_eq!(report.accepted, records.len() as u64);
+    };
+    let quota_used = async || plane.stored_key(key.id).await.quota_used;
+    ingest(&[used("a", "2026-03-04T23:59:59.999Z", 60), used("b", "2026-03-05T00:00:00Z", 3)]).await;
+    plane.clock.set(time("2026-03-05T00:00:40Z"));
+    ingest(&[used("c", "2026-03-05T00:00:30Z", 4)]).await;
+    assert_eq!(quota_used().await, 67);
+    assert_eq!(quota_reset::run_once(&plane.control).await.unwrap(), 1);
+    assert_eq!(quota_used().await, 7, "what calls of the new day have used");
+    // From a gateway that did not reach the control plane at midnight, and from one whose clock is ahead.
+    ingest(&[used("d", "2026-03-04T22:00:00Z", 50), used("e", "2026-03-05T00:02:00Z", 5)]).await;
+    assert_eq!((quota_used().await, plane.stored_key(key.id).await.used_tokens), (12, 122));
+
+    // All of the new day's quota is gone before it was seen to have begun.
+    ingest(&[used("f", "2026-03-06T00:00:01Z", 100)]).await;
+    plane.clock.set(time("2026-03-06T00:01:00Z"));
+    usage_publication::run_once(&plane.control).await.unwrap();
+    assert_eq!(plane.stored_key(key.id).await.status, KeyStatus::Exhausted);
+    assert_eq!(quota_reset::run_once(&plane.control).await.unwrap(), 1);
+    let reset = plane.stored_key(key.id).await;
+    assert_eq!((reset.quota_used, reset.status), (100, KeyStatus::Exhausted));
 }
 
 pub(crate) async fn jobs_at_two_places_settle_each_key_once(plane: Plane) {

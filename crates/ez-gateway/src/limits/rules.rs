@@ -23,6 +23,13 @@ pub(super) struct Rule {
     pub(super) ledger: u64,
 }
 
+impl Rule {
+    /// Whether its window is over.
+    pub(super) fn has_ended(&self, now_ms: i64) -> bool {
+        self.resets_at.is_some_and(|at| at <= now_ms.div_euclid(1_000))
+    }
+}
+
 /// The limits of a key or of a master that apply to a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rules {
@@ -50,7 +57,8 @@ impl Rules {
         let mut rules = Self::of_limits(&master.limits, demand, now);
         // A budget that cannot be read was written by a newer control plane; it is not for a gateway to guess.
         if let Some(figure) = master.monthly_budget.as_deref().and_then(nanos_of_text) {
-            let spend = master.spend.as_ref().filter(|spend| spend.month == month_name(now));
+            let mut months = [&master.spend, &master.spend_before].into_iter().flatten();
+            let spend = months.find(|spend| spend.month == month_name(now));
             rules.push(Rule {
                 limit: Limit::Budget,
                 figure,

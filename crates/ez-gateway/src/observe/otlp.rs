@@ -1,6 +1,7 @@
 //! Spans over OTLP: JSON over HTTP (opentelemetry.io/docs/specs/otlp, "OTLP/HTTP"), in batches and off the path of calls.
 //! The names of GenAI attributes are those of OpenTelemetry's semantic conventions, and stand here alone.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::{Method, Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::operation_word;
@@ -22,7 +24,7 @@ const BATCH: usize = 512;
 /// How long a batch gathers.
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bound on the last batch when the process stops.
+/// Bound on all that is sent when the process stops.
 const LAST_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// `SPAN_KIND_SERVER` and `STATUS_CODE_ERROR`.
@@ -38,37 +40,52 @@ pub(crate) struct SpanExporter {
     pub(crate) version: String,
 }
 
-/// Sends what has ended until `stop`, then what is left, once. Spans that the collector does not take are dropped and counted.
+/// Sends what has ended until `stop`, then what is left, within a bound on all of it. Spans that the collector does not
+/// take are dropped and counted.
 pub(crate) async fn export(exporter: SpanExporter, mut ended: mpsc::Receiver<EndedSpan>, stop: CancellationToken) {
-    let mut was_failing = false;
-    loop {
-        let is_last = tokio::select! {
+    let end = TheEnd { stop: stop.clone(), at: OnceLock::new() };
+    let (mut was_failing, mut is_last) = (false, false);
+    while !is_last {
+        is_last = tokio::select! {
             () = tokio::time::sleep(INTERVAL) => false,
             () = stop.cancelled() => true,
         };
-        let mut batch = Vec::new();
-        while let Ok(span) = ended.try_recv() {
-            batch.push(span);
-            if batch.len() >= BATCH {
-                was_failing = exporter.send_or_drop(&batch, TIMEOUT, was_failing).await;
-                batch.clear();
+        let mut is_full = true;
+        while is_full {
+            let batch: Vec<EndedSpan> = std::iter::from_fn(|| ended.try_recv().ok()).take(BATCH).collect();
+            is_full = batch.len() == BATCH;
+            if !batch.is_empty() {
+                was_failing = exporter.send_or_drop(&batch, &end, was_failing).await;
             }
         }
-        if !batch.is_empty() {
-            let bound = if is_last { LAST_TIMEOUT } else { TIMEOUT };
-            was_failing = exporter.send_or_drop(&batch, bound, was_failing).await;
-        }
-        if is_last {
-            return;
-        }
+    }
+}
+
+/// When the process waits no longer for a collector.
+struct TheEnd {
+    stop: CancellationToken,
+    at: OnceLock<Instant>,
+}
+
+impl TheEnd {
+    /// Waits for it; the same moment whoever asks.
+    async fn come(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep_until(*self.at.get_or_init(|| Instant::now() + LAST_TIMEOUT)).await;
     }
 }
 
 impl SpanExporter {
     /// Whether it failed.
-    async fn send_or_drop(&self, batch: &[EndedSpan], bound: Duration, was_failing: bool) -> bool {
-        let sent = tokio::time::timeout(bound, self.send(batch)).await;
-        let Err(reason) = sent.unwrap_or_else(|_| Err("it did not answer in time".to_owned())) else { return false };
+    async fn send_or_drop(&self, batch: &[EndedSpan], end: &TheEnd, was_failing: bool) -> bool {
+        let sent = tokio::select! {
+            biased;
+            () = end.come() => Err("it did not answer before the process ended".to_owned()),
+            sent = tokio::time::timeout(TIMEOUT, self.send(batch)) => {
+                sent.unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+            }
+        };
+        let Err(reason) = sent else { return false };
         metrics::counter!(SPANS_DROPPED).increment(batch.len() as u64);
         if !was_failing {
             tracing::warn!(reason, "spans not taken by EZ_OTLP_ENDPOINT; they are dropped until it takes them");
@@ -167,4 +184,47 @@ fn text(key: &str, value: &str) -> Value {
 /// 64-bit integers are texts in OTLP's JSON.
 fn number(key: &str, value: u64) -> Value {
     json!({"key": key, "value": {"intValue": value.to_string()}})
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::super::Trace;
+    use super::*;
+    use crate::config::{UpstreamConfig, UpstreamTls};
+
+    #[tokio::test]
+    async fn a_collector_that_never_answers_holds_up_the_end_for_a_bounded_time() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = recorder.handle();
+        let _guard = metrics::set_default_local_recorder(&recorder);
+        // Connections are made, and nobody reads from them.
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/traces", tcp.local_addr().unwrap()).parse().unwrap();
+        let tls = UpstreamTls::new(None).unwrap();
+        let transport = Transport::new(&UpstreamConfig { tls, http2: false }, TIMEOUT);
+        let exporter = SpanExporter { transport, url, node_id: "test".to_owned(), version: "0".to_owned() };
+        let (sender, ended) = mpsc::channel(4 * BATCH);
+        let record: ez_contract::UsageRecord =
+            serde_json::from_str(include_str!("../../../ez-contract/goldens/usage_record.json")).unwrap();
+        let trace = Trace::begin(&mut HeaderMap::new());
+        for _ in 0..4 * BATCH {
+            let span = EndedSpan { trace: trace.clone(), operation: None, record: record.clone() };
+            assert!(sender.try_send(span).is_ok());
+        }
+        let stop = CancellationToken::new();
+        let started = Instant::now();
+        let ending = async {
+            // While the first batch is on its way.
+            tokio::time::sleep(INTERVAL + Duration::from_millis(100)).await;
+            stop.cancel();
+        };
+        tokio::join!(export(exporter, ended, stop.clone()), ending);
+        let took = started.elapsed();
+        assert!(took < INTERVAL + LAST_TIMEOUT + Duration::from_secs(3), "{took:?}");
+        let dropped = format!("ez_spans_dropped_total {}", 4 * BATCH);
+        assert!(metrics.render().contains(&dropped), "{}", metrics.render());
+    }
 }

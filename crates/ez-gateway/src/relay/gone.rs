@@ -42,7 +42,7 @@ impl Abandonment {
         let Ok(runtime) = Handle::try_current() else { return };
         let permit = match policy {
             // At its end nothing is left to be heard.
-            ClientGone::Drain if relay.is_under_way() && !self.cut_off.is_cancelled() => {
+            ClientGone::Drain if relay.is_under_way() && !self.cut_off.is_cancelled() && !std::thread::panicking() => {
                 self.drains.clone().try_acquire_owned().ok()
             }
             _ => None,

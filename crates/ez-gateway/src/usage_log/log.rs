@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 
 use chrono::{DateTime, Utc};
@@ -87,6 +87,8 @@ pub(super) struct Shared {
     oldest_ms: AtomicI64,
     /// Whether the disk refused a write since it last took a trial write.
     is_failing: AtomicBool,
+    /// Whether the disk has not ended a write in time, nor since.
+    is_stuck: AtomicBool,
     pub(super) held: Held,
     pub(super) file: Mutex<Option<Arc<dyn LogFile>>>,
     pub(super) is_dirty: AtomicBool,
@@ -127,6 +129,7 @@ impl UsageLog {
         // Above every number ever used, so that no position of the past points into a segment of the future.
         let active = segments.last().copied().unwrap_or_default().max(position.segment) + 1;
         let committed = Position { segment: active, offset: 0 };
+        segment::note_damaged(dir);
         let waiting = segment::count(dir, position, committed)?;
         let bytes =
             segments.iter().map(|n| Ok(fs::metadata(segment::path_of(dir, *n))?.len())).sum::<io::Result<u64>>()?;
@@ -150,6 +153,7 @@ impl UsageLog {
             bytes: AtomicU64::new(bytes),
             oldest_ms: AtomicI64::new(0),
             is_failing: AtomicBool::new(created.is_none()),
+            is_stuck: AtomicBool::new(false),
             held: Held::default(),
             file: Mutex::new(created.clone()),
             is_dirty: AtomicBool::new(false),
@@ -187,14 +191,32 @@ impl UsageLog {
         Ok(())
     }
 
-    /// Takes a record. Once this returns, a kill of the process does not lose it.
+    /// Takes a record. Once this returns, a kill of the process does not lose it. Where it fails, the record is not on disk
+    /// but for one case: a write that the disk did not end in time may still end, and then stands there besides what the
+    /// caller makes of the failure.
     pub async fn append(&self, record: &UsageRecord) -> Result<(), UsageLogError> {
+        if self.shared.is_stuck() {
+            return Err(self.shared.stuck());
+        }
         let frame = segment::encode(record).map_err(|e| UsageLogError::Write(e.to_string()))?;
-        // Nobody waits here for another's write: then the thread's batch is the better way.
-        let written = self.writer.try_lock().ok().and_then(|mut writer| writer.write_in_place(&frame));
-        if let Some(outcome) = written {
+        if let Some(outcome) = self.write_in_place(&frame) {
             return outcome;
         }
+        let written = tokio::time::timeout(self.shared.config.write_timeout, self.write_by_thread(frame)).await;
+        written.unwrap_or_else(|_| Err(self.shared.note_stuck()))
+    }
+
+    /// Nobody waits here for another's write: then the thread's batch is the better way.
+    fn write_in_place(&self, frame: &[u8]) -> Option<Result<(), UsageLogError>> {
+        match self.writer.try_lock() {
+            Ok(mut writer) => writer.write_in_place(frame),
+            Err(TryLockError::Poisoned(writer)) => writer.into_inner().write_in_place(frame),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The thread skips what nobody waits for any more.
+    async fn write_by_thread(&self, frame: Vec<u8>) -> Result<(), UsageLogError> {
         let slot = self.sender.reserve().await.map_err(|_| UsageLogError::Closed)?;
         let (done, answer) = oneshot::channel();
         slot.send(Work::Append(Append { frame, done }));
@@ -233,6 +255,15 @@ impl UsageLog {
             oldest_at: (oldest_ms > 0).then(|| DateTime::from_timestamp_millis(oldest_ms)).flatten(),
             is_failing: self.shared.is_failing(),
         }
+    }
+
+    /// The time up to which the control plane has the records of calls that have ended; `None` where that is not known.
+    pub(crate) fn taken_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let stats = self.stats();
+        if stats.is_failing || !self.shared.held.is_empty() {
+            return None;
+        }
+        if stats.records == 0 { Some(now) } else { stats.oldest_at }
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -279,9 +310,9 @@ impl Shared {
         Ok(())
     }
 
-    /// Notes the arrival of the record that has waited longest.
-    pub(super) fn note_oldest(&self, record: &UsageRecord) {
-        self.oldest_ms.store(record.created_at.timestamp_millis(), Ordering::Relaxed);
+    /// Notes when the call of the record arrived that has waited longest.
+    pub(super) fn note_oldest(&self, arrived_at: DateTime<Utc>) {
+        self.oldest_ms.store(arrived_at.timestamp_millis(), Ordering::Relaxed);
     }
 
     pub(super) fn is_failing(&self) -> bool {
@@ -298,6 +329,28 @@ impl Shared {
         if !self.is_failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "usage log cannot be written: calls are refused until its disk takes records again");
         }
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    fn stuck(&self) -> UsageLogError {
+        let limit = self.config.write_timeout;
+        UsageLogError::Write(format!("its disk did not end a write within {} s", limit.as_secs_f64()))
+    }
+
+    /// Notes that the disk did not end a write in time: until it does nobody else waits for it.
+    fn note_stuck(&self) -> UsageLogError {
+        self.is_stuck.store(true, Ordering::Relaxed);
+        let error = self.stuck();
+        self.note_failing(&error);
+        error
+    }
+
+    /// Notes that the writer is free to write.
+    pub(super) fn note_unstuck(&self) {
+        self.is_stuck.store(false, Ordering::Relaxed);
     }
 
     /// Notes that the disk takes records again.
@@ -346,6 +399,7 @@ mod tests {
             queue_capacity: 100,
             ship_batch: 100,
             ship_interval: Duration::from_millis(10),
+            write_timeout: Duration::from_secs(20),
         }
     }
 

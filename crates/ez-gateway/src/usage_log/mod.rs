@@ -4,14 +4,17 @@
 //! Where the disk is full or broken, new calls are refused before anything is spent on them. What was spent on calls
 //! under way at that moment is held in memory, within bounds, until the disk or the control plane takes it.
 
+mod batch;
 mod disk;
 mod held;
 mod log;
 mod position;
+mod rejected;
 mod segment;
 mod shipper;
 mod writer;
 
+pub use batch::UsageBatch;
 pub use disk::{Disk, LocalDisk, LogFile};
 pub use log::{UsageLog, UsageLogError};
 pub use shipper::ship;

@@ -4,7 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
+use ez_telemetry::metrics::{USAGE_LOG_DAMAGE, USAGE_LOG_DAMAGED_BYTES, USAGE_LOG_DAMAGED_SEGMENTS};
+use serde::Deserialize;
+
+use super::batch::{BatchBuilder, UsageBatch};
 
 /// Bytes before each payload: its length and its CRC-32, both little-endian `u32`.
 const HEADER_BYTES: usize = 8;
@@ -16,6 +21,9 @@ const USUAL_FRAME_BYTES: usize = 1_024;
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Payloads of one batch, bytes; well within what the control plane takes at once.
 const MAX_BATCH_BYTES: usize = 4 << 20;
+/// Damaged segments kept at most.
+const MAX_DAMAGED_SEGMENTS: u64 = 8;
+const DAMAGED: &str = "damaged";
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +33,24 @@ pub(super) struct Position {
 }
 
 /// Records read from the log and the place behind them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) records: Vec<UsageRecord>,
-    /// Whole records among them that are of no known shape; they were counted like others.
+    pub(super) records: UsageBatch,
+    /// Whole frames among them that hold no record; they were counted like others.
     pub(super) unreadable: u64,
     pub(super) next: Position,
+}
+
+impl Batch {
+    /// When the first call of the batch arrived.
+    pub(super) fn oldest_at(&self) -> Option<DateTime<Utc>> {
+        #[derive(Deserialize)]
+        struct Arrival {
+            created_at: DateTime<Utc>,
+        }
+        let first = serde_json::from_slice::<Arrival>(self.records.records().next()?);
+        first.ok().map(|first| first.created_at)
+    }
 }
 
 /// A record as it stands on disk.
@@ -66,21 +86,19 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// The next records behind `from`, at most `limit`. Nothing at or behind `end` is read: the writer has not finished it.
+/// They are not parsed: the checksum says that they are what was written, and whoever takes them judges them.
 pub(super) fn read_batch(dir: &Path, from: Position, end: Position, limit: usize) -> io::Result<Batch> {
-    let mut batch = Batch { next: from, ..Batch::default() };
-    let mut bytes = 0;
-    walk(dir, from, end, |payload| {
-        match serde_json::from_slice(payload) {
-            Ok(record) => batch.records.push(record),
-            Err(e) => {
-                batch.unreadable += 1;
-                return Visit::Damaged(format!("a record of unknown shape: {e}"));
-            }
+    let mut records = BatchBuilder::new();
+    let mut unreadable = 0;
+    let next = walk(dir, from, end, |payload| {
+        if !(payload.starts_with(b"{") && payload.ends_with(b"}")) {
+            unreadable += 1;
+            return Visit::Damaged("a frame that holds no record");
         }
-        bytes += payload.len();
-        if batch.records.len() < limit && bytes < MAX_BATCH_BYTES { Visit::Next } else { Visit::Stop }
-    })
-    .map(|next| Batch { next, ..batch })
+        records.push(payload);
+        if records.len() < limit && records.bytes() < MAX_BATCH_BYTES { Visit::Next } else { Visit::Stop }
+    })?;
+    Ok(Batch { records: records.finish(), unreadable, next })
 }
 
 /// How many records stand between two places.
@@ -98,7 +116,7 @@ enum Visit {
     Next,
     Stop,
     /// It cannot be used; the segment is kept aside.
-    Damaged(String),
+    Damaged(&'static str),
 }
 
 /// Visits the payloads between two places and tells where it stopped.
@@ -140,7 +158,7 @@ fn walk_segment(
             read_bytes += skipped_bytes + HEADER_BYTES + payload.len();
             match visit(payload) {
                 Visit::Next => {}
-                Visit::Damaged(reason) => keep_aside(dir, segment, &reason),
+                Visit::Damaged(reason) => keep_aside(dir, segment, reason),
                 Visit::Stop => return Ok((Position { offset: at.offset + read_bytes as u64, ..at }, true)),
             }
         }
@@ -220,12 +238,37 @@ impl<'b> Frame<'b> {
     }
 }
 
-/// Gives a damaged segment a second name that shipping does not delete, so that someone can look into it.
+/// Gives a damaged segment a second name that shipping does not delete, so that someone can look into it: the first few
+/// of them, as a dying disk must not fill up with them.
 fn keep_aside(dir: &Path, segment: u64, reason: &str) {
-    let kept = path_of(dir, segment).with_extension("damaged");
-    let linked = fs::hard_link(path_of(dir, segment), &kept);
-    let is_kept = linked.is_ok() || kept.exists();
+    metrics::counter!(USAGE_LOG_DAMAGE).increment(1);
+    let path = path_of(dir, segment);
+    let kept = path.with_extension(DAMAGED);
+    let has_room = damaged(dir).is_ok_and(|(segments, _)| segments < MAX_DAMAGED_SEGMENTS);
+    let is_kept = kept.exists() || (has_room && fs::hard_link(path, &kept).is_ok());
     tracing::error!(segment, reason, is_kept, "usage log is damaged; what can be read is shipped");
+    note_damaged(dir);
+}
+
+/// Tells metrics of the damaged segments that are kept.
+pub(super) fn note_damaged(dir: &Path) {
+    if let Ok((segments, bytes)) = damaged(dir) {
+        metrics::gauge!(USAGE_LOG_DAMAGED_SEGMENTS).set(segments as f64);
+        metrics::gauge!(USAGE_LOG_DAMAGED_BYTES).set(bytes as f64);
+    }
+}
+
+/// How many damaged segments are kept, and their bytes.
+fn damaged(dir: &Path) -> io::Result<(u64, u64)> {
+    let (mut segments, mut bytes) = (0, 0);
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == DAMAGED) {
+            segments += 1;
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok((segments, bytes))
 }
 
 fn read_window(path: &Path, offset: u64, end: u64) -> io::Result<Vec<u8>> {
@@ -266,7 +309,8 @@ mod tests {
     }
 
     fn numbers(batch: &Batch) -> Vec<u64> {
-        batch.records.iter().map(|record| record.latency_ms).collect()
+        let parsed = batch.records.records().map(|record| serde_json::from_slice::<UsageRecord>(record).unwrap());
+        parsed.map(|record| record.latency_ms).collect()
     }
 
     #[test]
@@ -342,6 +386,35 @@ mod tests {
         assert_eq!(numbers(&batch), [0, 2]);
         delete_shipped(dir.path(), Position { segment: 2, offset: 0 }).unwrap();
         assert!(path_of(dir.path(), 1).with_extension("damaged").exists());
+    }
+
+    #[test]
+    fn only_the_first_few_damaged_segments_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut damaged_bytes = encode(&record(0)).unwrap();
+        damaged_bytes[20] ^= 1;
+        let segments = MAX_DAMAGED_SEGMENTS + 3;
+        for segment in 1..=segments {
+            fs::write(
+                path_of(dir.path(), segment),
+                [damaged_bytes.clone(), encode(&record(segment)).unwrap()].concat(),
+            )
+            .unwrap();
+        }
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!(numbers(&batch), (1..=segments).collect::<Vec<_>>());
+        delete_shipped(dir.path(), Position { segment: segments + 1, offset: 0 }).unwrap();
+        let bytes = 2 * encode(&record(0)).unwrap().len() as u64;
+        assert_eq!(damaged(dir.path()).unwrap(), (MAX_DAMAGED_SEGMENTS, MAX_DAMAGED_SEGMENTS * bytes));
+    }
+
+    #[test]
+    fn the_arrival_of_the_oldest_record_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_batch(dir.path(), Position::default(), END, 100).unwrap().oldest_at(), None);
+        fs::write(path_of(dir.path(), 1), encode(&record(0)).unwrap()).unwrap();
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!(batch.oldest_at(), Some(record(0).created_at));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use ez_contract::UsageRecord;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::BatchBuilder;
 use super::log::{Shared, UsageLog};
+use super::rejected;
 use super::segment::{self, Batch, Position};
 use crate::control_link::ControlLink;
 
@@ -84,23 +86,39 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
         }
         return ship_held(shared, link).await;
     }
-    ingest(link, &batch.records).await?;
+    let report = link.ingest(&batch.records).await?;
     let taken = batch.records.len();
     let saving = shared.clone();
-    blocking(move || saving.shipped(taken as u64 + batch.unreadable, batch.next)).await?;
+    blocking(move || {
+        rejected::keep(saving.dir(), &batch.records, &report.rejected);
+        saving.shipped(taken as u64 + batch.unreadable, batch.next)
+    })
+    .await?;
     Ok(taken)
 }
 
 /// Ships records that the disk did not take, once everything before them is shipped; tells how many.
-async fn ship_held(shared: &Shared, link: &dyn ControlLink) -> Result<usize, ShipError> {
+async fn ship_held(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usize, ShipError> {
     let records = shared.held.take(shared.config.ship_batch);
     if records.is_empty() {
         return Ok(0);
     }
     // A task that is dropped meanwhile must not take them along.
     let held = PutsBack { shared, records };
-    ingest(link, &held.records).await?;
-    Ok(held.are_taken())
+    let mut batch = BatchBuilder::new();
+    for record in &held.records {
+        batch.push(&serde_json::to_vec(record).map_err(io::Error::other)?);
+    }
+    let batch = batch.finish();
+    let report = link.ingest(&batch).await?;
+    let taken = held.are_taken();
+    let keeping = shared.clone();
+    blocking(move || {
+        rejected::keep(keeping.dir(), &batch, &report.rejected);
+        Ok(())
+    })
+    .await?;
+    Ok(taken)
 }
 
 /// Held records on their way; they go back unless they were taken.
@@ -121,23 +139,11 @@ impl Drop for PutsBack<'_> {
     }
 }
 
-async fn ingest(link: &dyn ControlLink, records: &[UsageRecord]) -> Result<(), ShipError> {
-    let report = link.ingest(records).await?;
-    for rejected in &report.rejected {
-        tracing::error!(
-            record_id = rejected.id,
-            reason = rejected.reason,
-            "usage record rejected by the control plane"
-        );
-    }
-    Ok(())
-}
-
 fn read_next(shared: &Shared) -> io::Result<(Position, Batch)> {
     let from = shared.position();
     let batch = segment::read_batch(shared.dir(), from, shared.committed(), shared.config.ship_batch)?;
-    if let Some(oldest) = batch.records.first() {
-        shared.note_oldest(oldest);
+    if let Some(oldest_at) = batch.oldest_at() {
+        shared.note_oldest(oldest_at);
     }
     Ok((from, batch))
 }

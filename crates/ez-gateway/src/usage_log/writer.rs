@@ -83,32 +83,38 @@ impl Writer {
         Some(outcome)
     }
 
-    /// Writes one batch of what is asked, its first piece and what waits behind it, and answers.
+    /// Does what is asked: its first piece and what waits behind it, the records in one write.
     fn work(&mut self, first: Work, receiver: &mut mpsc::Receiver<Work>) {
-        let Work::Append(first) = first else {
-            return self.recover();
-        };
-        let mut buffer = first.frame;
-        let mut waiting = vec![first.done];
+        self.shared.note_unstuck();
+        let mut buffer = Vec::new();
+        let mut waiting = Vec::new();
         let mut must_recover = false;
-        while buffer.len() < MAX_WRITE_BYTES
-            && let Ok(next) = receiver.try_recv()
-        {
-            match next {
-                Work::Append(next) => {
-                    buffer.extend_from_slice(&next.frame);
-                    waiting.push(next.done);
-                }
+        let mut next = Some(first);
+        while let Some(work) = next {
+            match work {
                 Work::Recover => must_recover = true,
+                // Its call gave up or was cancelled, and sees to its record by itself.
+                Work::Append(append) if append.done.is_closed() => {}
+                Work::Append(append) => {
+                    if buffer.is_empty() {
+                        buffer = append.frame;
+                    } else {
+                        buffer.extend_from_slice(&append.frame);
+                    }
+                    waiting.push(append.done);
+                }
             }
+            next = if buffer.len() < MAX_WRITE_BYTES { receiver.try_recv().ok() } else { None };
         }
-        let outcome = self.write(&buffer, waiting.len() as u64);
-        if let Err(UsageLogError::Write(e)) = &outcome {
-            self.shared.note_failing(e);
-        }
-        for done in waiting {
-            // A call that was cancelled meanwhile no longer waits for the answer.
-            let _ = done.send(outcome.clone());
+        if !waiting.is_empty() {
+            let outcome = self.write(&buffer, waiting.len() as u64);
+            if let Err(UsageLogError::Write(e)) = &outcome {
+                self.shared.note_failing(e);
+            }
+            for done in waiting {
+                // A call that gave up meanwhile no longer waits for the answer.
+                let _ = done.send(outcome.clone());
+            }
         }
         if must_recover {
             self.recover();
@@ -334,6 +340,7 @@ mod tests {
             queue_capacity: 100,
             ship_batch: 100,
             ship_interval: Duration::from_millis(10),
+            write_timeout: Duration::from_secs(20),
         };
         let (log, _threads) = UsageLog::open_on(config, Arc::new(disk.clone())).unwrap();
         let record = serde_json::from_str(include_str!("../../../ez-contract/goldens/usage_record.json")).unwrap();

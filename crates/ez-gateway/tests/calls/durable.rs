@@ -2,16 +2,24 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ez_contract::UsageRecord;
 use ez_contract::usage::EndedBy;
-use ez_gateway::config::UsageLogConfig;
+use ez_gateway::config::{UpstreamTls, UsageLogConfig};
+use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::usage_log::{Disk, LocalDisk, LogFile, UsageLog, UsageLogError, ship};
-use http::StatusCode;
+use ez_gateway::{HttpControlLink, LentBody};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::support::{RecordingLink, TestGateway};
 
@@ -34,15 +42,29 @@ struct Faults {
     cannot_sync: bool,
     /// Takes so many bytes at once at the most.
     short_writes: Option<usize>,
+    /// Writes do not end until this does.
+    hangs: bool,
+    /// Writes that hang.
+    hanging: usize,
+    /// The next write panics.
+    panics: bool,
 }
 
 /// The disk of this machine with faults.
 #[derive(Clone, Default)]
-struct FaultyDisk(Arc<Mutex<Faults>>);
+struct FaultyDisk {
+    faults: Arc<Mutex<Faults>>,
+    changed: Arc<Condvar>,
+}
 
 impl FaultyDisk {
     fn set(&self, change: impl FnOnce(&mut Faults)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.faults());
+        self.changed.notify_all();
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn heal(&self) {
@@ -52,18 +74,24 @@ impl FaultyDisk {
 
 impl Disk for FaultyDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(FaultyFile { file: LocalDisk.create(path)?, faults: self.0.clone() }))
+        Ok(Arc::new(FaultyFile { file: LocalDisk.create(path)?, disk: self.clone() }))
     }
 }
 
 struct FaultyFile {
     file: Arc<dyn LogFile>,
-    faults: Arc<Mutex<Faults>>,
+    disk: FaultyDisk,
 }
 
 impl LogFile for FaultyFile {
     fn append(&self, bytes: &[u8]) -> io::Result<usize> {
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = self.disk.faults();
+        assert!(!std::mem::take(&mut faults.panics), "a write panics");
+        faults.hanging += 1;
+        while faults.hangs {
+            faults = self.disk.changed.wait(faults).unwrap();
+        }
+        faults.hanging = 0;
         if faults.is_broken {
             return Err(io::Error::from_raw_os_error(BROKEN));
         }
@@ -79,14 +107,14 @@ impl LogFile for FaultyFile {
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
-        if self.faults.lock().unwrap().keeps_torn_writes {
+        if self.disk.faults().keeps_torn_writes {
             return Err(io::Error::from_raw_os_error(BROKEN));
         }
         self.file.truncate(length)
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.faults.lock().unwrap().cannot_sync {
+        if self.disk.faults().cannot_sync {
             return Err(io::Error::from_raw_os_error(BROKEN));
         }
         self.file.sync()
@@ -102,6 +130,7 @@ fn config(dir: &Path) -> UsageLogConfig {
         queue_capacity: 1_000,
         ship_batch: 100,
         ship_interval: Duration::from_millis(1),
+        write_timeout: Duration::from_secs(20),
     }
 }
 
@@ -191,6 +220,86 @@ async fn what_a_broken_disk_refused_reaches_the_control_plane_without_it() {
     assert_eq!(ends, [EndedBy::Complete, EndedBy::Gateway]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_disk_that_hangs_holds_up_one_call_and_the_others_for_a_bounded_time() {
+    let disk = FaultyDisk::default();
+    let gateway = TestGateway::start_on_with(Arc::new(disk.clone()), |config| {
+        config.usage_log.write_timeout = Duration::from_millis(200);
+    })
+    .await;
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK);
+    disk.set(|faults| faults.hangs = true);
+    let caught = TaskTracker::new().spawn(TestGateway::statuses(vec![gateway.request("/v1/chat/completions", PLAIN)]));
+    eventually("a call writes to the hanging disk", || disk.faults().hanging > 0).await;
+    for body in [PLAIN, STREAM] {
+        let answer = gateway.chat(body).await;
+        assert!(answer.text().contains("usage_log_unavailable"), "{}", answer.text());
+    }
+    assert_eq!(gateway.upstream.request_count(), 3, "nothing is spent once the disk is known to hang");
+    assert!(!caught.is_finished());
+
+    disk.set(|faults| faults.hangs = false);
+    assert_eq!(caught.await.unwrap(), [StatusCode::OK]);
+    let mut attempts = 0;
+    while gateway.chat(PLAIN).await.status != StatusCode::OK {
+        attempts += 1;
+        assert!(attempts < 1_000, "calls are served again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let records = gateway.finish().await;
+    let mut ends: Vec<EndedBy> =
+        records.iter().filter(|record| record.attempts > 0).map(|record| record.ended_by).collect();
+    ends.sort();
+    assert_eq!(ends, [EndedBy::Complete, EndedBy::Complete, EndedBy::Complete, EndedBy::Gateway], "{records:#?}");
+    let unique: HashSet<_> = records.iter().map(|record| &record.id).collect();
+    assert_eq!(unique.len(), records.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_hanging_disk_takes_after_all_stands_beside_what_was_made_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::default();
+    let settings = UsageLogConfig { write_timeout: Duration::from_millis(100), ..config(dir.path()) };
+    let (log, _threads) = UsageLog::open_on(settings, Arc::new(disk.clone())).unwrap();
+    let append = |id: &'static str| {
+        let log = log.clone();
+        TaskTracker::new().spawn(async move { log.append(&record(id)).await })
+    };
+    disk.set(|faults| faults.hangs = true);
+    let in_place = append("in place");
+    eventually("the first write hangs", || disk.faults().hanging > 0).await;
+    // The first to give up does so in time, and whoever comes after that at once.
+    for id in ["given up", "not tried"] {
+        assert!(matches!(append(id).await.unwrap(), Err(UsageLogError::Write(_))), "{id}");
+        assert!(matches!(log.check(), Err(UsageLogError::Write(_))));
+    }
+    disk.heal();
+    in_place.await.unwrap().unwrap();
+    eventually("calls are served again", || log.check().is_ok()).await;
+    append("after").await.unwrap().unwrap();
+    assert_eq!(ids(&*shipped(log).await), ["in place", "after"], "nothing is written that its caller sees to");
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_accounted_for_as_the_gateways_fault() {
+    let disk = FaultyDisk::default();
+    let gateway = TestGateway::start_on(Arc::new(disk.clone())).await;
+    disk.set(|faults| faults.panics = true);
+    let request = gateway.request("/v1/chat/completions", PLAIN);
+    let answered = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .build_http()
+        .request(request)
+        .await;
+    assert!(answered.is_err(), "its connection ends");
+    eventually("it is accounted for", || gateway.records.taken.lock().unwrap().len() == 1).await;
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::OK, "others are served");
+    let records = gateway.finish().await;
+    let ends: Vec<_> = records.iter().map(|record| (record.ended_by, record.status)).collect();
+    assert_eq!(ends, [(EndedBy::Gateway, 500), (EndedBy::Complete, 200)], "{records:#?}");
+    assert!(records[0].error.as_deref().is_some_and(|error| error.contains("internal")), "{records:#?}");
+    assert_eq!(records[0].tokens, records[1].tokens, "what was spent is accounted for");
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_while_the_disk_fails_is_accounted_for() {
     let disk = FaultyDisk::default();
@@ -244,7 +353,7 @@ async fn a_write_that_stops_at_any_byte_spoils_no_record_beside_it() {
 }
 
 #[tokio::test]
-async fn records_that_cannot_be_read_do_not_count_as_waiting_for_ever() {
+async fn records_that_nobody_can_read_are_kept_aside_and_do_not_count_as_waiting_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let frame = |payload: Vec<u8>| {
         let length = u32::try_from(payload.len()).unwrap();
@@ -254,14 +363,51 @@ async fn records_that_cannot_be_read_do_not_count_as_waiting_for_ever() {
     let readable = frame(serde_json::to_vec(&record(1)).unwrap());
     let segment = [of_another_version(), readable, of_another_version()].concat();
     std::fs::write(dir.path().join("0000000000000001.seg"), segment).unwrap();
-    std::fs::write(dir.path().join("0000000000000002.seg"), of_another_version()).unwrap();
+    std::fs::write(dir.path().join("0000000000000002.seg"), frame(b"no JSON".to_vec())).unwrap();
     let (log, _threads) = UsageLog::open(config(dir.path())).unwrap();
     assert_eq!(log.depth(), 4);
     assert_eq!(ids(&*shipped(log.clone()).await), ["1"]);
     assert_eq!(log.depth(), 0, "nothing waits any more");
-    for number in [1, 2] {
-        assert!(dir.path().join(format!("{number:016}.damaged")).exists(), "it is kept");
+    let kept = std::fs::read_to_string(dir.path().join("rejected.jsonl")).unwrap();
+    let line = r#""record":{"id":"a","of":"another version"}}"#;
+    assert_eq!(kept.lines().filter(|kept| kept.ends_with(line)).count(), 2, "{kept}");
+    assert!(dir.path().join("0000000000000002.damaged").exists(), "it is kept");
+}
+
+/// What the control plane may tell of a record at most, of every record of a large batch.
+#[tokio::test]
+async fn a_batch_that_is_rejected_whole_is_understood() {
+    const RECORDS: usize = 1_000;
+    let answer = |_: SocketAddr, request: Request<LentBody>| async move {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let batch: Value = serde_json::from_slice(&body).unwrap();
+        let wide = |chars| "\u{1f600}".repeat(chars);
+        let told = (0..batch["records"].as_array().unwrap().len())
+            .map(|index| json!({"index": index, "id": wide(128), "reason": wide(200)}));
+        let answer = json!({"accepted": 0, "duplicates": 0, "rejected": told.collect::<Vec<_>>()});
+        Response::new(Full::new(Bytes::from(answer.to_string())))
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", tcp.local_addr().unwrap());
+    let (serving, ended) = (TaskTracker::new(), CancellationToken::new());
+    let drain = Drain { stop: ended.clone(), cut_off: CancellationToken::new(), timeout: Duration::from_secs(1) };
+    serving.spawn(listener::serve(tcp, answer, Bounds { name: "control", max_connections: 10 }, drain));
+
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _threads) = UsageLog::open(UsageLogConfig { ship_batch: RECORDS, ..config(dir.path()) }).unwrap();
+    for n in 0..RECORDS {
+        log.append(&record(n)).await.unwrap();
     }
+    let link = HttpControlLink::new(&url, "token-of-the-planes", UpstreamTls::new(None).unwrap()).unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    ship(log.clone(), Arc::new(link), stop).await;
+    assert_eq!(log.depth(), 0, "it does not come again for ever");
+    let kept = std::fs::read_to_string(dir.path().join("rejected.jsonl")).unwrap();
+    assert_eq!(kept.lines().count(), RECORDS);
+    ended.cancel();
+    serving.close();
+    serving.wait().await;
 }
 
 #[tokio::test]
@@ -285,7 +431,7 @@ async fn a_control_plane_away_for_long_costs_a_bounded_disk_and_no_record() {
     let (log, _threads) = UsageLog::open(settings.clone()).unwrap();
     let link = Arc::new(RecordingLink::default());
     link.set_away(true);
-    let (tasks, stop) = (tokio_util::task::TaskTracker::new(), CancellationToken::new());
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(ship(log.clone(), link.clone(), stop.clone()));
     let mut written = 0_u64;
     while log.check().is_ok() {

@@ -58,6 +58,30 @@ async fn a_drained_upstream_is_heard_to_its_end_and_charged_exactly() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_before_the_first_byte_is_charged_the_prompt_whatever_the_policy() {
+    for gateway in [with_every_vendor().await, draining().await] {
+        let headers_only = Fault::Stall { after_bytes: 0 };
+        gateway.upstream.set(Behaviour { fault: Some(headers_only), ..Behaviour::default() });
+        for (left, (path, body, _)) in STREAMS.iter().enumerate() {
+            let request = gateway.send(gateway.request(path, *body));
+            tokio::select! {
+                response = request => panic!("{path}: {response:?}"),
+                () = eventually("the upstream is asked", || gateway.upstream.request_count() > left as u64) => {}
+            }
+            eventually("it is accounted for", || gateway.records.taken.lock().unwrap().len() > left).await;
+        }
+        let records = gateway.finish().await;
+        assert_eq!(records.len(), STREAMS.len());
+        for record in records {
+            let told = (record.ended_by, record.status, record.attempts, record.usage_source);
+            assert_eq!(told, (EndedBy::Client, 499, 1, UsageSource::Estimated), "{record:?}");
+            assert!(record.tokens.input_tokens.is_some_and(|tokens| tokens > 0), "{record:?}");
+            assert_eq!((record.tokens.output_tokens, record.response_bytes), (Some(0), 0), "{record:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cancelled_upstream_is_let_go_at_once_and_what_was_seen_is_estimated() {
     for (path, body, _) in STREAMS {
         let gateway = with_every_vendor().await;

@@ -15,10 +15,10 @@ use ez_contract::snapshot::{
 };
 use ez_contract::{Clock, TokenDigest, UsageRecord};
 use ez_gateway::config::{GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
-use ez_gateway::control_link::LinkFuture;
+use ez_gateway::control_link::{LinkFuture, RejectedRecord};
 use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{FollowerConfig, RoutingSnapshot, SnapshotCell, follow};
-use ez_gateway::usage_log::{Disk, LocalDisk, UsageLog};
+use ez_gateway::usage_log::{Disk, LocalDisk, UsageBatch, UsageLog};
 use ez_gateway::{ControlLink, ControlLinkError, Gateway, GatewayParts, GatewayStops, GatewayTasks, IngestReport};
 use ez_state::{Publication, Scope, SharedState};
 use ez_testkit::upstream::{Behaviour, SimUpstream};
@@ -89,14 +89,27 @@ impl ControlLink for RecordingLink {
         })
     }
 
-    fn ingest<'a>(&'a self, records: &'a [UsageRecord]) -> LinkFuture<'a, IngestReport> {
+    /// Takes every record of the known shape, and rejects the others.
+    fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
             if self.is_away.load(Ordering::SeqCst) {
                 return Err(ControlLinkError::Unreachable("away".into()));
             }
-            self.batches.lock().unwrap().push(records.len());
-            self.taken.lock().unwrap().extend_from_slice(records);
-            Ok(IngestReport { accepted: records.len() as u64, ..IngestReport::default() })
+            self.batches.lock().unwrap().push(batch.len());
+            let mut report = IngestReport::default();
+            for (index, record) in (0..).zip(batch.records()) {
+                match serde_json::from_slice(record) {
+                    Ok(record) => {
+                        report.accepted += 1;
+                        self.taken.lock().unwrap().push(record);
+                    }
+                    Err(e) => {
+                        let rejected = RejectedRecord { index, id: String::new(), reason: e.to_string() };
+                        report.rejected.push(rejected);
+                    }
+                }
+            }
+            Ok(report)
         })
     }
 }
@@ -144,6 +157,11 @@ impl TestGateway {
     /// A gateway whose usage log is on a disk that may fail.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>) -> Self {
         Self::start_publishing(true, disk, |_| ()).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_on_with(disk: Arc<dyn Disk>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::start_publishing(true, disk, change).await
     }
 
     /// A gateway that nothing was published for.
@@ -404,6 +422,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
             queue_capacity: 1_000,
             ship_batch: 100,
             ship_interval: Duration::from_millis(5),
+            write_timeout: Duration::from_secs(5),
         },
     }
 }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
 use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
 
 use crate::error::{Doing, on};
@@ -109,6 +109,26 @@ pub async fn list(
         .await
         .map_err(on(TABLE, Doing::Read))?;
     rows.into_iter().map(row::into_record).collect()
+}
+
+/// Tokens, input and output, of the calls of a child key that arrived at this time or later.
+pub async fn tokens_since(db: &impl Executor, key_id: i64, since: DateTime<Utc>) -> Result<u64, StoreError> {
+    // As floats, exact up to 2^53: a senseless count must not make the sum an error.
+    let tokens = |column: Column| {
+        let tokens = Expr::col(column).cast_as("double precision");
+        Expr::from(Func::coalesce([tokens, Expr::val(0.0_f64)]))
+    };
+    let both = tokens(Column::InputTokens).add(tokens(Column::OutputTokens));
+    let sum: Option<Option<f64>> = Entity::find()
+        .select_only()
+        .column_as(both.sum(), "tokens")
+        .filter(Column::KeyId.eq(key_id))
+        .filter(Column::CreatedAt.gte(since.store()))
+        .into_tuple()
+        .one(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    Ok(sum.flatten().unwrap_or_default() as u64)
 }
 
 fn condition(filter: &LogFilter) -> Condition {

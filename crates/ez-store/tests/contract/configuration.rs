@@ -91,7 +91,7 @@ pub(crate) async fn child_keys_live_and_die(db: Fixture) {
 pub(crate) async fn child_keys_count_their_use(db: Fixture) {
     let master = db.master("acme").await;
     let mut key = db.child_key(master.id, "sk-1").await;
-    let usage = |second| KeyUsage { requests: 2, tokens: 30, last_used_at: at(second) };
+    let usage = |second| KeyUsage { requests: 2, tokens: 30, quota_tokens: 20, last_used_at: at(second) };
     assert!(db.commit(async |tx| child_keys::add_usage(tx, key.id, &usage(20)).await).await);
     assert!(db.commit(async |tx| child_keys::add_usage(tx, key.id, &usage(10)).await).await);
     assert!(!db.commit(async |tx| child_keys::add_usage(tx, key.id + 1, &usage(10)).await).await);
@@ -100,12 +100,12 @@ pub(crate) async fn child_keys_count_their_use(db: Fixture) {
     key.name = "renamed".to_owned();
     assert!(db.commit(async |tx| child_keys::update(tx, &key).await).await);
     let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
-    assert_eq!((counted.quota_used, counted.used_tokens, counted.request_count), (67, 60, 4));
+    assert_eq!((counted.quota_used, counted.used_tokens, counted.request_count), (47, 60, 4));
     assert_eq!((counted.last_used_at, counted.updated_at), (Some(at(20)), at(0)));
 
-    assert!(db.commit(async |tx| child_keys::reset_quota(tx, key.id).await).await);
+    assert!(db.commit(async |tx| child_keys::restart_quota(tx, key.id, 5).await).await);
     let reset = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
-    assert_eq!((reset.quota_used, reset.used_tokens), (0, 60));
+    assert_eq!((reset.quota_used, reset.used_tokens), (5, 60));
 }
 
 pub(crate) async fn child_keys_come_due(db: Fixture) {

@@ -59,6 +59,7 @@ on_both_databases! {
         overlapping_batches_add_up_once,
         only_what_has_a_quota_or_budget_is_to_be_published,
         months_are_kept_apart,
+        use_counts_in_the_period_of_a_quota_that_it_was_in,
         senseless_counts_stop_at_the_highest_and_block_no_batch,
         spend_that_is_being_counted_is_not_taken_for_published,
     }
