@@ -27,18 +27,19 @@ const DEPTH_OF_ELEMENTS: usize = 3;
 /// How deep the members of a tool's parameters stand.
 const DEPTH_OF_PARAMETERS: usize = 4;
 
-/// Whether a member below the top level may be a reference, told from its key (without escapes) and from its value's first
-/// byte: most requests have none, and need no second look.
-pub(crate) fn may_refer(key: &[u8], value_start: u8, depth: usize) -> bool {
+/// Whether a member below the top level may be a reference, told from its key (without escapes) and from how its value
+/// begins: most requests have none, and need no second look.
+pub(crate) fn may_refer(key: &[u8], value: &[u8], depth: usize) -> bool {
     if depth == 1 {
         return false;
     }
     let is = |name: &str| key.eq_ignore_ascii_case(name.as_bytes());
-    let is_text_or_list = matches!(value_start, b'"' | b'[');
+    let is_text_or_list = matches!(value, [b'"' | b'[', ..]);
     let is_named = match key.len() {
+        3 => matches!(value, [b'"', b'g' | b'G' | b' ' | b'\\', ..]) && is("url"),
         7 => is_text_or_list && (is("file_id") || is("fileUri")),
         8 => is_text_or_list && (is("file_ids") || is("file_uri")),
-        9 => depth == DEPTH_OF_ELEMENTS && value_start == b'"' && is("container"),
+        9 => depth == DEPTH_OF_ELEMENTS && value.starts_with(b"\"") && is("container"),
         13 => is("cachedContent") || is("routingConfig"),
         14 => is("cached_content") || is("routing_config"),
         16 => is_text_or_list && is("vector_store_ids"),
@@ -153,6 +154,8 @@ enum Named {
     Anything(Reference),
     /// The address of a file.
     Uri,
+    /// The address of an image or another file, which only a bucket's is not public.
+    AnyUrl,
 }
 
 /// A walk over a whole body that builds nothing, and sees every member, doubled ones as well.
@@ -176,6 +179,7 @@ impl Walk<'_> {
             "file_id" | "file_ids" => Some(Named::TextOrList(Kept("file_id"))),
             "vector_store_ids" => Some(Named::TextOrList(Kept("vector_store_ids"))),
             "fileuri" | "file_uri" => Some(Named::Uri),
+            "url" => Some(Named::AnyUrl),
             "cachedcontent" | "cached_content" => Some(Named::Text(Kept("cachedContent"))),
             "routingconfig" | "routing_config" if self.protocol == Protocol::Gemini => {
                 Some(Named::Anything(Model("routingConfig")))
@@ -268,6 +272,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
         match self.named {
             Some(Named::Uri) if is_kept_file(text) => note(self.found, Reference::Kept("fileUri")),
+            // Vertex reads it with the operator's account, whoever asks.
+            Some(Named::AnyUrl) if text.trim().to_ascii_lowercase().starts_with("gs://") => {
+                note(self.found, Reference::Kept("url"));
+            }
             Some(Named::Text(reference) | Named::TextOrList(reference) | Named::Anything(reference))
                 if !text.is_empty() =>
             {
@@ -387,6 +395,9 @@ mod tests {
                 r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://generativelanguage.googleapis.com/v1beta/files/1"}}]}]}"#,
                 "fileUri",
             ),
+            (Api::ChatCompletions, r#"{"messages":[{"content":[{"image_url":{"url":"gs://b/o"}}]}]}"#, "url"),
+            (Api::ChatCompletions, r#"{"messages":[{"content":[{"image_url":{"url":" \u0067S://b/o"}}]}]}"#, "url"),
+            (Api::ChatCompletions, r#"{"extra_body":{"google":{"cached_content":"c"}}}"#, "cachedContent"),
             (Api::ImageEdits, r#"{"model":"m","images":[{"file_id":"f"}]}"#, "file_id"),
         ];
         for (api, body, field) in cases {
@@ -416,6 +427,7 @@ mod tests {
             (Api::Responses, r#"{"input":[{"type":"message","model":"m","content":"conversation"}]}"#),
             (Api::Responses, r#"{"tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}"#),
             (Api::Messages, r#"{"container":{"id":null,"skills":[{"type":"anthropic","skill_id":"pptx"}]}}"#),
+            (Api::ChatCompletions, r#"{"messages":[{"content":[{"image_url":{"url":"https://x.test/gs://a"}}]}]}"#),
             (Api::Completions, r#"{"prompt":"conversation","model":"m"}"#),
             (Api::Messages, r#"{"messages":[{"content":[{"type":"tool_use","input":{"file_id":"f"}}]}]}"#),
             (Api::Messages, r#"{"tools":[{"name":"t","input_schema":{"default":{"file_id":"f","model":"x"}}}]}"#),

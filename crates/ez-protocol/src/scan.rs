@@ -333,7 +333,7 @@ impl<'t> Cursor<'t> {
             self.skip_space();
             let start = self.at;
             self.skip_value(depth)?;
-            self.may_refer |= may_refer(&self.text[key.clone()], self.text[start], depth);
+            self.may_refer |= may_refer(&self.text[key.clone()], &self.text[start..self.at], depth);
             tell(key, start..self.at);
             self.skip_space();
             match self.peek() {
