@@ -1,11 +1,13 @@
 //! Admission: refusals that need no body.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::Operation;
 use ez_contract::access::ip_allowed;
 use ez_contract::routing::DeadKey;
+use ez_contract::snapshot::TokenSnapshot;
 use ez_protocol::error::FaultKind;
 use http::StatusCode;
 
@@ -22,9 +24,7 @@ pub(crate) fn admit(
     let Caller { token, master } = caller;
     if let Some(dead) = DeadKey::find(token, master, now.timestamp()) {
         return Err(match dead {
-            DeadKey::Exhausted => {
-                Refusal::client(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, dead.code(), dead.message())
-            }
+            DeadKey::Exhausted => exhausted(dead, token, now),
             _ => unauthenticated(dead.code(), dead.message()),
         });
     }
@@ -40,6 +40,18 @@ pub(crate) fn admit(
     }
 }
 
+/// A key whose quota the ledger has used up, told like one that a gateway counted: when it starts anew, if ever.
+fn exhausted(dead: DeadKey, token: &TokenSnapshot, now: DateTime<Utc>) -> Refusal {
+    let refusal = Refusal::client(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, dead.code(), dead.message());
+    match token.quota.as_ref().and_then(|quota| quota.reset_at) {
+        Some(at) => {
+            let seconds = u64::try_from(at - now.timestamp()).unwrap_or_default();
+            refusal.with_retry_after(Duration::from_secs(seconds.max(1)))
+        }
+        None => refusal,
+    }
+}
+
 pub(crate) fn forbidden(code: &'static str, message: String) -> Refusal {
     Refusal::client(StatusCode::FORBIDDEN, FaultKind::Permission, code, message)
 }
@@ -48,12 +60,16 @@ pub(crate) fn forbidden(code: &'static str, message: String) -> Refusal {
 mod tests {
     use std::sync::Arc;
 
-    use ez_contract::snapshot::{MasterSnapshot, TokenSnapshot};
+    use ez_contract::snapshot::{MasterSnapshot, Quota};
     use ez_contract::status::{KeyStatus, RecordStatus};
 
     use super::*;
 
     fn refused(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -> Option<(u16, String)> {
+        refusal(change).map(|refusal| (refusal.fault.status, refusal.fault.code.to_owned()))
+    }
+
+    fn refusal(change: impl FnOnce(&mut TokenSnapshot, &mut MasterSnapshot)) -> Option<Refusal> {
         let token = include_str!("../../ez-contract/goldens/token.json");
         let master = include_str!("../../ez-contract/goldens/master.json");
         let mut token: TokenSnapshot = serde_json::from_str(token).unwrap();
@@ -61,8 +77,18 @@ mod tests {
         change(&mut token, &mut master);
         let caller = Caller { token: Arc::new(token), master: Arc::new(master) };
         let now = DateTime::from_timestamp(1_767_139_199, 0).unwrap();
-        let verdict = admit(&caller, "192.0.2.1".parse().unwrap(), Some(Operation::Chat), now);
-        verdict.err().map(|refusal| (refusal.fault.status, refusal.fault.code.to_owned()))
+        admit(&caller, "192.0.2.1".parse().unwrap(), Some(Operation::Chat), now).err()
+    }
+
+    #[test]
+    fn an_exhausted_key_hears_when_its_quota_starts_anew() {
+        for (reset_at, retry_after) in [(Some(1_767_139_259), Some(60)), (Some(1_767_139_000), Some(1)), (None, None)] {
+            let refusal = refusal(|token, _| {
+                token.status = KeyStatus::Exhausted;
+                token.quota = Some(Quota { limit: 5, used: 5, reset_at });
+            });
+            assert_eq!(refusal.unwrap().retry_after.map(|after| after.as_secs()), retry_after);
+        }
     }
 
     #[test]

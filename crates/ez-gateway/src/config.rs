@@ -31,6 +31,8 @@ pub struct GatewayConfig {
     pub call_timeout: Duration,
     /// What becomes of the upstream of a client that left in the middle of its stream, where its binding does not say.
     pub on_client_gone: ClientGone,
+    /// Whether requests may name what a vendor keeps for its account, which all keys share.
+    pub passes_vendor_objects: bool,
     /// Proxies whose `x-forwarded-for` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether each call with a known key leaves a line in the process log.

@@ -129,7 +129,11 @@ pub(crate) async fn dispatch(
                 }
                 return Ok(answer);
             }
-            Outcome::Refuse(refusal) => return Err(refusal),
+            Outcome::Refuse(refusal) => {
+                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "refused")
+                    .increment(1);
+                return Err(refusal);
+            }
             Outcome::TryNext(refusal) => {
                 metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
                     .increment(1);

@@ -16,7 +16,7 @@ use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
-use crate::limits::{self, Limiter};
+use crate::limits::{self, Ledger, Limiter};
 use crate::observe::{Observer, SpanExporter, export};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
@@ -87,7 +87,8 @@ impl Gateway {
         let (observer, spans) = Observer::new(config.access_log, config.otlp_traces.is_some());
         let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), observer, stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
-        let limiter = limits::start(state.clone(), clock.clone(), &tasks.settling, stops.cut_off.clone());
+        let limiter =
+            limits::start(state.clone(), Ledger::of(&usage_log, &clock), &tasks.settling, stops.cut_off.clone());
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),

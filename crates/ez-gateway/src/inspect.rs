@@ -40,6 +40,9 @@ where
     let max_bytes = scope.gateway.config.max_body_bytes;
     let body = read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await?;
     let peek = RequestPeek::of(scope.form, &body).map_err(|e| malformed(&e))?;
+    if let Some(field) = peek.kept_by_vendor.filter(|_| !scope.gateway.config.passes_vendor_objects) {
+        return Err(kept_by_vendor(field));
+    }
     Ok(Inspected { body, api: scope.form.api, peek })
 }
 
@@ -131,6 +134,15 @@ fn body_timeout() -> Refusal {
 fn broken_body(e: &impl std::fmt::Display) -> Refusal {
     let message = format!("the body could not be read: {e}");
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "incomplete_body", message).closing()
+}
+
+/// What a vendor keeps for its account is shared by every key of this gateway.
+fn kept_by_vendor(field: &'static str) -> Refusal {
+    let message = format!(
+        "`{field}` is not served here: it names what the vendor keeps for an account that others share; send the content itself"
+    );
+    Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_parameter", message)
+        .with_param(Some(field))
 }
 
 /// The refusal of a body that cannot be routed.

@@ -29,8 +29,10 @@ pub(crate) struct Meter {
 enum Uses {
     InputAndOutput,
     Input,
-    /// Nothing, or something that is not counted in tokens of text.
-    Other,
+    /// Input, and sound or images that no text tells the size of.
+    Media,
+    /// Nothing that is charged for.
+    Nothing,
 }
 
 const fn uses(api: Api) -> Uses {
@@ -41,16 +43,11 @@ const fn uses(api: Api) -> Uses {
         | Api::Messages
         | Api::GenerateContent
         | Api::StreamGenerateContent => Uses::InputAndOutput,
+        // What is heard or seen is told by files, which count a flat figure each; what is written of it is text.
+        Api::Transcriptions | Api::Translations => Uses::InputAndOutput,
         Api::Embeddings | Api::EmbedContent | Api::BatchEmbedContents | Api::Rerank => Uses::Input,
-        Api::ImageGenerations
-        | Api::ImageEdits
-        | Api::ImageVariations
-        | Api::Speech
-        | Api::Transcriptions
-        | Api::Translations
-        | Api::Moderations
-        | Api::MessagesCountTokens
-        | Api::CountTokens => Uses::Other,
+        Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations | Api::Speech => Uses::Media,
+        Api::Moderations | Api::MessagesCountTokens | Api::CountTokens => Uses::Nothing,
     }
 }
 
@@ -59,9 +56,9 @@ pub(crate) const fn is_free(api: Api) -> bool {
     matches!(api, Api::MessagesCountTokens | Api::CountTokens)
 }
 
-/// Whether a prompt of this endpoint is made of tokens.
+/// Whether a prompt of this endpoint is charged for.
 pub(crate) const fn counts_input(api: Api) -> bool {
-    !matches!(uses(api), Uses::Other)
+    !matches!(uses(api), Uses::Nothing)
 }
 
 /// Whether a stream of this endpoint tells its usage only once, at its end, so that what was told is all of it.
@@ -80,7 +77,7 @@ impl Meter {
         told.is_some_and(|told| told.output_tokens.is_some()) && (is_whole || tells_usage_once(self.api))
     }
 
-    /// What was used, as far as the upstream told it and else by the text. `None` where text says nothing of it. Counting
+    /// What was used, as far as the upstream told it and else by the text. `None` where nothing is charged. Counting
     /// takes its time, and more at first, so it happens off the threads that serve calls.
     pub(crate) async fn estimate(
         self,
@@ -88,7 +85,7 @@ impl Meter {
         output: impl FnOnce() -> TextSample + Send + 'static,
     ) -> Option<TokenUsage> {
         let uses = uses(self.api);
-        if uses == Uses::Other {
+        if uses == Uses::Nothing {
             return None;
         }
         let counted = tokio::task::spawn_blocking(move || {
@@ -98,11 +95,43 @@ impl Meter {
                 Prompt::Tokens(tokens) => *tokens,
             };
             let input_tokens = told.input_tokens.unwrap_or_else(of_prompt);
-            let seen = if uses == Uses::Input { 0 } else { estimate::tokens(&self.model, &output()) };
+            let seen = match uses {
+                Uses::InputAndOutput => Some(estimate::tokens(&self.model, &output())),
+                Uses::Input => Some(0),
+                Uses::Media | Uses::Nothing => None,
+            };
             // An upstream may have told of less than it has sent since.
-            let output_tokens = told.output_tokens.unwrap_or_default().max(seen);
-            TokenUsage { input_tokens: Some(input_tokens), output_tokens: Some(output_tokens), ..told }
+            TokenUsage { input_tokens: Some(input_tokens), output_tokens: told.output_tokens.max(seen), ..told }
         });
         counted.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn estimated(api: Api, told: Option<TokenUsage>) -> Option<(Option<u64>, Option<u64>)> {
+        let meter = Meter { api, model: "m".to_owned(), prompt: Prompt::Tokens(7) };
+        let output = || TextSample::of_prompt(br#"{"text":"hello world"}"#);
+        meter.estimate(told, output).await.map(|tokens| (tokens.input_tokens, tokens.output_tokens))
+    }
+
+    #[tokio::test]
+    async fn what_is_charged_for_is_estimated_as_far_as_text_tells() {
+        let cases = [
+            (Api::ChatCompletions, Some((Some(7), Some(2)))),
+            (Api::Transcriptions, Some((Some(7), Some(2)))),
+            (Api::Embeddings, Some((Some(7), Some(0)))),
+            (Api::Speech, Some((Some(7), None))),
+            (Api::ImageGenerations, Some((Some(7), None))),
+            (Api::Moderations, None),
+            (Api::CountTokens, None),
+        ];
+        for (api, expected) in cases {
+            assert_eq!(estimated(api, None).await, expected, "{api:?}");
+        }
+        let told = TokenUsage { input_tokens: Some(3), output_tokens: Some(90), ..TokenUsage::default() };
+        assert_eq!(estimated(Api::ImageEdits, Some(told)).await, Some((Some(3), Some(90))), "what is told stands");
     }
 }

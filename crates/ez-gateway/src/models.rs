@@ -4,11 +4,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
-use ez_contract::Protocol;
 use ez_contract::model_ref::binding_key;
-use ez_contract::routing::can_serve;
-use ez_contract::snapshot::{BindingSnapshot, ModelSnapshot};
+use ez_contract::models::ModelKind;
+use ez_contract::routing::{Forbidden, can_serve};
+use ez_contract::snapshot::{BindingSnapshot, ModelSnapshot, TokenSnapshot};
 use ez_contract::status::RecordStatus;
+use ez_contract::{Operation, Protocol};
 use ez_protocol::error::FaultKind;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -35,7 +36,8 @@ struct Listed<'s> {
     facts: Option<&'s ModelSnapshot>,
 }
 
-/// The models of the caller's namespaces that it may use and that something could serve, sorted by name.
+/// The models that the caller may call (namespaces, models and scopes of its key) and that something could serve, sorted by
+/// name.
 pub(crate) fn list(
     snapshot: &RoutingSnapshot,
     caller: &Caller,
@@ -61,13 +63,10 @@ pub(crate) fn get(
 ) -> Result<Bytes, Refusal> {
     let target = plan::resolve(snapshot, caller, name)?;
     let key = binding_key(&target.namespace, &target.public_model);
-    let binding = snapshot.binding(&key).filter(|binding| is_routable(binding));
+    let facts = snapshot.model(&key).map(|model| &model.snapshot);
+    let binding = snapshot.binding(&key).filter(|binding| may_call(&caller.token, binding, facts));
     let binding = binding.ok_or_else(|| plan::unknown_model(&target))?;
-    let model = Listed {
-        name: name.to_owned(),
-        updated_at: binding.updated_at,
-        facts: snapshot.model(&key).map(|m| &m.snapshot),
-    };
+    let model = Listed { name: name.to_owned(), updated_at: binding.updated_at, facts };
     let shown = match protocol {
         Protocol::OpenaiChat | Protocol::OpenaiResponses => openai_model(&model),
         Protocol::AnthropicMessages => anthropic_model(&model),
@@ -77,26 +76,45 @@ pub(crate) fn get(
 }
 
 fn visible<'s>(snapshot: &'s RoutingSnapshot, caller: &Caller) -> Vec<Listed<'s>> {
-    let token = &caller.token;
-    let may_use = |model: &str| !token.model_limits_enabled || token.model_limits.iter().any(|own| own == model);
-    let bindings = snapshot.bindings().filter(|binding| {
-        token.namespaces.contains(&binding.namespace) && may_use(&binding.public_model) && is_routable(binding)
-    });
-    let mut models: Vec<_> = bindings
-        .map(|binding| {
+    let mut models: Vec<_> = snapshot
+        .bindings()
+        .filter_map(|binding| {
             let key = binding_key(&binding.namespace, &binding.public_model);
             let facts = snapshot.model(&key).map(|model| &model.snapshot);
-            let is_default = binding.namespace == token.default_namespace;
-            let name = if is_default { binding.public_model.clone() } else { key };
-            Listed { name, updated_at: binding.updated_at, facts }
+            if !may_call(&caller.token, binding, facts) {
+                return None;
+            }
+            // A bare name whose beginning names a namespace would lead there.
+            let is_bare_enough = binding.namespace == caller.token.default_namespace
+                && plan::resolve(snapshot, caller, &binding.public_model)
+                    .is_ok_and(|target| target.namespace == binding.namespace);
+            let name = if is_bare_enough { binding.public_model.clone() } else { key };
+            Some(Listed { name, updated_at: binding.updated_at, facts })
         })
         .collect();
     models.sort_by(|a, b| a.name.cmp(&b.name));
     models
 }
 
-fn is_routable(binding: &BindingSnapshot) -> bool {
-    binding.status == RecordStatus::Active && binding.candidates.iter().any(can_serve)
+/// Whether calls of this key to a model can be served, as far as key and catalogue tell.
+fn may_call(token: &TokenSnapshot, binding: &BindingSnapshot, facts: Option<&ModelSnapshot>) -> bool {
+    let kind = facts.filter(|facts| !facts.kind.is_empty()).map(|facts| ModelKind::of(&facts.kind));
+    Forbidden::find(token, &binding.namespace, &binding.public_model).is_none()
+        && operations(kind).iter().any(|operation| operation.is_allowed_by(&token.scopes))
+        && binding.status == RecordStatus::Active
+        && binding.candidates.iter().any(can_serve)
+}
+
+/// What models of a kind are for; one that the catalogue does not know may be for anything.
+const fn operations(kind: Option<ModelKind>) -> &'static [Operation] {
+    use Operation::{Audio, Chat, Completions, Embeddings, Images, Moderations, Rerank};
+    match kind {
+        Some(ModelKind::Chat) => &[Chat, Completions],
+        Some(ModelKind::Embedding) => &[Embeddings],
+        Some(ModelKind::Rerank) => &[Rerank],
+        Some(ModelKind::Other) => &[Images, Audio, Moderations],
+        None => &[Chat, Completions, Embeddings, Images, Audio, Rerank, Moderations],
+    }
 }
 
 fn openai_list(models: &[Listed<'_>]) -> Value {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ez_protocol::error::FaultKind;
 use ez_protocol::prefix::stable_prefix;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderValue};
 use rand::Rng;
@@ -96,8 +98,8 @@ struct Contender<'c> {
 #[derive(Debug, Default)]
 struct Survey<'c> {
     free: Vec<Contender<'c>>,
-    /// At their concurrency, with the calls that wait counted.
-    busy: Vec<Contender<'c>>,
+    /// At their concurrency.
+    busy: Vec<&'c UpstreamChoice>,
 }
 
 impl<'c> Picker<'c> {
@@ -110,7 +112,7 @@ impl<'c> Picker<'c> {
         loop {
             let now = Instant::now();
             let plan = self.rules.plan;
-            let mut busy = None;
+            let mut busy = Vec::new();
             for tier in &plan.tiers {
                 let mut survey = self.survey(tier, now);
                 // What was free or ready a moment ago may be taken by now.
@@ -120,10 +122,14 @@ impl<'c> Picker<'c> {
                         return Ok(self.picked(permit, choice));
                     }
                 }
-                busy = busy.or_else(|| least_loaded(&survey.busy));
+                if busy.is_empty() {
+                    busy = survey.busy;
+                }
             }
-            let Some(choice) = busy else { return Err(Unpicked::NoneLeft) };
-            if let Some(permit) = self.wait_for(choice).await? {
+            if busy.is_empty() {
+                return Err(Unpicked::NoneLeft);
+            }
+            if let Some((permit, choice)) = self.wait_for(&busy).await? {
                 return Ok(self.picked(permit, choice));
             }
         }
@@ -172,38 +178,58 @@ impl<'c> Picker<'c> {
         Permit::enter(self.rules.book, choice, slot)
     }
 
-    /// Waits for a slot; `None` where the credential went bad meanwhile.
-    async fn wait_for(&mut self, choice: &UpstreamChoice) -> Result<Option<Permit>, Unpicked> {
-        let config = self.rules.book.config();
+    /// Waits in the queues of all of these for the first slot that comes free; `None` where they all went bad meanwhile. The
+    /// other places are given up then, and a slot that one of them was handed in the same moment goes to the next.
+    async fn wait_for(
+        &mut self,
+        busy: &[&'c UpstreamChoice],
+    ) -> Result<Option<(Permit, &'c UpstreamChoice)>, Unpicked> {
+        let book = self.rules.book;
+        let config = book.config();
         let by = *self.queue_by.get_or_insert_with(|| Instant::now() + config.queue_timeout);
-        // Without a limit there is always room.
-        let max = choice.upstream.snapshot.max_concurrency.unwrap_or(u32::MAX);
-        let slots = self.rules.book.of(&choice.upstream).slots();
-        let place = slots.wait(max, config.queue).ok_or(Unpicked::Busy)?;
-        match timeout_at(by.min(self.rules.deadline), place).await {
-            Ok(Ok(slot)) => Ok(Permit::enter(self.rules.book, choice, slot)),
-            _ => Err(Unpicked::Busy),
+        let mut places = FuturesUnordered::new();
+        let mut asked = Vec::with_capacity(busy.len());
+        for choice in busy.iter().copied() {
+            let id = choice.upstream.snapshot.id;
+            // One credential may stand for several models.
+            if asked.contains(&id) {
+                continue;
+            }
+            asked.push(id);
+            // Without a limit there is always room.
+            let max = choice.upstream.snapshot.max_concurrency.unwrap_or(u32::MAX);
+            let place = book.of(&choice.upstream).slots().wait(max, config.queue);
+            places.extend(place.map(|place| place.map(move |slot| (choice, slot))));
         }
+        if places.is_empty() {
+            return Err(Unpicked::Busy);
+        }
+        let _waiting = book.note_waiting();
+        let by = by.min(self.rules.deadline);
+        while let Some((choice, slot)) = timeout_at(by, places.next()).await.map_err(|_| Unpicked::Busy)? {
+            if let Some(permit) = slot.ok().and_then(|slot| Permit::enter(book, choice, slot)) {
+                return Ok(Some((permit, choice)));
+            }
+        }
+        Ok(None)
     }
 
     fn survey(&self, tier: &'c [Choice], now: Instant) -> Survey<'c> {
         let mut survey = Survey::default();
         for candidate in tier {
-            let (free_from, busy_from) = (survey.free.len(), survey.busy.len());
+            let free_from = survey.free.len();
             let mut ready_weight = 0;
             for choice in candidate.upstreams.iter().filter(|choice| self.is_eligible(choice)) {
                 if self.readiness(choice, now) != Readiness::Ready {
                     continue;
                 }
                 let slots = self.rules.book.of(&choice.upstream).slots();
-                let weight = choice.upstream.weight();
-                let contender = Contender { choice, share: weight as f64, load: slots.in_flight() };
                 if slots.has_room(choice.upstream.snapshot.max_concurrency) {
+                    let weight = choice.upstream.weight();
                     ready_weight += weight;
-                    survey.free.push(contender);
+                    survey.free.push(Contender { choice, share: weight as f64, load: slots.in_flight() });
                 } else {
-                    let waiting = u32::try_from(slots.waiting()).unwrap_or(u32::MAX);
-                    survey.busy.push(Contender { load: contender.load.saturating_add(waiting), ..contender });
+                    survey.busy.push(choice);
                 }
             }
             // A candidate's weight goes to those of its credentials that can take calls. A session's place must not move
@@ -214,7 +240,6 @@ impl<'c> Picker<'c> {
             };
             let scale = candidate.weight as f64 / spread_over.max(1) as f64;
             survey.free[free_from..].iter_mut().for_each(|contender| contender.share *= scale);
-            survey.busy[busy_from..].iter_mut().for_each(|contender| contender.share *= scale);
         }
         survey
     }
@@ -301,11 +326,6 @@ fn drawn(contenders: &[Contender<'_>], total: f64, draw: f64) -> usize {
 
 fn per_share(contender: &Contender<'_>) -> f64 {
     f64::from(contender.load) / contender.share.max(f64::MIN_POSITIVE)
-}
-
-fn least_loaded<'c>(contenders: &[Contender<'c>]) -> Option<&'c UpstreamChoice> {
-    let least = contenders.iter().min_by(|one, other| per_share(one).total_cmp(&per_share(other)));
-    least.map(|contender| contender.choice)
 }
 
 /// Weighted rendezvous hashing: each contender draws for each session, always the same number; the highest score wins. A

@@ -8,7 +8,7 @@ use ez_protocol::error::FaultKind;
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::refusal::Refusal;
-use crate::stored::StoredAction;
+use crate::stored::{StoredAction, is_id};
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +82,6 @@ const SERVED: &str = "POST /v1/chat/completions, /v1/completions, /v1/responses,
     GET and DELETE /v1/responses/{id}, POST /v1/responses/{id}/cancel, GET /v1/responses/{id}/input_items, \
     and GET /v1/models, /v1/models/{model}, /v1beta/models";
 
-/// No vendor's response id is near this.
-const MAX_ID_BYTES: usize = 256;
 /// Paths are quoted in refusals up to this many characters.
 const MAX_QUOTED_CHARS: usize = 200;
 
@@ -150,7 +148,6 @@ fn locate(path: &str, method: &Method) -> Option<Place> {
 /// What stands behind `/v1/responses/`.
 fn stored(rest: &str, method: &Method) -> Option<Place> {
     let (id, suffix) = rest.split_once('/').map_or((rest, None), |(id, suffix)| (id, Some(suffix)));
-    let is_id = id.len() <= MAX_ID_BYTES && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     let (action, allow) = match suffix {
         None if *method == Method::DELETE => (StoredAction::Delete, "GET, DELETE"),
         None => (StoredAction::Get, "GET, DELETE"),
@@ -159,7 +156,7 @@ fn stored(rest: &str, method: &Method) -> Option<Place> {
         Some(_) => return None,
     };
     let route = Route::Stored { id: id.to_owned(), action };
-    is_id.then_some(Place { protocol: Some(Protocol::OpenaiResponses), route, allow })
+    is_id(id).then_some(Place { protocol: Some(Protocol::OpenaiResponses), route, allow })
 }
 
 fn call(api: Api, path_model: Option<String>) -> Place {

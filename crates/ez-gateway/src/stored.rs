@@ -2,7 +2,7 @@
 //! credential that knows it. Gateways share what they remember; nothing of it is on the path of other calls.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,10 @@ const MAX_WAITING: usize = 10_000;
 const BATCH: usize = 256;
 /// Between two attempts while the shared state is away.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the shared state may take to say that a response which was made here was another master's before.
+const OWN_WAIT: Duration = Duration::from_millis(200);
+/// No vendor's response id is near this.
+const MAX_ID_BYTES: usize = 256;
 /// A stream tells its response's id with its first events.
 const MAX_EVENTS_SEEN: u32 = 4;
 
@@ -71,7 +76,7 @@ impl StoredAction {
 
 /// Who made which response.
 pub(crate) struct ResponseOwners {
-    recent: Mutex<Recent>,
+    recent: Arc<Mutex<Recent>>,
     state: SharedState,
     waiting: mpsc::Sender<(String, ResponseOwner)>,
 }
@@ -79,20 +84,28 @@ pub(crate) struct ResponseOwners {
 /// A map of bounded size: when the newer half is full, the older one is forgotten.
 #[derive(Default)]
 struct Recent {
-    newer: HashMap<String, ResponseOwner>,
-    older: HashMap<String, ResponseOwner>,
+    newer: HashMap<String, Known>,
+    older: HashMap<String, Known>,
+}
+
+/// An owner as this gateway knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    owner: ResponseOwner,
+    /// Whether the shared state says so. Until then another gateway may have known the id before.
+    is_shared: bool,
 }
 
 impl Recent {
-    fn get(&self, id: &str) -> Option<&ResponseOwner> {
+    fn get(&self, id: &str) -> Option<&Known> {
         self.newer.get(id).or_else(|| self.older.get(id))
     }
 
-    fn put(&mut self, id: String, owner: ResponseOwner) {
-        if self.newer.len() >= MAX_RECENT {
+    fn put(&mut self, id: String, known: Known) {
+        if self.newer.len() >= MAX_RECENT && !self.newer.contains_key(&id) {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(id, owner);
+        self.newer.insert(id, known);
     }
 }
 
@@ -100,47 +113,90 @@ impl ResponseOwners {
     /// Nothing remembered yet. What will be is shared by a task that ends once this is dropped, or at `cut_off`.
     pub(crate) fn start(state: SharedState, tasks: &TaskTracker, cut_off: CancellationToken) -> Arc<Self> {
         let (waiting, queue) = mpsc::channel(MAX_WAITING);
-        tasks.spawn(share(state.clone(), queue, cut_off));
-        Arc::new(Self { recent: Mutex::default(), state, waiting })
+        let recent = Arc::default();
+        tasks.spawn(share(state.clone(), Arc::clone(&recent), queue, cut_off));
+        Arc::new(Self { recent, state, waiting })
     }
 
+    /// Remembers who made a response, unless it is known already: some servers let clients choose the id, and nobody gets
+    /// at another master's that way.
     fn remember(&self, id: String, owner: ResponseOwner) {
-        if self.waiting.try_send((id.clone(), owner.clone())).is_err() {
-            tracing::debug!(id, "who made a response is not shared: too many are waiting");
+        let mut recent = lock(&self.recent);
+        if recent.get(&id).is_some() {
+            return;
         }
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner).put(id, owner);
+        recent.put(id.clone(), Known { owner: owner.clone(), is_shared: false });
+        drop(recent);
+        if let Err(e) = self.waiting.try_send((id, owner)) {
+            tracing::debug!(error = %e, "who made a response is not shared");
+        }
     }
 
+    /// Who made a response. What no vendor's id looks like is nobody's, and is not looked up.
     async fn find(&self, id: &str) -> Result<Option<ResponseOwner>, StateError> {
-        let known = self.recent.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        if known.is_some() {
-            return Ok(known);
+        if !is_id(id) {
+            return Ok(None);
         }
-        let shared = self.state.response_owner(id).await?;
-        if let Some(owner) = &shared {
-            self.recent.lock().unwrap_or_else(PoisonError::into_inner).put(id.to_owned(), owner.clone());
+        let known = lock(&self.recent).get(id).cloned();
+        let own = match known {
+            Some(Known { owner, is_shared: true }) => return Ok(Some(owner)),
+            known => known.map(|known| known.owner),
+        };
+        let looked_up = self.state.response_owner(id);
+        let shared = match &own {
+            // Made here a moment ago, or while the shared state is away, which must not hold up a conversation.
+            Some(_) => timeout(OWN_WAIT, looked_up).await.unwrap_or(Ok(None)),
+            None => looked_up.await,
+        };
+        match shared {
+            Ok(Some(owner)) => {
+                lock(&self.recent).put(id.to_owned(), Known { owner: owner.clone(), is_shared: true });
+                Ok(Some(owner))
+            }
+            Ok(None) => Ok(own),
+            Err(e) => own.map(Some).ok_or(e),
         }
-        Ok(shared)
     }
 }
 
+/// Whether this can be the id of a response: as the paths take it.
+pub(crate) fn is_id(id: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(is_plain)
+}
+
+fn lock(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
+    // A map is whole whoever panicked beside it.
+    recent.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Shares owners as they come, all that wait in one round trip.
-async fn share(state: SharedState, mut queue: mpsc::Receiver<(String, ResponseOwner)>, cut_off: CancellationToken) {
+async fn share(
+    state: SharedState,
+    recent: Arc<Mutex<Recent>>,
+    mut queue: mpsc::Receiver<(String, ResponseOwner)>,
+    cut_off: CancellationToken,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut was_failing = false;
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        while let Err(e) = state.put_response_owners(&batch, TTL).await {
-            if !was_failing {
-                tracing::warn!(error = %e, "other gateways do not learn who made responses");
+        let owners = loop {
+            match state.claim_responses(&batch, TTL).await {
+                Ok(owners) => break owners,
+                Err(e) if !was_failing => tracing::warn!(error = %e, "other gateways do not learn who made responses"),
+                Err(_) => {}
             }
             was_failing = true;
             tokio::select! {
                 () = tokio::time::sleep(RETRY_INTERVAL) => {}
                 () = cut_off.cancelled() => return,
             }
-        }
+        };
         was_failing = false;
-        batch.clear();
+        let mut recent = lock(&recent);
+        for ((id, _), owner) in batch.drain(..).zip(owners) {
+            recent.put(id, Known { owner, is_shared: true });
+        }
     }
 }
 
@@ -193,7 +249,7 @@ impl Spotter {
     }
 
     fn remember(&self, stored: StoredId) {
-        if stored.store != Some(false) && !stored.id.is_empty() {
+        if stored.store != Some(false) && is_id(&stored.id) {
             self.owners.remember(stored.id, self.owner.clone());
         }
     }
@@ -209,6 +265,11 @@ pub(crate) async fn prepare(
     let CallScope { gateway, snapshot, arrival, caller, form, .. } = scope;
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
     gateway.settler.check()?;
+    // Before anything is looked up, so that look-ups are limited, too.
+    let demand = Demand::without_tokens(gateway.clock.now());
+    let reserved = gateway.limiter.reserve(caller, demand).await;
+    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
+    account.note_reservation(reservation, None);
     let owner = gateway.responses.find(id).await.map_err(|e| unknown_for_now(&e))?;
     // One of another master's is none.
     let owner = owner.filter(|owner| owner.master_id == caller.master.id).ok_or_else(|| not_found(id))?;
@@ -218,10 +279,6 @@ pub(crate) async fn prepare(
     let inspected = Inspected { body: Bytes::new(), api: form.api, peek };
     account.note_request(&inspected);
     account.note_target(&plan::resolve(snapshot, caller, &owner.model)?);
-    let demand = Demand::without_tokens(gateway.clock.now());
-    let reserved = gateway.limiter.reserve(caller, demand).await;
-    let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
-    account.note_reservation(reservation, None);
     let upstream = snapshot.upstream(owner.api_key_id).filter(|upstream| upstream.is_usable());
     let upstream = upstream.ok_or_else(owner_gone)?.clone();
     let choice = UpstreamChoice { upstream, upstream_model: owner.upstream_model, on_client_gone: None };
@@ -233,6 +290,10 @@ pub(crate) async fn prepare(
 /// The credential that a call must go to, because it goes on from a response that no other one knows.
 pub(crate) async fn pin(scope: &CallScope<'_>, inspected: &Inspected, plan: &Plan) -> Result<Option<i64>, Refusal> {
     let Some(id) = &inspected.peek.previous_response_id else { return Ok(None) };
+    // Whose such a response is would not have been remembered.
+    if !is_id(id) {
+        return Err(previous_not_found(id));
+    }
     // Where it cannot be looked up, the upstreams themselves say whether they know it.
     let Some(owner) = scope.gateway.responses.find(id).await.ok().flatten() else { return Ok(None) };
     if owner.master_id != scope.caller.master.id {
@@ -275,10 +336,46 @@ mod tests {
         let mut recent = Recent::default();
         let owner =
             ResponseOwner { master_id: 2, api_key_id: 42, model: "m".to_owned(), upstream_model: "m".to_owned() };
+        let known = Known { owner, is_shared: true };
         for number in 0..=2 * MAX_RECENT {
-            recent.put(number.to_string(), owner.clone());
+            recent.put(number.to_string(), known.clone());
         }
         assert!(recent.newer.len() + recent.older.len() <= 2 * MAX_RECENT);
-        assert_eq!((recent.get("0"), recent.get(&(2 * MAX_RECENT).to_string())), (None, Some(&owner)));
+        assert_eq!((recent.get("0"), recent.get(&(2 * MAX_RECENT).to_string())), (None, Some(&known)));
+    }
+
+    #[test]
+    fn ids_are_bounded_and_plain() {
+        for id in ["resp_68af", "a", "resp-1_B", &"a".repeat(MAX_ID_BYTES)] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in ["", "..", "a/b", "a b", "a\0", "r\u{e9}", "a:b", &"a".repeat(MAX_ID_BYTES + 1)] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_id_stays_with_the_master_that_had_it_first() {
+        let owner = |master_id| ResponseOwner {
+            master_id,
+            api_key_id: 42,
+            model: "m".to_owned(),
+            upstream_model: "m".to_owned(),
+        };
+        let state = SharedState::in_process();
+        let tasks = TaskTracker::new();
+        let [one, two] = [(); 2].map(|()| ResponseOwners::start(state.clone(), &tasks, CancellationToken::new()));
+        one.remember("resp_1".to_owned(), owner(1));
+        one.remember("resp_1".to_owned(), owner(2));
+        assert_eq!(one.find("resp_1").await.unwrap(), Some(owner(1)), "known here before it is shared");
+        while state.response_owner("resp_1").await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        two.remember("resp_1".to_owned(), owner(2));
+        assert_eq!(two.find("resp_1").await.unwrap(), Some(owner(1)), "the other gateway's was first");
+        assert_eq!(two.find("resp_2").await.unwrap(), None);
+        drop((one, two));
+        tasks.close();
+        tasks.wait().await;
     }
 }

@@ -129,6 +129,14 @@ fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
         if key.eq_ignore_ascii_case("content-transfer-encoding") {
             is_encoded |= !["7bit", "8bit", "binary"].iter().any(|plain| value.trim().eq_ignore_ascii_case(plain));
         }
+        if key.eq_ignore_ascii_case("content-type") {
+            let content_type = value.trim().to_ascii_lowercase();
+            // Old forms nest files so, and some readers still look inside.
+            if content_type.starts_with("multipart/") || content_type.starts_with("message/") {
+                return Err(FormError("a part is a form of its own"));
+            }
+            is_encoded |= !is_plain_charset(&content_type);
+        }
         if key.eq_ignore_ascii_case("content-disposition") {
             let disposition = disposition(value)?;
             if name.replace(disposition.0).is_some() {
@@ -139,6 +147,22 @@ fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
     }
     let name = name.ok_or(FormError("a part has no name"))?;
     Ok(Part { name, content, is_file, is_encoded })
+}
+
+/// Whether a content type in lower case names no charset that some readers decode and some don't.
+fn is_plain_charset(content_type: &str) -> bool {
+    content_type.match_indices("charset").all(|(at, word)| {
+        let value = content_type[at + word.len()..].split(';').next().unwrap_or_default();
+        matches!(value.trim_matches([' ', '=', '"', '\'']), "utf-8" | "utf8" | "us-ascii")
+    })
+}
+
+/// Whether every reader takes a name for the same: no escapes, encoded words or quotes.
+fn is_plain_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && !b"%\\\"'`".contains(&byte)))
+        && !name.contains("=?")
+        // Names the charset of all other parts (HTML forms).
+        && name.trim() != "_charset_"
 }
 
 /// The name that a part's disposition gives, and whether it is a file.
@@ -162,6 +186,10 @@ fn disposition(value: &str) -> Result<(&str, bool), FormError> {
             let end = after.find(';').unwrap_or(after.len());
             text = after[..end].trim();
             rest = &after[end..];
+            // White space before a quote hides it from some readers.
+            if text.contains('"') {
+                return Err(BROKEN);
+            }
         }
         // Readers that know no escapes see the text end at an escaped quote, and parameters behind it.
         let is_plain = !text.contains('\\');
@@ -172,7 +200,7 @@ fn disposition(value: &str) -> Result<(&str, bool), FormError> {
         if is_file_name {
             is_file = true;
         } else if key.eq_ignore_ascii_case("name") {
-            if name.replace(text).is_some() || text.contains('%') {
+            if name.replace(text).is_some() || !is_plain_name(text) {
                 return Err(BROKEN);
             }
         } else if key.eq_ignore_ascii_case("name*") {
@@ -240,6 +268,13 @@ mod tests {
             part("Content-Disposition: form-data; name=a\r\nContent-Disposition: form-data; name=b"),
             part("Content-Disposition: form-data; name=a\nContent-Disposition: form-data; name=b"),
             part("Content-Disposition: attachment; name=a"),
+            part("Content-Disposition: form-data; name= \"model\""),
+            part("Content-Disposition: form-data; name='model'"),
+            part("Content-Disposition: form-data; name=\"=?utf-8?B?bW9kZWw=?=\""),
+            part("Content-Disposition: form-data; name=\"_charset_\""),
+            part("Content-Disposition: form-data; name=\"mod\u{435}l\""),
+            part("Content-Disposition: form-data; name=a\r\nContent-Type: multipart/mixed; boundary=YY"),
+            part("Content-Disposition: form-data; name=a\r\nContent-Type: Message/RFC822"),
             part("Content-Disposition: form-data; name=a\r\n ; name=\"model\"; x=\":\""),
             part("Content-Disposition : form-data; name=a"),
             part("Content-Disposition: form-data; name=a; x=\"\\\"; name=model; y=\""),
@@ -281,6 +316,15 @@ mod tests {
         }
         assert!(find(&[&(named("model") + "\r\nContent-Transfer-Encoding: quoted-printable")]).is_err());
         assert!(find(&[&(named("model") + "; filename=\"x\"")]).is_err());
+        assert!(find(&[&named("model"), &(named("model") + "; filename=\"x\"")]).is_err());
+        let typed = |content_type: &str| named("model") + "\r\nContent-Type: " + content_type;
+        for plain in ["text/plain", "text/plain; charset=UTF-8", "text/plain;charset=\"us-ascii\""] {
+            assert_eq!(find(&[&typed(plain)]), Ok(Some("m".to_owned())), "{plain}");
+        }
+        for decoded in ["text/plain; charset=utf-16", "text/plain; charset*=utf-7", "text/plain; x=y; charset = ibm037"]
+        {
+            assert!(find(&[&typed(decoded)]).is_err(), "{decoded}");
+        }
     }
 
     proptest! {

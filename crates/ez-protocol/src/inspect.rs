@@ -9,7 +9,8 @@ use crate::api::Api;
 use crate::estimate::{BYTES_PER_TOKEN, TOKENS_PER_BLOB};
 use crate::form::{self, FormError};
 use crate::json::json_string;
-use crate::scan::{self, AmbiguousKey, Member, ScanError};
+use crate::reference::{self, Reference};
+use crate::scan::{self, AmbiguousKey, Member, Scan, ScanError};
 
 /// What a request says outside its body.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,8 @@ pub struct RequestPeek {
     pub choices: u64,
     /// The response that this one goes on from (Responses): only the upstream that made it knows it.
     pub previous_response_id: Option<String>,
+    /// The field that names what the vendor keeps for its account: a file, a store, a conversation, a cache.
+    pub kept_by_vendor: Option<&'static str>,
     model_at: ModelPlaces,
     /// What to splice so that the upstream reports usage; `None` where it does already or nothing streams.
     usage_splice: Option<(Range<usize>, &'static str)>,
@@ -116,6 +119,8 @@ const MAX_CHOICES: u64 = 128;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
 
+const ONE_MODEL: &str = "name one model in `model`; which others stand in for it is up to its bindings";
+
 const MODEL_MISSING: InspectError = InspectError::Missing {
     field: "model",
     remedy: "name the model to call; GET /v1/models lists what this key may use",
@@ -134,7 +139,7 @@ impl RequestPeek {
     }
 
     fn of_json(form: RequestForm<'_>, body: &[u8]) -> Result<Self, InspectError> {
-        let (members, blobs) = scan::members_and_blobs(body)?;
+        let Scan { members, blobs, may_refer } = scan::scan(body)?;
         let (model, model_at) = match form.path_model {
             Some(model) => {
                 (checked_model(model.to_owned())?, ModelPlaces::Path(repeated_models(model, body, &members)?))
@@ -151,6 +156,11 @@ impl RequestPeek {
             if stream && can_report_usage { usage_option(body, &members)? } else { (false, None) };
         let (max_output_tokens, choices) = asked_output(form.api, body, &members);
         refuse_background(form.api, body, &members)?;
+        let kept_by_vendor = match reference::find(form.api, body, &members, may_refer)? {
+            Some(Reference::Model(field)) => return Err(InspectError::Unserved { field, remedy: ONE_MODEL }),
+            Some(Reference::Kept(field)) => Some(field),
+            None => None,
+        };
         Ok(Self {
             model,
             stream,
@@ -158,6 +168,7 @@ impl RequestPeek {
             max_output_tokens,
             choices,
             previous_response_id: previous_response_id(form.api, body, &members)?,
+            kept_by_vendor,
             model_at,
             usage_splice,
             text_bytes: (body.len() as u64).saturating_sub(blobs.bytes),
@@ -182,6 +193,7 @@ impl RequestPeek {
             max_output_tokens: None,
             choices: 1,
             previous_response_id: None,
+            kept_by_vendor: None,
             model_at: ModelPlaces::Form(part.content.clone()),
             usage_splice: None,
             text_bytes: texts.iter().map(|part| part.content.len() as u64).sum(),

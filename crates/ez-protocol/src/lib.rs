@@ -16,6 +16,7 @@ pub mod json_array;
 mod openai;
 pub mod prefix;
 pub mod redact;
+mod reference;
 mod responses;
 pub mod sample;
 pub mod scan;

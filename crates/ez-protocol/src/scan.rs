@@ -5,6 +5,8 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::{Bytes, BytesMut};
 
+use crate::reference::may_refer;
+
 /// A text that is no JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
@@ -52,14 +54,23 @@ const BLOB_PROBE_BYTES: usize = 512;
 
 /// The top-level members of a JSON object in the order they stand in. Checks the whole text, nested values included.
 pub fn members(text: &[u8]) -> Result<Vec<Member>, ScanError> {
-    members_and_blobs(text).map(|(members, _)| members)
+    scan(text).map(|scan| scan.members)
 }
 
-/// The same, and what encoded data the text holds, found in the same pass.
-pub fn members_and_blobs(text: &[u8]) -> Result<(Vec<Member>, Blobs), ScanError> {
+/// What one pass over a JSON object tells.
+pub(crate) struct Scan {
+    pub(crate) members: Vec<Member>,
+    /// What encoded data it holds.
+    pub(crate) blobs: Blobs,
+    /// Whether a member below the top level may be a [`crate::reference`].
+    pub(crate) may_refer: bool,
+}
+
+/// The members of a JSON object, and what else is found in the same pass.
+pub(crate) fn scan(text: &[u8]) -> Result<Scan, ScanError> {
     // JSON text is UTF-8; what is not would be refused upstream with a worse message.
     std::str::from_utf8(text).map_err(|e| ScanError::Malformed { offset: e.valid_up_to() })?;
-    let mut cursor = Cursor { text, at: 0, blobs: Blobs::default() };
+    let mut cursor = Cursor::new(text);
     cursor.skip_space();
     if cursor.peek() != Some(b'{') {
         let is_json = cursor.skip_value(0).is_ok() && cursor.at_end();
@@ -76,12 +87,15 @@ pub fn members_and_blobs(text: &[u8]) -> Result<(Vec<Member>, Blobs), ScanError>
     if is_overfull {
         return Err(ScanError::TooManyMembers);
     }
-    if cursor.at_end() { Ok((members, cursor.blobs)) } else { Err(cursor.fault()) }
+    if !cursor.at_end() {
+        return Err(cursor.fault());
+    }
+    Ok(Scan { members, blobs: cursor.blobs, may_refer: cursor.may_refer })
 }
 
 /// Where the elements of a JSON array stand, at most `max` of them. `None` where the text up to there is no array.
 pub fn elements(text: &[u8], max: usize) -> Option<Vec<Range<usize>>> {
-    let mut cursor = Cursor { text, at: 0, blobs: Blobs::default() };
+    let mut cursor = Cursor::new(text);
     let mut found = Vec::new();
     cursor.skip_space();
     cursor.expect(b'[').ok()?;
@@ -260,9 +274,17 @@ struct Cursor<'t> {
     at: usize,
     /// What encoded data was passed over.
     blobs: Blobs,
+    /// Whether a member that was passed over may be a reference.
+    may_refer: bool,
+    /// Whether the string that was passed over last has escapes.
+    has_escapes: bool,
 }
 
-impl Cursor<'_> {
+impl<'t> Cursor<'t> {
+    fn new(text: &'t [u8]) -> Self {
+        Self { text, at: 0, blobs: Blobs::default(), may_refer: false, has_escapes: false }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
@@ -304,11 +326,14 @@ impl Cursor<'_> {
             let key_quote = self.at;
             self.skip_string()?;
             let key = key_quote + 1..self.at - 1;
+            // A key that stands in escapes may be any.
+            self.may_refer |= depth > 1 && self.has_escapes;
             self.skip_space();
             self.expect(b':')?;
             self.skip_space();
             let start = self.at;
             self.skip_value(depth)?;
+            self.may_refer |= may_refer(&self.text[key.clone()], self.text[start], depth);
             tell(key, start..self.at);
             self.skip_space();
             match self.peek() {
@@ -371,6 +396,7 @@ impl Cursor<'_> {
 
     fn skip_string(&mut self) -> Result<(), ScanError> {
         self.expect(b'"')?;
+        self.has_escapes = false;
         let start = self.at;
         loop {
             let Some(stop) = find_special(&self.text[self.at..]) else {
@@ -383,6 +409,7 @@ impl Cursor<'_> {
                 b'\\' => self.at += 1,
                 _ => return Err(self.fault()),
             }
+            self.has_escapes = true;
             self.skip_escape()?;
         }
         let string = &self.text[start..self.at];
@@ -538,7 +565,7 @@ mod tests {
 
     #[test]
     fn encoded_data_is_told_from_words() {
-        let blobs = |value: &str| members_and_blobs(format!(r#"{{"x":"{value}"}}"#).as_bytes()).unwrap().1;
+        let blobs = |value: &str| scan(format!(r#"{{"x":"{value}"}}"#).as_bytes()).unwrap().blobs;
         let image = "iVBORw0KGgo/+A".repeat(400);
         assert_eq!(blobs(&image), Blobs { count: 1, bytes: image.len() as u64 });
         assert_eq!(blobs(&format!("data:image/png;base64,{image}")).count, 1);

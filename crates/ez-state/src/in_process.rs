@@ -347,11 +347,9 @@ impl InProcessState {
         self.tables().job_notes.clone()
     }
 
-    pub(crate) fn put_response_owners(&self, owners: &[(String, ResponseOwner)], ttl: Duration) {
+    pub(crate) fn claim_responses(&self, claims: &[(String, ResponseOwner)], ttl: Duration) -> Vec<ResponseOwner> {
         let mut tables = self.tables();
-        for (id, owner) in owners {
-            tables.response_owners.put(id, owner, ttl);
-        }
+        claims.iter().map(|(id, owner)| tables.response_owners.claim(id, owner, ttl)).collect()
     }
 
     pub(crate) fn response_owner(&self, id: &str) -> Option<ResponseOwner> {

@@ -23,7 +23,8 @@ struct Counter {
     generation: u64,
     /// Counted before, or by gateways that are gone.
     seed: u64,
-    held: HashMap<String, Held>,
+    /// By gateway, and by when it began to count.
+    held: HashMap<(String, u64), Held>,
     ends_at: Instant,
 }
 
@@ -65,8 +66,8 @@ impl LimitTables {
         let (used, mut granted) = if is_known { (ask.used, ask.granted.max(ask.used)) } else { (0, 0) };
         let (mut others, mut alive) = (0_u64, 1_u64);
         let seed = &mut counter.seed;
-        counter.held.retain(|instance, held| {
-            if *instance == lessee.instance {
+        counter.held.retain(|(instance, begun), held| {
+            if *instance == lessee.instance && *begun == ask.begun {
                 return true;
             }
             if held.alive_until > now {
@@ -85,7 +86,9 @@ impl LimitTables {
         let taken = counter.seed.saturating_add(others).saturating_add(granted).max(ask.ledger);
         let extra = slice(ask.limit.saturating_sub(taken), ask.wanted, ask.limit, lessee.gateways.max(alive));
         granted += extra;
-        counter.held.insert(lessee.instance.clone(), Held { used, granted, alive_until: now + ask.alive_for });
+        counter
+            .held
+            .insert((lessee.instance.clone(), ask.begun), Held { used, granted, alive_until: now + ask.alive_for });
         counter.ends_at = now + ask.kept_for;
         LimitGrant { generation: counter.generation, granted, taken: taken.saturating_add(extra) }
     }

@@ -18,10 +18,19 @@ pub(crate) struct ResponseOwners {
 }
 
 impl ResponseOwners {
-    pub(crate) fn put(&mut self, id: &str, owner: &ResponseOwner, ttl: Duration) {
-        if self.owners.insert(id.to_owned(), (owner.clone(), Instant::now() + ttl)).is_some() {
-            return;
+    /// Keeps an owner where the id has none. Who owns it then.
+    pub(crate) fn claim(&mut self, id: &str, owner: &ResponseOwner, ttl: Duration) -> ResponseOwner {
+        if let Some(first) = self.get(id) {
+            return first;
         }
+        let was_ended = self.owners.insert(id.to_owned(), (owner.clone(), Instant::now() + ttl)).is_some();
+        if !was_ended {
+            self.note_new(id);
+        }
+        owner.clone()
+    }
+
+    fn note_new(&mut self, id: &str) {
         self.ids.push_back(id.to_owned());
         if self.ids.len() > MAX_OWNERS
             && let Some(oldest) = self.ids.pop_front()
@@ -45,8 +54,8 @@ mod tests {
         let owner =
             ResponseOwner { master_id: 2, api_key_id: 42, model: "m".to_owned(), upstream_model: "m".to_owned() };
         for number in 0..=MAX_OWNERS {
-            owners.put(&format!("resp_{number}"), &owner, Duration::from_secs(60));
-            owners.put("resp_1", &owner, Duration::from_secs(60));
+            owners.claim(&format!("resp_{number}"), &owner, Duration::from_secs(60));
+            owners.claim("resp_1", &owner, Duration::from_secs(60));
         }
         assert_eq!((owners.owners.len(), owners.ids.len()), (MAX_OWNERS, MAX_OWNERS));
         assert_eq!((owners.get("resp_0"), owners.get("resp_1")), (None, Some(owner)));

@@ -31,6 +31,9 @@ pub struct LimitAsk {
     pub counter: String,
     /// The generation that the last answer named; 0 before the first.
     pub generation: u64,
+    /// Tells this count of the gateway's from one that it forgot: of that, what was told to be used stays counted, like that
+    /// of a gateway which is gone.
+    pub begun: u64,
     /// Used of what it holds.
     pub used: u64,
     /// What it holds, used and unused. Less than the last answer said gives the rest back.

@@ -268,19 +268,16 @@ impl SharedState {
         }
     }
 
-    /// Keeps who made stored responses, by their ids, for `ttl`: one round trip for all. Within the process the newest
-    /// 100,000 are kept.
-    pub async fn put_response_owners(
+    /// Keeps who made stored responses, by their ids, for `ttl`: one round trip for all. Who claims an id first owns it,
+    /// because some servers let clients choose it; tells who owns each. Within the process the newest 100,000 are kept.
+    pub async fn claim_responses(
         &self,
-        owners: &[(String, ResponseOwner)],
+        claims: &[(String, ResponseOwner)],
         ttl: Duration,
-    ) -> Result<(), StateError> {
+    ) -> Result<Vec<ResponseOwner>, StateError> {
         match self {
-            Self::InProcess(state) => {
-                state.put_response_owners(owners, ttl);
-                Ok(())
-            }
-            Self::Redis(state) => state.put_response_owners(owners, ttl).await,
+            Self::InProcess(state) => Ok(state.claim_responses(claims, ttl)),
+            Self::Redis(state) => state.claim_responses(claims, ttl).await,
         }
     }
 

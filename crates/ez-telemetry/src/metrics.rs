@@ -20,7 +20,8 @@ pub const GATEWAY_OUTPUT_TOKEN_SECONDS: &str = "ez_gateway_output_token_seconds"
 pub const SPANS_DROPPED: &str = "ez_spans_dropped_total";
 /// Calls refused because nobody knows the key. They leave no usage record.
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
-/// Attempts made at upstreams. Labels: `provider_type`, `outcome`.
+/// Attempts made at upstreams. Labels: `provider_type`, `outcome` (`delivered`, also of errors of the caller's making;
+/// `failed`, so that another may do better; `refused`, as none would).
 pub const GATEWAY_ATTEMPTS: &str = "ez_gateway_attempts_total";
 /// Upstream credentials that calls are kept away from, in part or at all. Label: `state` (`banned`, `cooling`, `open` and
 /// `half_open` of circuit breakers); one may be in several.
@@ -37,6 +38,8 @@ pub const LIMIT_REFUSALS: &str = "ez_limit_refusals_total";
 pub const LIMIT_WAITS: &str = "ez_limit_waits_total";
 /// Round trips for slices of limits that gateways share. Label: `outcome`.
 pub const LIMIT_LEASES: &str = "ez_limit_leases_total";
+/// Calls whose limits a gateway judged by its own part of them, because Redis did not answer in time.
+pub const LIMIT_ALONE_CALLS: &str = "ez_limit_alone_calls_total";
 /// 1 while limits cannot be shared with other gateways, so that each allows its equal part.
 pub const LIMITS_ALONE: &str = "ez_limits_alone";
 /// Connections open, as of the newest one. Label: `listener`.

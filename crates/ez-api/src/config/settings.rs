@@ -194,6 +194,11 @@ impl Reader {
         let on_client_gone = self.required("EZ_ON_CLIENT_GONE", |text| {
             text.parse::<ClientGone>().map_err(|_| "allowed is `cancel` or `drain`".to_owned())
         });
+        let passes_vendor_objects = self.required("EZ_VENDOR_OBJECTS", |text| match text {
+            "pass" => Ok(true),
+            "refuse" => Ok(false),
+            _ => Err("allowed is refuse or pass".to_owned()),
+        });
         let health = self.health();
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
@@ -231,6 +236,7 @@ impl Reader {
             idle_timeout: idle_timeout?,
             call_timeout: call_timeout?,
             on_client_gone: on_client_gone?,
+            passes_vendor_objects: passes_vendor_objects?,
             trusted_proxies,
             access_log: access_log?,
             otlp_traces,

@@ -111,6 +111,11 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "cancel",
         "`cancel` or `drain`: whether the upstream of a client that left is let go at once, or heard to its end for exact usage",
     ),
+    plain(
+        "EZ_VENDOR_OBJECTS",
+        "refuse",
+        "whether requests may name what a vendor keeps for its account (files, stores, conversations, caches): `pass` lets every key use what is kept for any",
+    ),
     plain("EZ_DRAIN_TIMEOUT", "30s", "how long calls in flight may take to end at a stop"),
     plain("EZ_USAGE_LOG_FSYNC", "50ms", "how often usage records are forced to the disk"),
     plain(

@@ -1,9 +1,10 @@
 //! Three gateways on one Redis keep a limit together, at a price of few round trips.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
 use ez_testkit::http_client::HttpClient;
 use ez_testkit::redis_server::RedisServer;
 use ez_testkit::sandbox::{Sandbox, SandboxOptions, Tenant, TenantPlan};
@@ -27,8 +28,16 @@ const fn bound_alone(limit: u64) -> u64 {
     if limit > GATEWAYS as u64 { limit } else { GATEWAYS as u64 }
 }
 
-/// So long a call waits for Redis before its gateway counts as alone.
-const LEASE_WAIT: Duration = Duration::from_millis(200);
+/// A call whose estimate is above what it uses.
+const BOUNDED: &str = r#"{"model":"gpt-sim","max_tokens":64,"messages":[{"role":"user","content":"hi"}]}"#;
+
+/// What it uses at most: tokens of the sim's answer and of the prompt; and billionths of a dollar, at 1,000 dollars per
+/// million tokens.
+const USE: u64 = 20;
+const NANOS_PER_TOKEN: u64 = 1_000_000;
+
+const DAY: i64 = 86_400;
+const MINUTE: i64 = 60;
 
 /// What lies unused at one gateway comes back to the others within this.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -61,9 +70,13 @@ impl Fleet {
 
     /// Clients of every gateway with a new key that has these limits, once each serves it.
     async fn issue(&self, limits: &Value) -> Vec<HttpClient> {
+        self.issue_of(self.tenant.master_id, limits).await
+    }
+
+    async fn issue_of(&self, master_id: i64, limits: &Value) -> Vec<HttpClient> {
         let mut key = json!({"name": "limited"});
         key.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
-        let path = format!("/admin/masters/{}/keys", self.tenant.master_id);
+        let path = format!("/admin/masters/{master_id}/keys");
         let issued = self.sandbox.admin().post(&path, &key).await.unwrap();
         let gateways = self.sandbox.every_gateway_as(issued["token"].as_str().unwrap());
         for gateway in &gateways {
@@ -74,6 +87,28 @@ impl Fleet {
             known.await.unwrap();
         }
         gateways
+    }
+
+    /// Puts a price on the model, and waits until every gateway charges it.
+    async fn price(&self) {
+        let price = NANOS_PER_TOKEN as f64 / 1e9 * 1e6;
+        let model = json!({"name": "gpt-sim", "prices": {"input": price, "output": price}});
+        self.sandbox.admin().post("/admin/models", &model).await.unwrap();
+        for gateway in self.sandbox.every_gateway_as(&self.tenant.token) {
+            let priced = self.sandbox.eventually("calls have a price", Duration::from_secs(10), || async {
+                let answer = gateway.call(Method::POST, "/v1/chat/completions", BOUNDED).await?;
+                Ok(answer.header("x-ez-cost").is_some())
+            });
+            priced.await.unwrap();
+        }
+    }
+
+    /// Clients of every gateway with the key of a new master that has these limits.
+    async fn issue_to_master(&self, name: &str, limits: &Value) -> Vec<HttpClient> {
+        let mut master = json!({ "name": name });
+        master.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
+        let master = self.sandbox.admin().post("/admin/masters", &master).await.unwrap();
+        self.issue_of(master["id"].as_i64().unwrap(), &json!({})).await
     }
 
     /// Scripts that Redis has run: a lease is one.
@@ -87,11 +122,21 @@ impl Fleet {
 
     /// Round trips for slices that the gateways have counted.
     async fn leases(&self) -> u64 {
+        self.counted("ez_limit_leases_total").await
+    }
+
+    /// Calls that were judged without Redis, as it did not answer its gateway in time.
+    async fn alone(&self) -> u64 {
+        self.counted("ez_limit_alone_calls_total").await
+    }
+
+    /// The sum of a metric over the gateways.
+    async fn counted(&self, metric: &str) -> u64 {
         let mut sum = 0;
         for process in self.sandbox.every_gateway_process() {
             let metrics = process.call(Method::GET, "/metrics", "").await.unwrap().text();
-            let leases = metrics.lines().filter(|line| line.starts_with("ez_limit_leases_total"));
-            sum += leases.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
+            let lines = metrics.lines().filter(|line| line.starts_with(metric));
+            sum += lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
         }
         sum
     }
@@ -116,8 +161,8 @@ fn spread(calls: u64, rng: &mut StdRng) -> Vec<usize> {
 #[derive(Debug, Default)]
 struct Sent {
     passed: AtomicU64,
-    /// Whether a call took so long that Redis may not have answered its gateway in time, as on a busy machine.
-    was_slow: AtomicBool,
+    /// Used by those that passed.
+    tokens: AtomicU64,
 }
 
 impl Sent {
@@ -125,28 +170,67 @@ impl Sent {
         self.passed.load(Ordering::SeqCst)
     }
 
-    #[track_caller]
-    fn assert_within(&self, limit: u64) {
-        let bound = if self.was_slow.load(Ordering::SeqCst) { bound_alone(limit) } else { BOUND };
-        assert!(self.passed() <= limit + bound, "a limit of {limit}: {self:?}");
+    fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::SeqCst)
     }
+}
+
+/// What was so before the calls of a round, which tells what may pass in it.
+struct Round<'f> {
+    fleet: &'f Fleet,
+    window_seconds: i64,
+    window: i64,
+    alone: u64,
+}
+
+impl<'f> Round<'f> {
+    async fn begin(fleet: &'f Fleet, window_seconds: i64) -> Self {
+        Self { fleet, window_seconds, window: window_now(window_seconds), alone: fleet.alone().await }
+    }
+
+    /// Whether a call was judged without Redis meanwhile.
+    async fn is_alone(&self) -> bool {
+        self.fleet.alone().await > self.alone
+    }
+
+    /// The most that may have passed a limit meanwhile (docs/limits.md), besides what was used beyond what was reserved.
+    async fn most(&self, limit: u64) -> u64 {
+        let windows = 1 + window_now(self.window_seconds) - self.window;
+        let bound = if self.is_alone().await { bound_alone(limit) } else { BOUND };
+        windows.unsigned_abs() * (limit + bound)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the gateways run in real time")]
+fn window_now(seconds: i64) -> i64 {
+    Utc::now().timestamp().div_euclid(seconds)
 }
 
 /// Sends the calls, a dozen at a time; those that do not pass must be refused by the limit.
 async fn send(gateways: &[HttpClient], targets: Vec<usize>, sent: &Arc<Sent>) {
+    send_by(CALLERS, gateways, targets, sent).await;
+}
+
+/// The same, so many at a time.
+async fn send_by(callers_at_once: usize, gateways: &[HttpClient], targets: Vec<usize>, sent: &Arc<Sent>) {
     let (targets, next) = (Arc::new(targets), Arc::new(AtomicU64::new(0)));
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
+    for _ in 0..callers_at_once {
         let (gateways, targets, next, sent) = (gateways.to_vec(), targets.clone(), next.clone(), sent.clone());
         callers.spawn(async move {
             while let Some(target) = targets.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
-                let began = Instant::now();
-                let answer = gateways[*target].call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap();
-                sent.was_slow.fetch_or(began.elapsed() >= LEASE_WAIT, Ordering::SeqCst);
+                let answer = gateways[*target].call(Method::POST, "/v1/chat/completions", BOUNDED).await.unwrap();
                 match answer.status {
-                    StatusCode::OK => _ = sent.passed.fetch_add(1, Ordering::SeqCst),
+                    StatusCode::OK => {
+                        let tokens = answer.json()["usage"]["total_tokens"].as_u64().unwrap();
+                        assert!((1..=USE).contains(&tokens), "{tokens}");
+                        sent.tokens.fetch_add(tokens, Ordering::SeqCst);
+                        sent.passed.fetch_add(1, Ordering::SeqCst);
+                    }
                     StatusCode::TOO_MANY_REQUESTS => {
-                        assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
+                        // A quota that never starts anew does not say when.
+                        let is_quota = answer.json()["error"]["code"] == "insufficient_quota";
+                        assert!(is_quota || answer.header("retry-after").is_some(), "{:?}", answer.headers);
                     }
                     other => panic!("{other}: {}", answer.text()),
                 }
@@ -156,12 +240,12 @@ async fn send(gateways: &[HttpClient], targets: Vec<usize>, sent: &Arc<Sent>) {
     callers.join_all().await;
 }
 
-/// A key with a limit of N calls a day, called more often than that: so many pass, and not one more.
-async fn call_beyond(fleet: &Fleet, limit: u64, seed: u64, rng: &mut StdRng) {
+/// A key with a limit of N calls a day, called more often than that: so many pass, and not one more. By how many more did,
+/// where calls were judged without Redis.
+async fn call_beyond(fleet: &Fleet, limit: u64, seed: u64, rng: &mut StdRng) -> Option<u64> {
     let gateways = fleet.issue(&json!({ "rpd": limit })).await;
-    let sent = Arc::<Sent>::default();
+    let (sent, round) = (Arc::<Sent>::default(), Round::begin(fleet, DAY).await);
     send(&gateways, spread(limit + limit / 2 + 20, rng), &sent).await;
-    sent.assert_within(limit);
     let give_up = Instant::now() + GIVEN_BACK_WITHIN;
     while sent.passed() < limit && Instant::now() < give_up {
         send(&gateways, spread(GATEWAYS as u64 * 2, rng), &sent).await;
@@ -169,22 +253,60 @@ async fn call_beyond(fleet: &Fleet, limit: u64, seed: u64, rng: &mut StdRng) {
     }
     assert!(sent.passed() >= limit, "a limit of {limit} cannot be used up (seed {seed}): {sent:?}");
     send(&gateways, (0..GATEWAYS).collect(), &sent).await;
-    sent.assert_within(limit);
+    let most = round.most(limit).await;
+    assert!(sent.passed() <= most, "a limit of {limit}, {most} at most (seed {seed}): {sent:?}");
+    round.is_alone().await.then(|| sent.passed().saturating_sub(limit))
 }
 
+/// Tokens, quota and budget: more is used than the limit only by calls that are let in on less than they use.
+#[expect(clippy::print_stdout, reason = "the figures are what is asked for")]
+async fn tokens_and_money_are_limited_together(fleet: &Fleet, rounds: u64) {
+    let mut over = [0; 3];
+    for seed in 0..rounds {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let limit = rng.random_range(1_000..3_000);
+        let dollars = format!("{:.3}", (limit * NANOS_PER_TOKEN) as f64 / 1e9);
+        let budget = json!({ "monthly_budget": dollars });
+        // Estimates are never below what is used. One after the other, the last call of each gateway may find less left of a
+        // quota or budget than it uses.
+        let last_calls = GATEWAYS as u64 * USE;
+        let cases = [
+            (fleet.issue(&json!({ "tpm": limit })).await, MINUTE, CALLERS, 0),
+            (fleet.issue(&json!({ "quota_limit": limit })).await, DAY, 1, last_calls),
+            (fleet.issue_to_master(&format!("budget-{seed}-{limit}"), &budget).await, DAY, 1, last_calls),
+        ];
+        for (over, (gateways, window, callers, beyond)) in over.iter_mut().zip(cases) {
+            let (sent, round) = (Arc::<Sent>::default(), Round::begin(fleet, window).await);
+            send_by(callers, &gateways, spread(limit / USE * 3, rng), &sent).await;
+            let (tokens, most) = (sent.tokens(), round.most(limit).await + beyond);
+            assert!(
+                (limit / 4..=most).contains(&tokens),
+                "{limit} tokens in {window} s, {most} at most (seed {seed}): {tokens}"
+            );
+            *over = tokens.saturating_sub(limit).max(*over);
+        }
+    }
+    println!("{rounds} rounds of tokens: at most {over:?} over by tpm, quota and budget");
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what is asked for")]
 async fn keep_limits(fleet: &Fleet, rounds: u64) {
+    let mut alone = Vec::new();
     for seed in 0..rounds {
         let rng = &mut StdRng::seed_from_u64(seed);
         for limit in [1, rng.random_range(2..20), rng.random_range(20..200)] {
-            call_beyond(fleet, limit, seed, rng).await;
+            alone.extend(call_beyond(fleet, limit, seed, rng).await.map(|over| (limit, over)));
         }
     }
+    println!("{} limits kept, {} of them also while Redis was slow: (limit, over) {alone:?}", rounds * 3, alone.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_gateways_keep_a_limit_together() {
     let fleet = Fleet::start().await;
+    fleet.price().await;
     keep_limits(&fleet, 3).await;
+    tokens_and_money_are_limited_together(&fleet, 1).await;
     a_limit_without_redis_is_kept_within_its_bound(&fleet, &mut StdRng::seed_from_u64(1)).await;
     calls_in_flight_are_limited_together(&fleet).await;
     a_thousand_calls_take_few_round_trips(&fleet).await;
@@ -194,7 +316,9 @@ async fn three_gateways_keep_a_limit_together() {
 #[ignore = "long: make soak"]
 async fn soak_three_gateways_keep_limits_together() {
     let fleet = Fleet::start().await;
+    fleet.price().await;
     keep_limits(&fleet, 200).await;
+    tokens_and_money_are_limited_together(&fleet, 30).await;
     for seed in 0..20 {
         a_limit_without_redis_is_kept_within_its_bound(&fleet, &mut StdRng::seed_from_u64(seed)).await;
         calls_in_flight_are_limited_together(&fleet).await;

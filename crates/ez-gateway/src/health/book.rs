@@ -1,6 +1,7 @@
 //! The health book of a gateway: the health of every credential that calls have met, and what others hear of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,6 +43,17 @@ pub(crate) struct HealthBook {
     bans: Mutex<BTreeMap<i64, BanNote>>,
     /// Woken when there is a ban to report.
     ban_noted: Notify,
+    /// Calls that wait for a slot.
+    waiting: AtomicU32,
+}
+
+/// A call that waits for a slot, until it is dropped.
+pub(crate) struct Waiting<'b>(&'b AtomicU32);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The attempt that found something.
@@ -77,6 +89,7 @@ impl HealthBook {
             outbox: Outbox::default(),
             bans: Mutex::default(),
             ban_noted: Notify::new(),
+            waiting: AtomicU32::new(0),
         }
     }
 
@@ -112,6 +125,12 @@ impl HealthBook {
         let found = FoundBy { health: self.of(&choice.upstream), choice, request_id, now: Instant::now() };
         let model = Some(choice.upstream_model.as_str());
         self.cool_down(&found, model, DENIED_PAUSE, "the upstream refuses the model to this credential");
+    }
+
+    /// Counts a call among those that wait, in however many queues.
+    pub(crate) fn note_waiting(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(&self.waiting)
     }
 
     /// Lets others hear of a breaker's turn.
@@ -184,7 +203,7 @@ impl HealthBook {
     pub(super) fn tidy(&self, snapshot: &RoutingSnapshot) {
         let now = Instant::now();
         self.tidy_bans(snapshot, now);
-        let (mut banned, mut cooling, mut open, mut half_open, mut waiting) = (0_u32, 0_u32, 0_u32, 0_u32, 0);
+        let (mut banned, mut cooling, mut open, mut half_open) = (0_u32, 0_u32, 0_u32, 0_u32);
         for shard in &self.shards {
             let mut keys = shard.write().unwrap_or_else(PoisonError::into_inner);
             keys.retain(|_, health| {
@@ -193,7 +212,6 @@ impl HealthBook {
                 cooling += u32::from(standing.is_cooling);
                 open += u32::from(standing.breaker == Some(false));
                 half_open += u32::from(standing.breaker == Some(true));
-                waiting += health.slots().waiting();
                 // One that no snapshot and no call holds.
                 Arc::strong_count(health) > 1 || !health.is_idle()
             });
@@ -201,7 +219,7 @@ impl HealthBook {
         for (state, count) in [("banned", banned), ("cooling", cooling), ("open", open), ("half_open", half_open)] {
             metrics::gauge!(UPSTREAM_HEALTH, "state" => state).set(f64::from(count));
         }
-        metrics::gauge!(UPSTREAM_WAITING).set(waiting as f64);
+        metrics::gauge!(UPSTREAM_WAITING).set(f64::from(self.waiting.load(Ordering::Relaxed)));
     }
 
     fn tidy_bans(&self, snapshot: &RoutingSnapshot, now: Instant) {

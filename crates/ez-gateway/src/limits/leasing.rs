@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use ez_contract::Clock;
 use ez_state::{Lessee, LimitAsk, LimitGrant, SharedState, StateError};
-use ez_telemetry::metrics::{LIMIT_LEASES, LIMITS_ALONE};
+use ez_telemetry::metrics::{LIMIT_ALONE_CALLS, LIMIT_LEASES, LIMITS_ALONE};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use super::limiter::{Limiter, Subjects};
 use super::subject::{Mode, Subject};
+use crate::usage_log::UsageLog;
 
 /// A call waits so long for a slice before it takes this gateway for being on its own.
 pub(super) const LEASE_WAIT: Duration = Duration::from_millis(200);
@@ -27,6 +29,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 const JOIN_INTERVAL: Duration = Duration::from_secs(2);
 const JOIN_TTL: Duration = Duration::from_secs(10);
 
+/// How often it is told at most that calls were judged without the shared counters.
+const TELL_ALONE: Duration = Duration::from_secs(60);
+
 /// Subjects of one round trip.
 const MAX_SUBJECTS: usize = 128;
 
@@ -37,6 +42,8 @@ pub(crate) struct Leasing {
     queue: mpsc::UnboundedSender<Arc<Subject>>,
     is_alone: AtomicBool,
     gateways: AtomicU64,
+    /// Calls judged without the shared counters.
+    alone_calls: AtomicU64,
     #[cfg(test)]
     round_trips: AtomicU64,
 }
@@ -54,6 +61,7 @@ impl Leasing {
             queue,
             is_alone: AtomicBool::new(false),
             gateways: AtomicU64::new(1),
+            alone_calls: AtomicU64::new(0),
             #[cfg(test)]
             round_trips: AtomicU64::new(0),
         };
@@ -68,6 +76,12 @@ impl Leasing {
     /// As if the shared counter could not be asked.
     pub(super) fn alone(&self) -> Mode {
         Mode::Alone { gateways: self.gateways.load(Ordering::Relaxed) }
+    }
+
+    /// Notes that a call is judged without the shared counters.
+    pub(super) fn note_alone(&self) {
+        self.alone_calls.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!(LIMIT_ALONE_CALLS).increment(1);
     }
 
     /// Has the background look at a subject.
@@ -93,6 +107,12 @@ impl Leasing {
 
     fn lessee(&self) -> Lessee {
         Lessee { instance: self.instance.clone(), gateways: self.gateways.load(Ordering::Relaxed) }
+    }
+
+    /// Calls judged without the shared counters.
+    #[cfg(test)]
+    pub(super) fn alone_calls(&self) -> u64 {
+        self.alone_calls.load(Ordering::Relaxed)
     }
 
     /// Round trips made for slices.
@@ -160,23 +180,44 @@ fn too_late() -> StateError {
     StateError::Unavailable(format!("no answer within {LEASE_WAIT:?}"))
 }
 
+/// What time it is, and up to when the control plane's ledger has what calls used here.
+pub(crate) struct Ledger {
+    pub(super) clock: Arc<dyn Clock>,
+    /// `None` where nobody knows.
+    pub(super) taken_until: Box<dyn Fn(DateTime<Utc>) -> Option<DateTime<Utc>> + Send + Sync>,
+}
+
+impl Ledger {
+    /// The control plane's ledger has what it took of this log.
+    pub(crate) fn of(usage_log: &UsageLog, clock: &Arc<dyn Clock>) -> Self {
+        let usage_log = usage_log.clone();
+        Self { clock: clock.clone(), taken_until: Box::new(move |now| usage_log.taken_until(now)) }
+    }
+
+    /// Looks through subjects once.
+    fn sweep(&self, subjects: &Subjects, mut tell: impl FnMut(&Arc<Subject>, i64)) {
+        let now = self.clock.now();
+        let ledgered_ms = (self.taken_until)(now).map_or(i64::MIN, |until| until.timestamp_millis());
+        let now_ms = now.timestamp_millis();
+        subjects.sweep(now_ms, ledgered_ms, |subject| tell(subject, now_ms));
+    }
+}
+
 /// A limiter with its background work: in a process of its own state it counts alone, else it leases.
-pub(crate) fn start(
-    state: SharedState,
-    clock: Arc<dyn Clock>,
-    tasks: &TaskTracker,
-    stop: CancellationToken,
-) -> Arc<Limiter> {
+pub(crate) fn start(state: SharedState, ledger: Ledger, tasks: &TaskTracker, stop: CancellationToken) -> Arc<Limiter> {
     let (leasing, queue) = match state {
         // No other process can see this state.
         SharedState::InProcess(_) => (None, None),
         shared @ SharedState::Redis(_) => {
+            // Shown before there is anything to tell, so that an alert sees the first.
+            metrics::gauge!(LIMITS_ALONE).set(0.0);
+            metrics::counter!(LIMIT_ALONE_CALLS).increment(0);
             let (leasing, queue) = Leasing::new(shared);
             (Some(leasing), Some(queue))
         }
     };
     let limiter = Arc::new(Limiter::new(leasing));
-    tasks.spawn(keep_leased(limiter.clone(), queue, clock, stop));
+    tasks.spawn(keep_leased(limiter.clone(), queue, ledger, stop));
     limiter
 }
 
@@ -184,24 +225,24 @@ pub(crate) fn start(
 pub(super) async fn keep_leased(
     limiter: Arc<Limiter>,
     queue: Option<LeaseQueue>,
-    clock: Arc<dyn Clock>,
+    ledger: Ledger,
     stop: CancellationToken,
 ) {
     match (limiter.leasing(), queue) {
         (Some(leasing), Some(queue)) => {
-            let work = lease_on_demand(leasing, limiter.subjects(), queue, clock.as_ref());
+            let work = lease_on_demand(leasing, limiter.subjects(), queue, &ledger);
             tokio::select! {
                 () = work => {}
                 () = stop.cancelled() => {}
             }
-            give_back(leasing, limiter.subjects(), clock.as_ref()).await;
+            give_back(leasing, limiter.subjects(), &ledger).await;
         }
         _ => {
             let mut sweep = interval(SWEEP);
             sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    _ = sweep.tick() => limiter.subjects().sweep(clock.now().timestamp_millis(), |_| ()),
+                    _ = sweep.tick() => ledger.sweep(limiter.subjects(), |_, _| ()),
                     () = stop.cancelled() => return,
                 }
             }
@@ -209,11 +250,12 @@ pub(super) async fn keep_leased(
     }
 }
 
-async fn lease_on_demand(leasing: &Leasing, subjects: &Subjects, mut queue: LeaseQueue, clock: &dyn Clock) {
+async fn lease_on_demand(leasing: &Leasing, subjects: &Subjects, mut queue: LeaseQueue, ledger: &Ledger) {
     let mut asked = Vec::with_capacity(MAX_SUBJECTS);
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut joined_at: Option<Instant> = None;
+    let mut told = ToldAlone::default();
     loop {
         tokio::select! {
             biased;
@@ -223,32 +265,53 @@ async fn lease_on_demand(leasing: &Leasing, subjects: &Subjects, mut queue: Leas
                     joined_at = joined.is_ok().then(Instant::now);
                     leasing.set_alone(joined.is_err());
                 }
-                if !leasing.is_alone.load(Ordering::Relaxed) {
-                    let now_ms = clock.now().timestamp_millis();
-                    subjects.sweep(now_ms, |subject| {
-                        let mut is_due = false;
-                        for cell in subject.cells().iter_mut() {
-                            is_due |= cell.look_through(now_ms);
-                        }
-                        if is_due {
-                            leasing.queue(subject);
-                        }
-                    });
-                }
+                told.tell(leasing);
+                let is_alone = leasing.is_alone.load(Ordering::Relaxed);
+                ledger.sweep(subjects, |subject, now_ms| {
+                    if is_alone {
+                        return;
+                    }
+                    let mut is_due = false;
+                    for cell in subject.cells().iter_mut() {
+                        is_due |= cell.look_through(now_ms);
+                    }
+                    if is_due {
+                        leasing.queue(subject);
+                    }
+                });
             }
             _ = queue.0.recv_many(&mut asked, MAX_SUBJECTS) => {
-                leasing.serve(&asked, clock).await;
+                leasing.serve(&asked, ledger.clock.as_ref()).await;
                 asked.clear();
             }
         }
     }
 }
 
+/// What the log was told of calls that were judged without the shared counters.
+#[derive(Default)]
+struct ToldAlone {
+    calls: u64,
+    at: Option<Instant>,
+}
+
+impl ToldAlone {
+    /// Tells of those since the last time, once in a while.
+    fn tell(&mut self, leasing: &Leasing) {
+        let all = leasing.alone_calls.load(Ordering::Relaxed);
+        if all == self.calls || self.at.is_some_and(|at| at.elapsed() < TELL_ALONE) {
+            return;
+        }
+        let (calls, gateways) = (all - self.calls, leasing.gateways.load(Ordering::Relaxed));
+        tracing::warn!(calls, gateways, "calls were judged by this gateway's own part of limits: Redis was too slow");
+        *self = Self { calls: all, at: Some(Instant::now()) };
+    }
+}
+
 /// Tells of the use up to now and gives the rest back, so that others have it without waiting.
-async fn give_back(leasing: &Leasing, subjects: &Subjects, clock: &dyn Clock) {
-    let now_ms = clock.now().timestamp_millis();
+async fn give_back(leasing: &Leasing, subjects: &Subjects, ledger: &Ledger) {
     let mut all = Vec::new();
-    subjects.sweep(now_ms, |subject| {
+    ledger.sweep(subjects, |subject, _| {
         let mut cells = subject.cells();
         cells.iter_mut().for_each(super::subject::Cell::give_back);
         if !cells.is_empty() {
@@ -256,7 +319,7 @@ async fn give_back(leasing: &Leasing, subjects: &Subjects, clock: &dyn Clock) {
         }
     });
     for subjects in all.chunks(MAX_SUBJECTS) {
-        if let Err(e) = leasing.lease(subjects, clock).await {
+        if let Err(e) = leasing.lease(subjects, ledger.clock.as_ref()).await {
             tracing::debug!(error = %e, "leased limits not given back; they end by themselves");
             return;
         }

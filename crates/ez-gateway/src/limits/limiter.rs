@@ -112,6 +112,9 @@ impl Limiter {
 
     fn take(&self, sides: &[Option<Side>; 2], mode: Mode, now: DateTime<Utc>) -> Taken {
         let now_ms = now.timestamp_millis();
+        if let Some(leasing) = self.leasing.as_ref().filter(|_| matches!(mode, Mode::Alone { .. })) {
+            leasing.note_alone();
+        }
         // The key always before the master, so that two calls never wait for each other.
         let mut locked = sides.each_ref().map(|side| side.as_ref().map(Locked::new));
         let mut refusal = None;
@@ -180,9 +183,13 @@ impl<'s> Locked<'s> {
         let mut refused = None;
         let mut is_unknown = false;
         for (rule, share) in self.side.rules.iter().zip(self.shares.iter_mut()) {
-            let cell = cell_of(&mut self.cells, rule);
+            let cell = cell_of(&mut self.cells, rule, now_ms);
             match cell.fit(rule, mode, now_ms) {
-                Fit::Yes(amount) => *share = Some(Share { limit: rule.limit, period: cell.period(), amount }),
+                Fit::Yes(amount) => {
+                    let (limit, period) = (rule.limit, cell.period());
+                    let is_late = period == rule.period && rule.has_ended(now_ms);
+                    *share = Some(Share { limit, period, amount, is_late });
+                }
                 Fit::No { left } => refused = refused.or(Some((*rule, left))),
                 // The others are looked at all the same, so that all that is lacking is leased at once.
                 Fit::Unknown => is_unknown = true,
@@ -200,8 +207,9 @@ impl<'s> Locked<'s> {
     }
 
     fn note(&mut self, rate: &mut RateHeaders, mode: Mode, now: DateTime<Utc>) {
+        let now_ms = now.timestamp_millis();
         for rule in self.side.rules.iter() {
-            let remaining = cell_of(&mut self.cells, rule).remaining(mode, now.timestamp_millis());
+            let remaining = cell_of(&mut self.cells, rule, now_ms).remaining(mode, now_ms);
             rate.note(rule, remaining, now);
         }
     }
@@ -222,12 +230,18 @@ impl Subjects {
         subjects.entry((scope, id)).or_insert_with(|| Arc::new(Subject::new(scope, id))).clone()
     }
 
-    /// Forgets those of which nothing is left to count, and tells the others.
-    pub(super) fn sweep(&self, now_ms: i64, mut tell: impl FnMut(&Arc<Subject>)) {
+    /// Forgets those of which nothing is left to count, and tells the others. `ledgered_ms` is the time up to which the
+    /// control plane has this gateway's records.
+    pub(super) fn sweep(&self, now_ms: i64, ledgered_ms: i64, mut tell: impl FnMut(&Arc<Subject>)) {
         for shard in &self.shards {
             let is_stale = |subject: &Arc<Subject>| {
+                let mut cells = subject.cells();
                 // A call that has it in hand counts in it yet.
-                Arc::strong_count(subject) == 1 && subject.cells().iter().all(|cell| cell.is_forgettable(now_ms))
+                if Arc::strong_count(subject) > 1 {
+                    cells.iter_mut().for_each(|cell| cell.note_in_use(now_ms));
+                    return false;
+                }
+                cells.iter().all(|cell| cell.is_forgettable(now_ms, ledgered_ms))
             };
             let mut has_stale = false;
             for subject in shard.read().unwrap_or_else(PoisonError::into_inner).values() {

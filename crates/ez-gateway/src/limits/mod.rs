@@ -18,7 +18,7 @@ mod subject;
 mod tests;
 
 pub(crate) use demand::Demand;
-pub(crate) use leasing::start;
+pub(crate) use leasing::{Ledger, start};
 pub(crate) use limiter::Limiter;
 pub(crate) use refused::Limited;
 pub(crate) use reservation::{Charge, RateHeaders, Reservation};

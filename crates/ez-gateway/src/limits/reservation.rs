@@ -42,6 +42,8 @@ pub(super) struct Share {
     pub(super) limit: Limit,
     pub(super) period: i64,
     pub(super) amount: u64,
+    /// Whether the period had ended by the clock when the call came, though nobody had published a new one.
+    pub(super) is_late: bool,
 }
 
 /// The tightest of the limits of calls and of those of tokens, as they stand when a call has reserved its part.
@@ -91,8 +93,8 @@ impl Reservation {
                     if cell.period() == share.period {
                         cell.settle(share.amount, used);
                     } else if share.limit == Limit::Quota {
-                        // The control plane counts a call in the period in which it ends.
-                        cell.settle(0, used);
+                        // The control plane counts a call in the period that it arrived in.
+                        cell.settle(0, if share.is_late { used } else { 0 });
                     } else if share.limit.counts_tokens() {
                         // What went beyond the estimate was not held against any window yet.
                         cell.settle(0, used.saturating_sub(share.amount));

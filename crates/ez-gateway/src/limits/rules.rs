@@ -23,6 +23,13 @@ pub(super) struct Rule {
     pub(super) ledger: u64,
 }
 
+impl Rule {
+    /// Whether its window is over.
+    pub(super) fn has_ended(&self, now_ms: i64) -> bool {
+        self.resets_at.is_some_and(|at| at <= now_ms.div_euclid(1_000))
+    }
+}
+
 /// The limits of a key or of a master that apply to a call.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rules {

@@ -68,6 +68,10 @@ pub(super) struct Cell {
     leased_until: i64,
     told_at: i64,
     used_at: i64,
+    /// What was used when the shared counter last heard of it.
+    told: u64,
+    /// When counting began, Unix milliseconds: tells this count from one that was forgotten before.
+    begun_at: i64,
     /// What was used when this was last looked through.
     used_before: u64,
     /// What does not go back with the rest.
@@ -110,29 +114,30 @@ impl Subject {
 
 /// The cell of a rule, in the rule's window; in the next one where other calls are there already, as that of a call which
 /// waited at the border must not begin the count anew for all.
-pub(super) fn cell_of<'c>(cells: &'c mut Vec<Cell>, rule: &Rule) -> &'c mut Cell {
+pub(super) fn cell_of<'c>(cells: &'c mut Vec<Cell>, rule: &Rule, now_ms: i64) -> &'c mut Cell {
     let at = match cells.iter().position(|cell| cell.limit == rule.limit) {
         Some(at) => at,
         None => {
-            cells.push(Cell::new(rule));
+            cells.push(Cell::new(rule, now_ms));
             cells.len() - 1
         }
     };
     let cell = &mut cells[at];
-    let has_calendar = rule.limit.window_seconds().is_some() || rule.limit == Limit::Budget;
-    if has_calendar && cell.period == rule.period + 1 {
+    if cell.is_after(rule, now_ms) {
         return cell;
     }
     if cell.period != rule.period {
-        *cell = Cell::new(rule);
+        *cell = Cell::new(rule, now_ms);
     }
     cell.figure = rule.figure;
-    cell.ledger = rule.ledger;
+    // What a month cost only grows: the control plane tells of one month, which may be another gateway's next already.
+    let least = if rule.limit == Limit::Budget { cell.ledger } else { 0 };
+    cell.ledger = rule.ledger.max(least);
     cell
 }
 
 impl Cell {
-    fn new(rule: &Rule) -> Self {
+    fn new(rule: &Rule, now_ms: i64) -> Self {
         Self {
             limit: rule.limit,
             period: rule.period,
@@ -148,6 +153,8 @@ impl Cell {
             leased_until: 0,
             told_at: 0,
             used_at: 0,
+            told: 0,
+            begun_at: now_ms,
             used_before: 0,
             kept: 0,
             figure: rule.figure,
@@ -161,6 +168,15 @@ impl Cell {
 
     pub(super) fn period(&self) -> i64 {
         self.period
+    }
+
+    /// Whether this is the period after the rule's. A quota's is where the rule is of a snapshot from before its reset.
+    fn is_after(&self, rule: &Rule, now_ms: i64) -> bool {
+        match rule.limit {
+            Limit::Concurrency => false,
+            Limit::Quota => rule.has_ended(now_ms) && self.period > rule.period,
+            _ => self.period == rule.period + 1,
+        }
     }
 
     /// Whether the call of this rule fits. Notes what to lease where that is not known.
@@ -203,7 +219,12 @@ impl Cell {
 
     pub(super) fn take(&mut self, amount: u64, now_ms: i64) {
         self.used = self.used.saturating_add(amount);
-        self.used_at = now_ms;
+        self.note_in_use(now_ms);
+    }
+
+    /// Notes that a call takes of it, or holds a part of it that is not settled.
+    pub(super) fn note_in_use(&mut self, now_ms: i64) {
+        self.used_at = self.used_at.max(now_ms);
     }
 
     /// Whether the slice nears its end and another should be fetched; asks for it.
@@ -251,10 +272,20 @@ impl Cell {
 
     /// Whether the shared counter is to hear of it.
     fn is_due(&self, now_ms: i64) -> bool {
-        let unused = self.granted.saturating_sub(self.used);
+        if self.gives_back || self.wanted > 0 {
+            return true;
+        }
+        if self.is_over(now_ms) {
+            return false;
+        }
         let alive_ms = i64::try_from(self.limit.alive_for().as_millis()).unwrap_or(i64::MAX);
-        let holds = unused > 0 || (self.limit == Limit::Concurrency && self.used > 0);
-        self.gives_back || self.wanted > 0 || (holds && now_ms - self.told_at >= alive_ms / 3 && !self.is_over(now_ms))
+        // What is granted counts only while this gateway is heard of. What was used of it must be known before, unless its
+        // window ends sooner.
+        let outlasts = self.limit.window_seconds().is_none_or(|seconds| seconds.saturating_mul(1_000) > alive_ms);
+        let holds = self.granted > self.used || (outlasts && self.told != self.used);
+        let is_in_flight = self.limit == Limit::Concurrency && self.used > 0;
+        // Nobody else knows of what was used beyond what is granted, as while this gateway was on its own.
+        self.used > self.granted || ((holds || is_in_flight) && now_ms - self.told_at >= alive_ms / 3)
     }
 
     /// Whether its window has passed.
@@ -263,13 +294,18 @@ impl Cell {
         window.is_some_and(|seconds| now_ms.div_euclid(1_000).div_euclid(seconds) > self.period)
     }
 
-    /// Whether nothing is lost by forgetting it: its window has passed, nothing is in flight, or it was not used for so
-    /// long that the ledger has it all.
-    pub(super) fn is_forgettable(&self, now_ms: i64) -> bool {
+    /// Whether nothing is lost by forgetting it: its window has passed, nothing is in flight, or the ledger has had it all
+    /// for long, and the shared counter as well. `ledgered_ms` is the time (Unix milliseconds) up to which the control
+    /// plane has this gateway's records.
+    pub(super) fn is_forgettable(&self, now_ms: i64, ledgered_ms: i64) -> bool {
         const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
         match self.limit {
             Limit::Concurrency => self.used == 0 && self.granted == 0,
-            Limit::Quota | Limit::Budget => now_ms - self.used_at >= FORGOTTEN_AFTER_MS,
+            Limit::Quota | Limit::Budget => {
+                let is_leased = self.generation != 0;
+                let is_shared = self.told == self.used && self.granted <= self.used;
+                ledgered_ms.min(now_ms).saturating_sub(self.used_at) >= FORGOTTEN_AFTER_MS && (is_shared || !is_leased)
+            }
             _ => self.is_over(now_ms),
         }
     }
@@ -287,6 +323,8 @@ impl Cell {
         Some(LimitAsk {
             counter: counter(self),
             generation: self.generation,
+            // The others are forgotten only when nothing is left to remember.
+            begun: if self.limit.has_ledger() { self.begun_at.unsigned_abs() } else { 0 },
             used: self.used,
             granted: self.granted,
             wanted: std::mem::take(&mut self.wanted),
@@ -300,8 +338,10 @@ impl Cell {
 
     /// Takes the answer to what was asked at `asked_ms`; calls may have used more meanwhile.
     pub(super) fn granted(&mut self, ask: &LimitAsk, grant: &LimitGrant, asked_ms: i64) {
+        self.told = ask.used;
         if self.generation != 0 && self.generation != grant.generation && ask.ledger > 0 {
             self.used = self.used.saturating_sub(ask.used);
+            self.told = 0;
         }
         let before = if self.generation == grant.generation { ask.granted.max(ask.used) } else { 0 };
         self.generation = grant.generation;

@@ -15,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::leasing::{Leasing, keep_leased};
+use super::leasing::{Leasing, Ledger, keep_leased};
 use super::limiter::Limiter;
 use super::subject::Mode;
 use super::{Charge, Demand, Limited, Reservation};
@@ -333,7 +333,10 @@ async fn keys_of_which_nothing_is_left_to_count_are_forgotten() {
     }
     take(&limiter, &key(200, |limits| limits.rpd = Some(5)), now).await.unwrap();
     let flying = take(&limiter, &key(201, |limits| limits.concurrency = Some(5)), now).await.unwrap();
-    let sweep = |seconds| limiter.subjects().sweep((now + Duration::from_secs(seconds)).timestamp_millis(), |_| ());
+    let sweep = |seconds| {
+        let now_ms = (now + Duration::from_secs(seconds)).timestamp_millis();
+        limiter.subjects().sweep(now_ms, now_ms, |_| ());
+    };
     sweep(59);
     assert_eq!(limiter.subjects().len(), 102);
     sweep(60);
@@ -343,6 +346,120 @@ async fn keys_of_which_nothing_is_left_to_count_are_forgotten() {
     assert_eq!(limiter.subjects().len(), 1);
     sweep(24 * 3_600);
     assert_eq!(limiter.subjects().len(), 0);
+}
+
+#[tokio::test]
+async fn use_that_the_ledger_lacks_is_not_forgotten() {
+    const HOUR: i64 = 3_600_000;
+    let limiter = Limiter::new(None);
+    let at = |ledger| {
+        caller(|token, master| {
+            token.quota = Some(Quota { limit: 1_000, used: ledger, reset_at: None });
+            master.monthly_budget = Some("0.000001".to_owned());
+        })
+    };
+    let now = time(START);
+    let start_ms = now.timestamp_millis();
+    take(&limiter, &at(0), now).await.unwrap().unwrap().settle(Charge { nanos: 600, ..used(600) });
+    // The control plane takes no records for a day.
+    limiter.subjects().sweep(start_ms + 24 * HOUR, start_ms - 1, |_| ());
+    limiter.subjects().sweep(start_ms + 24 * HOUR, i64::MIN, |_| ());
+    assert_eq!(limiter.subjects().len(), 2);
+    let later = now + Duration::from_secs(24 * 3_600);
+    let rest = limiter.reserve(&at(0), Demand { tokens: 900, nanos: 900, now: later }).await.unwrap().unwrap();
+    assert!(limiter.reserve(&at(0), demand(later, 1)).await.is_err(), "400 were left");
+
+    // A call in flight is not settled yet, however long it takes.
+    let later_ms = later.timestamp_millis();
+    limiter.subjects().sweep(later_ms + 5 * HOUR, later_ms + 5 * HOUR, |_| ());
+    rest.settle(Charge { nanos: 400, ..used(400) });
+    limiter.subjects().sweep(later_ms + 5 * HOUR + 1_000, later_ms + 5 * HOUR + 1_000, |_| ());
+    assert_eq!(limiter.subjects().len(), 2);
+    assert!(take(&limiter, &at(0), later).await.is_err());
+
+    // It has them: what is used up is used up by the ledger.
+    limiter.subjects().sweep(later_ms + 7 * HOUR, later_ms + 7 * HOUR, |_| ());
+    assert_eq!(limiter.subjects().len(), 0);
+    assert!(take(&limiter, &at(1_000), later).await.is_err());
+}
+
+#[tokio::test]
+async fn a_quota_that_was_reset_is_not_begun_anew_by_a_call_with_an_older_snapshot() {
+    let limiter = Limiter::new(None);
+    let reset_at = time(START).timestamp() + 600;
+    let at = |ledger, reset_at| {
+        caller(|token, _| token.quota = Some(Quota { limit: 1_000, used: ledger, reset_at: Some(reset_at) }))
+    };
+    let (old, new) = (at(950, reset_at), at(0, reset_at + 86_400));
+    let after = time(START) + Duration::from_secs(601);
+    // The reset is the ledger's: until it is published, the old period goes on.
+    take(&limiter, &old, after).await.unwrap().unwrap().settle(used(50));
+    assert!(take(&limiter, &old, after).await.is_err());
+    limiter.reserve(&new, demand(after, 700)).await.unwrap().unwrap().settle(used(700));
+    // One with the snapshot from before counts where the others are.
+    take(&limiter, &old, after).await.unwrap().unwrap().settle(used(100));
+    let rest = limiter.reserve(&new, demand(after, 900)).await.unwrap().unwrap();
+    assert!(limiter.reserve(&new, demand(after, 1)).await.is_err(), "200 were left");
+    drop(rest);
+    // An operator who makes the period shorter is heard at once.
+    let shorter = at(10, reset_at + 3_600);
+    assert!(take(&limiter, &shorter, after).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_call_uses_counts_in_the_period_that_it_arrived_in() {
+    let limiter = Limiter::new(None);
+    let reset_at = time(START).timestamp() + 600;
+    let at = |ledger, reset_at| {
+        caller(|token, _| token.quota = Some(Quota { limit: 1_000, used: ledger, reset_at: Some(reset_at) }))
+    };
+    let (old, new) = (at(100, reset_at), at(0, reset_at + 86_400));
+    let (before, after) = (time(START) + Duration::from_secs(599), time(START) + Duration::from_secs(600));
+    let of_the_old = take(&limiter, &old, before).await.unwrap().unwrap();
+    let of_the_new = take(&limiter, &old, after).await.unwrap().unwrap();
+    limiter.reserve(&new, demand(after, 10)).await.unwrap().unwrap().settle(used(10));
+    of_the_old.settle(used(500));
+    of_the_new.settle(used(300));
+    // 10 and 300 are used of the new period.
+    limiter.reserve(&new, demand(after, 689)).await.unwrap().unwrap().settle(used(689));
+    let last = limiter.reserve(&new, demand(after, 1)).await.expect("1 is left");
+    assert!(limiter.reserve(&new, demand(after, 1)).await.is_err());
+    drop(last);
+}
+
+#[tokio::test]
+async fn months_keep_apart_whatever_month_the_ledger_tells_of() {
+    let with = |month: &str, amount: &str| {
+        caller(|_, master| {
+            master.monthly_budget = Some("1.00".to_owned());
+            master.spend = Some(Spend { month: month.to_owned(), amount: amount.to_owned() });
+        })
+    };
+    let costly = |now| Demand { tokens: 1, nanos: 300_000_000, now };
+    let cost = |nanos| Charge { nanos, ..used(1) };
+    let (november, december) = (time("2026-11-30T23:59:58Z"), time("2026-12-01T00:00:01Z"));
+
+    // Another gateway's clock is ahead, so the ledger tells of its December already.
+    let limiter = Limiter::new(None);
+    limiter.reserve(&with("2026-11", "0.10"), costly(november)).await.unwrap().unwrap().settle(cost(50_000_000));
+    limiter.reserve(&with("2026-11", "0.90"), costly(november)).await.unwrap().unwrap().settle(cost(50_000_000));
+    let told_early = with("2026-12", "0.01");
+    let last = limiter.reserve(&told_early, costly(november)).await.unwrap().unwrap();
+    assert!(limiter.reserve(&told_early, costly(november)).await.is_err(), "0.10 were left of November's 1.00");
+    last.settle(cost(100_000_000));
+    limiter.reserve(&told_early, costly(december)).await.unwrap().unwrap().settle(cost(980_000_000));
+    let rest = limiter.reserve(&told_early, costly(december)).await.unwrap().unwrap();
+    assert!(limiter.reserve(&told_early, costly(december)).await.is_err(), "0.01 and 0.98 of December's 1.00");
+
+    // This gateway's clock is ahead: its December begins at zero, and what November's calls cost in the end is not on it.
+    let limiter = Limiter::new(None);
+    let told_late = with("2026-11", "0.90");
+    let late = limiter.reserve(&told_late, costly(november)).await.unwrap().unwrap();
+    limiter.reserve(&told_late, costly(december)).await.unwrap().unwrap().settle(cost(990_000_000));
+    late.settle(cost(900_000_000));
+    limiter.reserve(&told_late, costly(december)).await.unwrap().unwrap().settle(cost(10_000_000));
+    assert!(limiter.reserve(&told_late, costly(december)).await.is_err());
+    drop(rest);
 }
 
 /// A clock moved by hand.
@@ -381,7 +498,9 @@ impl Fleet {
     fn add(&mut self, state: &SharedState) {
         let (leasing, queue) = Leasing::new(state.clone());
         let limiter = Arc::new(Limiter::new(Some(leasing)));
-        self.tasks.spawn(keep_leased(limiter.clone(), Some(queue), self.clock.clone(), self.stop.clone()));
+        // The control plane takes every record at once.
+        let ledger = Ledger { clock: self.clock.clone(), taken_until: Box::new(Some) };
+        self.tasks.spawn(keep_leased(limiter.clone(), Some(queue), ledger, self.stop.clone()));
         self.limiters.push(limiter);
     }
 
@@ -545,4 +664,61 @@ async fn a_shared_quota_holds_between_two_counts_of_the_ledger() {
     // Each gateway lets a last call in while anything is left.
     assert!((9_700..=10_300).contains(&spent), "{spent}");
     fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn what_was_used_of_a_slice_is_told_although_no_call_comes_any_more() {
+    let fleet = Fleet::start(2).await;
+    let caller = caller(|token, _| token.limits.rpd = Some(1));
+    fleet.take(0, &caller, 1).await.unwrap();
+    let granted = fleet.round_trips();
+    until(async || {
+        fleet.pass(Duration::from_secs(1));
+        fleet.round_trips() == granted + 1
+    })
+    .await;
+    // Now it is known, and there is nothing more to tell.
+    for _ in 0..20 {
+        fleet.pass(Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(110)).await;
+    }
+    assert_eq!(fleet.round_trips(), granted + 1);
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_forgotten_count_stays_counted_by_those_who_share_it() {
+    let fleet = Fleet::start(2).await;
+    let caller = caller(|token, _| token.quota = Some(Quota { limit: 1_000, used: 0, reset_at: None }));
+    fleet.take(0, &caller, 600).await.unwrap().unwrap().settle(used(600));
+    let mut later_ms = fleet.clock.now().timestamp_millis();
+    until(async || {
+        // Time for it to give back what is unused; then hours go by.
+        fleet.pass(Duration::from_millis(100));
+        later_ms += 7_200_000;
+        fleet.limiters[0].subjects().sweep(later_ms, later_ms, |_| ());
+        fleet.limiters[0].subjects().len() == 0
+    })
+    .await;
+    let mut spent = 600;
+    for call in 0..40 {
+        if let Ok(Some(reservation)) = fleet.take(call % 2, &caller, 50).await {
+            reservation.settle(used(50));
+            spent += 50;
+        }
+    }
+    // Although the ledger has not counted any of it yet; each gateway lets a last call in while anything is left.
+    assert!((1_000..=1_100).contains(&spent), "{spent}");
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
+async fn calls_that_are_judged_without_the_shared_counters_are_counted() {
+    let (leasing, _unanswered) = Leasing::new(SharedState::in_process());
+    let limiter = Limiter::new(Some(leasing.clone()));
+    let caller = caller(|token, _| token.limits.rpm = Some(2));
+    for (passes, alone_calls) in [(true, 1), (true, 2), (false, 3)] {
+        assert_eq!(take(&limiter, &caller, time(START)).await.is_ok(), passes);
+        assert_eq!(leasing.alone_calls(), alone_calls);
+    }
 }

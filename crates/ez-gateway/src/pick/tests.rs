@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use ez_contract::Clock;
 use ez_protocol::vendor_limits::LimitScope;
-use futures_util::FutureExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -290,6 +289,52 @@ async fn where_all_are_at_their_concurrency_calls_wait_in_turn() {
     assert!(begun.elapsed() >= QUEUE_TIMEOUT, "it waits, but not for ever");
     let refusal = late.refusal(Some(Unpicked::Busy), None);
     assert_eq!((refusal.fault.status, refusal.fault.code, refusal.retry_after), (503, "upstream_busy", Some(S)));
+}
+
+#[tokio::test]
+async fn who_waits_gets_the_first_slot_that_comes_free_at_any_key() {
+    let book = book();
+    let plan = plan(vec![vec![(1, vec![key(1, 1, Some(1)), key(2, 1, Some(1))])]]);
+    for freed in [2, 1, 2, 2] {
+        let (one, other) = (pick(&book, &plan).await.unwrap(), pick(&book, &plan).await.unwrap());
+        let (freed_one, held) = if id(&one) == freed { (one, other) } else { (other, one) };
+        let mut waiting = Box::pin(pick(&book, &plan));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(freed_one);
+        let served = waiting.now_or_never().expect("at once").unwrap();
+        assert_eq!((id(&served), id(&held)), (freed, 3 - freed));
+        // The place that it had at the other keeps nobody away.
+        drop(held);
+        assert_eq!(id(&pick(&book, &plan).await.unwrap()), 3 - freed);
+    }
+
+    // Both come free in the same moment: one slot each.
+    let (one, other) = (pick(&book, &plan).await.unwrap(), pick(&book, &plan).await.unwrap());
+    let (mut first, mut second) = (Box::pin(pick(&book, &plan)), Box::pin(pick(&book, &plan)));
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    drop((one, other));
+    let first = first.now_or_never().expect("at once").unwrap();
+    let second = second.now_or_never().expect("at once").unwrap();
+    assert_ne!(id(&first), id(&second));
+}
+
+#[tokio::test]
+async fn who_waits_at_a_key_that_goes_bad_keeps_its_place_at_the_other() {
+    let book = book();
+    let plan = plan(vec![vec![(1, vec![key(1, 1, Some(1)), key(2, 1, Some(1))])]]);
+    let (mut one, other) = (pick(&book, &plan).await.unwrap(), pick(&book, &plan).await.unwrap());
+    let mut waiting = Box::pin(pick(&book, &plan));
+    let mut later = Box::pin(pick(&book, &plan));
+    assert!((&mut waiting).now_or_never().is_none() && (&mut later).now_or_never().is_none());
+    one.failed(LIMITED, None, "req-1");
+    drop(one);
+    for _ in 0..2 {
+        assert!((&mut later).now_or_never().is_none() && (&mut waiting).now_or_never().is_none());
+    }
+    let left = id(&other);
+    drop(other);
+    assert!((&mut later).now_or_never().is_none());
+    assert_eq!(id(&waiting.now_or_never().expect("at once").unwrap()), left);
 }
 
 #[tokio::test]

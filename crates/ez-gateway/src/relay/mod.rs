@@ -56,11 +56,8 @@ pub(crate) async fn relay(
     let mut headers = response_headers(headers, &choice, account.attempts());
     let body = match body {
         Content::Plain(content) => {
-            let meter = Meter {
-                api: inspected.api,
-                model: choice.upstream_model.clone(),
-                prompt: Prompt::Body(inspected.body.clone()),
-            };
+            let meter =
+                Meter { api: inspected.api, model: choice.upstream_model.clone(), prompt: prompt_of(inspected) };
             let body = plain(content, meter, is_free(scope), &mut account).await?;
             if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
                 headers.insert(X_EZ_COST, cost);
@@ -121,6 +118,15 @@ async fn plain(content: PlainContent, meter: Meter, is_free: bool, account: &mut
             tracing::error!(error = %e, request_id = account.request_id(), "call not settled; its answer is withheld");
             Err(not_accountable())
         }
+    }
+}
+
+/// What the prompt of a plain call is known by. Forms are not read for their text.
+fn prompt_of(inspected: &Inspected) -> Prompt {
+    if inspected.peek.is_form() {
+        Prompt::Tokens(inspected.peek.estimated_input_tokens())
+    } else {
+        Prompt::Body(inspected.body.clone())
     }
 }
 

@@ -32,8 +32,8 @@ const TAIL_TIMEOUT: Duration = Duration::from_secs(1);
 /// No more is gathered into one frame than this, so that a fast upstream still feels a slow client.
 const BURST_BYTES: usize = 32 << 10;
 
-/// Bytes that come sooner than this after those before are taken for a flood. No model writes so fast.
-const FLOOD_GAP: Duration = Duration::from_micros(200);
+/// After a try to gather more found nothing, so many bursts go out without one: models mostly write slowly.
+const UNGATHERED: u8 = 15;
 
 const CALL_TIMEOUT: &str = "call_timeout";
 
@@ -101,13 +101,13 @@ pub(super) struct Progress {
     ended: Option<bool>,
     /// Whether nobody listens any more, and the stream is only heard for its usage.
     is_client_gone: bool,
-    /// Whether the last bytes followed upon those before.
-    is_flood: bool,
+    /// How many more bursts go out without a try to gather more.
+    ungathered: u8,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { phase: Phase::Passing, ended: None, is_client_gone: false, is_flood: false }
+        Self { phase: Phase::Passing, ended: None, is_client_gone: false, ungathered: 0 }
     }
 }
 
@@ -123,10 +123,12 @@ impl StreamRelay {
             Phase::Ended => return None,
         }
         let mut burst = Burst::default();
+        let mut has_gathered = false;
+        self.progress.ungathered = self.progress.ungathered.saturating_sub(1);
         loop {
             let arrived = match self.arrived_event() {
                 Ok(None) if !burst.is_empty() => {
-                    if burst.len() < BURST_BYTES && self.take_more().await {
+                    if burst.len() < BURST_BYTES && self.take_more(&mut has_gathered).await {
                         continue;
                     }
                     return Some(Ok(burst.take()));
@@ -201,17 +203,22 @@ impl StreamRelay {
         }
     }
 
-    /// Takes the upstream's next bytes if they are there already, or where they come one upon the other, so that a flood
-    /// of small events is not a flood of small writes. Whether there were any.
-    async fn take_more(&mut self) -> bool {
+    /// Takes the upstream's next bytes if they are there already, or come as soon as its connection has a turn, so that a
+    /// flood of small events is no flood of small writes. Whether there were any.
+    async fn take_more(&mut self, has_gathered: &mut bool) -> bool {
         if self.take_waiting() {
             return true;
         }
-        if !self.progress.is_flood {
+        if self.progress.ungathered > 0 {
             return false;
         }
         give_way().await;
-        self.take_waiting()
+        let has_more = self.take_waiting();
+        *has_gathered |= has_more;
+        if !*has_gathered {
+            self.progress.ungathered = UNGATHERED;
+        }
+        has_more
     }
 
     /// Takes the upstream's next bytes if they are there already. Whether there were any; an end or a fault is met again
@@ -248,7 +255,7 @@ impl StreamRelay {
             if let Some(broke) = self.progress.ended {
                 return self.end_of_stream(broke);
             }
-            let (arrived, waited) = match self.patience.wait_for(self.upstream.frame()).await {
+            let arrived = match self.patience.wait_for(self.upstream.frame()).await {
                 Ok(arrived) => arrived,
                 Err(Late::Over) => return Err(over_deadline()),
                 Err(Late::Silent) => {
@@ -256,7 +263,6 @@ impl StreamRelay {
                     return Err(Break::Silent(FaultKind::Timeout, "upstream_timeout", message));
                 }
             };
-            self.progress.is_flood = waited < FLOOD_GAP;
             match arrived {
                 Some(Err(_)) => return self.end_of_stream(true),
                 None => return self.end_of_stream(false),
@@ -475,11 +481,13 @@ impl Content {
 /// Lets other tasks of this worker run first: the upstream's connection hands over no more than one piece at a time.
 /// Cheaper than tokio's `yield_now`, which also asks the system for news.
 async fn give_way() {
-    let mut has_waited = false;
+    // hyper asks a body that is not ready a second time before it lets its task go.
+    let mut asked_again = 2_u8;
     poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
+        if asked_again == 0 {
             return Poll::Ready(());
         }
+        asked_again -= 1;
         cx.waker().wake_by_ref();
         Poll::Pending
     })

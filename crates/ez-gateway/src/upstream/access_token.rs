@@ -194,19 +194,29 @@ impl AccessToken {
     }
 }
 
-/// What a token endpoint's error means. OAuth's code tells a dead credential (RFC 6749, 5.2); all else is the
-/// endpoint's own trouble, or that of something before it.
+/// OAuth's codes for a credential that is dead until somebody mends it: those of RFC 6749 (5.2), and those that Google
+/// documents for service accounts besides.
+const DEAD: [&str; 5] = ["invalid_grant", "invalid_client", "unauthorized_client", "deleted_client", "disabled_client"];
+
+/// What a token endpoint's error means. Only a code that is known to mean so tells a dead credential; all else is the
+/// endpoint's own trouble, that of something before it, or this gateway's.
 fn refused(status: StatusCode, body: &[u8]) -> TokenError {
     #[derive(Deserialize)]
     struct OAuthError {
         error: String,
+        #[serde(default)]
+        error_description: String,
     }
-    let code = serde_json::from_slice::<OAuthError>(body).ok().map(|answer| answer.error);
-    let is_code =
-        |code: &String| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    match (status.as_u16(), code.filter(is_code)) {
-        (400 | 401 | 403, Some(code)) => TokenError::Refused(code),
-        _ => TokenError::Unavailable(format!("the token endpoint answered with status {}", status.as_u16())),
+    let status = status.as_u16();
+    let answer = serde_json::from_slice::<OAuthError>(body).ok().filter(|_| matches!(status, 400 | 401 | 403));
+    let code = answer.as_ref().and_then(|answer| DEAD.into_iter().find(|code| *code == answer.error));
+    match (answer, code) {
+        // Google finds the times of a request impossible (`iat`, `exp`) where the clock of whoever signed it is wrong.
+        (Some(answer), Some("invalid_grant")) if answer.error_description.contains("iat and exp") => {
+            TokenError::Unavailable("the token endpoint finds this gateway's time wrong: set its clock".to_owned())
+        }
+        (_, Some(code)) => TokenError::Refused(code.to_owned()),
+        _ => TokenError::Unavailable(format!("the token endpoint answered with status {status}")),
     }
 }
 
@@ -241,11 +251,28 @@ mod tests {
     }
 
     #[test]
-    fn only_oauths_own_words_mean_a_dead_credential() {
+    fn only_words_that_say_so_mean_a_dead_credential() {
         let invalid = br#"{"error":"invalid_grant","error_description":"Invalid JWT Signature for canary."}"#;
-        assert_eq!(refused(StatusCode::BAD_REQUEST, invalid), TokenError::Refused("invalid_grant".to_owned()));
+        for (status, code) in [
+            (StatusCode::BAD_REQUEST, "invalid_grant"),
+            (StatusCode::UNAUTHORIZED, "invalid_client"),
+            (StatusCode::UNAUTHORIZED, "deleted_client"),
+            (StatusCode::FORBIDDEN, "disabled_client"),
+            (StatusCode::UNAUTHORIZED, "unauthorized_client"),
+        ] {
+            let body = format!(r#"{{"error":"{code}","error_description":"canary"}}"#);
+            assert_eq!(refused(status, body.as_bytes()), TokenError::Refused(code.to_owned()));
+        }
+        let other_time = br#"{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. Check your iat and exp values in the JWT claim."}"#;
         for (status, body) in [
             (StatusCode::SERVICE_UNAVAILABLE, invalid.as_slice()),
+            (StatusCode::TOO_MANY_REQUESTS, invalid),
+            (StatusCode::BAD_REQUEST, other_time),
+            (StatusCode::BAD_REQUEST, br#"{"error":"temporarily_unavailable"}"#),
+            (StatusCode::FORBIDDEN, br#"{"error":"server_error"}"#),
+            (StatusCode::FORBIDDEN, br#"{"error":"rate_limit_exceeded"}"#),
+            (StatusCode::BAD_REQUEST, br#"{"error":"invalid_request"}"#),
+            (StatusCode::FORBIDDEN, br#"{"error":"a_word_of_tomorrow"}"#),
             (StatusCode::FORBIDDEN, b"<html>"),
             (StatusCode::BAD_REQUEST, br#"{"error":{"code":400}}"#),
             (StatusCode::BAD_REQUEST, br#"{"error":"Canary 1"}"#),

@@ -34,6 +34,10 @@ impl Held {
         taken
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.records().is_empty()
+    }
+
     /// Puts back what was taken; it was counted before, so there is room for it.
     pub(super) fn put_back(&self, taken: Vec<UsageRecord>) {
         let mut records = self.records();

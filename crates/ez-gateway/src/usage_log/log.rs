@@ -257,6 +257,15 @@ impl UsageLog {
         }
     }
 
+    /// The time up to which the control plane has the records of calls that have ended; `None` where that is not known.
+    pub(crate) fn taken_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let stats = self.stats();
+        if stats.is_failing || !self.shared.held.is_empty() {
+            return None;
+        }
+        if stats.records == 0 { Some(now) } else { stats.oldest_at }
+    }
+
     pub(super) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }

@@ -15,6 +15,7 @@ use ez_testkit::upstream::{Behaviour, Fault, Rule};
 use futures_util::future::join_all;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use serde_json::json;
 
 use crate::support::{self, Answer, TestGateway, binding, publish};
 
@@ -443,6 +444,48 @@ async fn a_session_keeps_to_its_key_while_that_is_healthy() {
     for session in homes.keys() {
         assert_eq!(call(session).await, "sk-up-2", "where its own is not healthy");
     }
+    gateway.finish().await;
+}
+
+#[tokio::test]
+async fn a_conversation_keeps_to_its_key_over_its_turns() {
+    let gateway = TestGateway::start_with(|config| config.health.affinity = Affinity::Prefix).await;
+    let turn = |who: &str, said: usize| {
+        let mut messages = vec![json!({"role": "system", "content": "be brief"})];
+        messages.push(json!({"role": "user", "content": format!("I am {who}")}));
+        for number in 0..said {
+            messages.push(json!({"role": "assistant", "content": format!("answer {number} to {who}")}));
+            messages.push(json!({"role": "user", "content": format!("question {number}")}));
+        }
+        json!({"model": "m", "messages": messages}).to_string()
+    };
+    let call = async |who: &str, said: usize| {
+        let answer = gateway.chat(turn(who, said)).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        gateway.upstream.requests().pop().unwrap().credential.unwrap()
+    };
+    // One conversation of each key.
+    let mut of_key: HashMap<String, String> = HashMap::new();
+    for number in 0..100 {
+        let who = format!("number {number}");
+        of_key.entry(call(&who, 0).await).or_insert(who);
+        if of_key.len() == 2 {
+            break;
+        }
+    }
+    let (mine, others) = (&of_key["sk-up-1"], &of_key["sk-up-2"]);
+    for said in 1..10 {
+        assert_eq!((call(mine, said).await.as_str(), call(others, said).await.as_str()), ("sk-up-1", "sk-up-2"));
+    }
+
+    // Its key fails this call: another serves it, and the ones after while the key rests; then it is at home again.
+    gateway.upstream.rule(Rule::any(limited(1)).credential("sk-up-1").times(1));
+    gateway.upstream.clear_requests();
+    assert_eq!(call(mine, 10).await, "sk-up-2");
+    assert_eq!(on(&used(&gateway), 1), 1, "its own was asked first");
+    assert_eq!((call(mine, 11).await.as_str(), call(others, 11).await.as_str()), ("sk-up-2", "sk-up-2"));
+    assert_eq!(on(&used(&gateway), 1), 0, "and is not asked again meanwhile");
+    until(Duration::from_secs(4), "it comes home", async || call(mine, 12).await == "sk-up-1").await;
     gateway.finish().await;
 }
 

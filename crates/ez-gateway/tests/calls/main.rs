@@ -6,6 +6,7 @@ mod bounds;
 mod chat;
 mod cold_start;
 mod durable;
+mod fences;
 mod gone;
 mod health;
 mod hygiene;

@@ -144,6 +144,62 @@ async fn one_model_is_shown_by_the_name_that_lists_it() {
     gateway.finish().await;
 }
 
+#[tokio::test]
+async fn a_list_has_what_the_key_may_call_and_nothing_else() {
+    let elsewhere = |name: &str, namespace: &str| {
+        let mut binding = binding(name, &[(1, "m")]);
+        binding.namespace = namespace.into();
+        SnapshotEntry::Binding(binding)
+    };
+    let bound = |name: &str| SnapshotEntry::Binding(binding(name, &[(1, "m")]));
+    let gateway = with_models(vec![
+        bound("embed"),
+        bound("ranker"),
+        bound("painter"),
+        // Its name alone would lead to the namespace `foreign`.
+        bound("foreign.m"),
+        elsewhere("m", "foreign"),
+        model("m", "chat"),
+        model("embed", "embedding"),
+        model("ranker", "rerank"),
+        model("painter", "image"),
+    ])
+    .await;
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["*"], &["alias", "default.foreign.m", "embed", "m", "painter", "ranker"]),
+        (&[], &["alias", "default.foreign.m", "embed", "m", "painter", "ranker"]),
+        (&["embeddings:*"], &["alias", "default.foreign.m", "embed"]),
+        (&["chat:*"], &["alias", "default.foreign.m", "m"]),
+        (&["rerank:*", "completions:*"], &["alias", "default.foreign.m", "m", "ranker"]),
+        (&["audio:*"], &["alias", "default.foreign.m", "painter"]),
+    ];
+    for (scopes, expected) in cases {
+        let mut key = token();
+        key.scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        gateway.apply(vec![token_entry(key)]).await;
+        assert_eq!(names(&gateway, "/v1/models", &[]).await, expected, "{scopes:?}");
+        assert_eq!(names(&gateway, "/v1/models", ANTHROPIC).await, expected, "{scopes:?}");
+        let of_google: Vec<_> = expected.iter().map(|name| format!("models/{name}")).collect();
+        assert_eq!(names(&gateway, "/v1beta/models", &[]).await, of_google, "{scopes:?}");
+        for name in ["alias", "default.foreign.m", "embed", "m", "painter", "ranker"] {
+            let shown = gateway.call(get(&gateway, &format!("/v1/models/{name}"), &[])).await;
+            let is_listed = expected.contains(&name);
+            assert_eq!(shown.status.as_u16(), if is_listed { 200 } else { 404 }, "{scopes:?} {name}");
+        }
+    }
+    let mut key = token();
+    key.model_limits_enabled = true;
+    key.model_limits = vec!["ranker".into(), "none".into()];
+    gateway.apply(vec![token_entry(key)]).await;
+    assert_eq!(names(&gateway, "/v1/models", &[]).await, ["ranker"]);
+    assert_eq!(told(&gateway.call(get(&gateway, "/v1/models/m", &[])).await), (403, json!("model_not_allowed")));
+    // What is listed can be called by that name.
+    gateway.apply(vec![token_entry(token())]).await;
+    let chat = r#"{"model":"default.foreign.m","messages":[{"role":"user","content":"hi"}]}"#;
+    assert_eq!(gateway.chat(chat).await.status, StatusCode::OK);
+    gateway.finish().await;
+}
+
 fn told(answer: &Answer) -> (u16, Value) {
     let error = answer.json()["error"].clone();
     let word = ["code", "type", "status"].iter().map(|key| error[key].clone()).find(Value::is_string);

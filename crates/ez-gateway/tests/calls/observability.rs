@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ez_gateway::LentBody;
 use ez_gateway::listener::{self, Bounds, Drain};
-use ez_testkit::upstream::{Behaviour, Rule};
+use ez_testkit::upstream::{Behaviour, Fault, Rule};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -67,6 +67,33 @@ async fn calls_are_counted_and_timed_by_protocol_operation_and_outcome() {
     let seconds: f64 = sum.unwrap().parse().unwrap();
     assert!((0.006..0.1).contains(&seconds), "two streams at 5 ms a token: {seconds}");
     assert!(!text.contains("sk-") && !text.contains("sim#"), "no key and no account in {text}");
+}
+
+#[tokio::test]
+async fn every_attempt_is_counted_with_how_it_ended() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let gateway = TestGateway::start().await;
+    let page = |status| {
+        let html = Some("<html>of a proxy</html>".to_owned());
+        Behaviour::failing(Fault::Status { status, retry_after: None, code: None, message: None, html })
+    };
+    for (behaviour, status) in [
+        (page(400), StatusCode::BAD_REQUEST),
+        (Behaviour::status(400), StatusCode::BAD_REQUEST),
+        (Behaviour::status(503), StatusCode::SERVICE_UNAVAILABLE),
+        (Behaviour::default(), StatusCode::OK),
+    ] {
+        gateway.upstream.rule(Rule::any(behaviour).times(1));
+        assert_eq!(gateway.chat(PLAIN).await.status, status);
+    }
+    gateway.finish().await;
+    let text = metrics.render();
+    for (outcome, attempts) in [("refused", 1), ("failed", 1), ("delivered", 2)] {
+        let line = format!(r#"ez_gateway_attempts_total{{provider_type="openai",outcome="{outcome}"}} {attempts}"#);
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
 }
 
 /// Collects what is logged.

@@ -168,7 +168,7 @@ async fn counts_are_free_and_embeddings_of_gemini_pass() {
     }
 }
 
-fn form(gateway: &TestGateway, path: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
+pub(crate) fn form(gateway: &TestGateway, path: &str, fields: &[(&str, &str)]) -> Request<Full<Bytes>> {
     let mut body = Vec::new();
     for (name, value) in fields {
         body.extend(

@@ -114,7 +114,20 @@ async fn calls_by_id_count_as_calls_and_use_no_tokens() {
     assert_eq!(gateway.upstream.request_count(), asked_before, "nothing reaches the vendor");
     let records = gateway.finish().await;
     let limited: Vec<_> = records.iter().filter(|record| record.ended_by == EndedBy::Limit).collect();
-    assert_eq!((records.len(), limited.len(), limited[0].model.as_str()), (4, 1, "m"));
+    assert_eq!((records.len(), limited.len(), limited[0].model.as_str()), (4, 1, ""), "nothing was looked up for it");
+}
+
+#[tokio::test]
+async fn ids_that_no_vendor_makes_are_not_looked_up_and_reach_nobody() {
+    let gateway = TestGateway::start().await;
+    for id in ["a/b", "..", "a\u{0}b", "résp", "a b", &"a".repeat(257), &"a".repeat(600)] {
+        let body = json!({"model": "m", "input": "hi", "previous_response_id": id}).to_string();
+        let answer = gateway.call(gateway.request("/v1/responses", body)).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status.as_u16(), &error["param"]), (400, &json!("previous_response_id")), "{id:?}: {error}");
+    }
+    assert_eq!(gateway.upstream.request_count(), 0, "nothing reaches the vendor");
+    gateway.finish().await;
 }
 
 #[tokio::test]

@@ -408,6 +408,7 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         idle_timeout: Duration::from_millis(500),
         call_timeout: Duration::from_secs(20),
         on_client_gone: ClientGone::Cancel,
+        passes_vendor_objects: false,
         trusted_proxies: Vec::new(),
         access_log: false,
         otlp_traces: None,

@@ -1,9 +1,9 @@
 //! Stream truth: an answer cut anywhere is told as what it is, is accounted for once, and is never a made-up success.
 
-use ez_contract::usage::EndedBy;
+use ez_contract::usage::{EndedBy, TokenUsage, UsageSource};
 use ez_testkit::upstream::{Behaviour, Fault};
 
-use crate::protocols::{STREAMS, with_every_vendor};
+use crate::protocols::{STREAMS, form, with_every_vendor};
 
 const CUTS: usize = 40;
 
@@ -96,4 +96,19 @@ async fn sound_that_breaks_off_does_not_look_whole() {
     assert!(http_body_util::BodyExt::collect(response.into_body()).await.is_err(), "the connection breaks");
     let record = gateway.finish_with_one_record().await;
     assert_eq!((record.status, record.ended_by), (200, EndedBy::Upstream));
+    assert_eq!((record.usage_source, record.tokens.output_tokens), (UsageSource::Estimated, None), "no text tells it");
+    assert!(record.tokens.input_tokens.is_some_and(|tokens| tokens > 0), "{:?}", record.tokens);
+}
+
+#[tokio::test]
+async fn a_transcription_that_breaks_off_is_estimated_by_what_was_written() {
+    let gateway = with_every_vendor().await;
+    gateway.upstream.set(Behaviour::failing(Fault::Truncate { after_events: Some(4), after_bytes: None }));
+    let request = form(&gateway, "/v1/audio/transcriptions", &[("model", "m"), ("stream", "true")]);
+    let answer = gateway.call(request).await;
+    assert!(answer.text().contains("\"error\""), "{}", answer.text());
+    let record = gateway.finish_with_one_record().await;
+    assert_eq!((record.ended_by, record.usage_source), (EndedBy::Upstream, UsageSource::Estimated), "{record:?}");
+    let TokenUsage { input_tokens, output_tokens, .. } = record.tokens;
+    assert!(input_tokens >= Some(1_000) && output_tokens > Some(0) && output_tokens < Some(16), "{:?}", record.tokens);
 }

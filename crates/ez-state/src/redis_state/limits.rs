@@ -1,5 +1,5 @@
-//! Leases on limits in Redis: a hash per counter, `generation`, `seed`, and what each gateway holds under `@` and the
-//! name of its run: used, granted, and the end in the server's milliseconds.
+//! Leases on limits in Redis: a hash per counter, `generation`, `seed`, and what each gateway holds under `@`, the
+//! name of its run, `:` and when it began to count: used, granted, and the end in the server's milliseconds.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -15,19 +15,20 @@ use crate::limits::{KEPT_APART, Lessee, LimitAsk, LimitGrant, SHARES_PER_GATEWAY
 const MAX_EXACT: u64 = 1 << 53;
 
 /// KEYS: counters. ARGV: instance, gateways, shares per gateway, divisor of the smallest slice, milliseconds that the
-/// use of the gone is kept apart; then for each counter generation, used, granted, wanted, limit, ledger, whether use
+/// use of the gone is kept apart; then for each counter generation, begun, used, granted, wanted, limit, ledger, whether use
 /// outlives its gateway, milliseconds alive, milliseconds kept. Returns generation, granted and taken of each.
 static LEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local time = redis.call('TIME')
         local now = time[1] * 1000 + math.floor(time[2] / 1000)
-        local me, gateways = '@' .. ARGV[1], tonumber(ARGV[2])
+        local gateways = tonumber(ARGV[2])
         local shares, divisor, apart = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
         local function text(number) return string.format('%.0f', number) end
         local answer = {}
         for i = 1, #KEYS do
-            local key, at = KEYS[i], 5 + (i - 1) * 9
+            local key, at = KEYS[i], 6 + (i - 1) * 10
+            local me = '@' .. ARGV[1] .. ':' .. ARGV[at]
             local generation, used, granted = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
             local wanted, limit, ledger = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
             local outlives = ARGV[at + 7] == '1'
@@ -114,7 +115,7 @@ impl RedisState {
         call.arg(milliseconds(KEPT_APART));
         for ask in asks {
             call.key(self.layout().counter(&ask.counter));
-            call.arg(ask.generation);
+            call.arg(ask.begun).arg(ask.generation);
             for amount in [ask.used, ask.granted, ask.wanted, ask.limit, ask.ledger] {
                 call.arg(amount.min(MAX_EXACT));
             }

@@ -71,8 +71,8 @@ impl Link {
     }
 
     /// Runs several commands in one round trip.
-    pub(super) async fn pipe(&self, commands: &Pipeline) -> Result<(), StateError> {
-        self.run(|mut connection| async move { commands.exec_async(&mut connection).await }).await
+    pub(super) async fn pipe<Answer: FromRedisValue>(&self, commands: &Pipeline) -> Result<Answer, StateError> {
+        self.run(|mut connection| async move { commands.query_async(&mut connection).await }).await
     }
 
     /// Runs a script.

@@ -9,28 +9,38 @@ use super::{RedisState, entries};
 use crate::StateError;
 
 impl RedisState {
-    pub(crate) async fn put_response_owners(
+    pub(crate) async fn claim_responses(
         &self,
-        owners: &[(String, ResponseOwner)],
+        claims: &[(String, ResponseOwner)],
         ttl: Duration,
-    ) -> Result<(), StateError> {
-        if owners.is_empty() {
-            return Ok(());
+    ) -> Result<Vec<ResponseOwner>, StateError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
         }
-        let mut commands = redis::Pipeline::with_capacity(owners.len());
-        for (id, owner) in owners {
-            let set = commands.cmd("SET").arg(self.layout().response(id)).arg(entries::json(owner)?);
-            set.arg("PX").arg(milliseconds(ttl)).ignore();
+        let mut commands = redis::Pipeline::with_capacity(2 * claims.len());
+        for (id, owner) in claims {
+            let key = self.layout().response(id);
+            let set = commands.cmd("SET").arg(&key).arg(entries::json(owner)?);
+            set.arg("PX").arg(milliseconds(ttl)).arg("NX").ignore();
+            commands.cmd("GET").arg(&key);
         }
-        self.link().pipe(&commands).await
+        let kept: Vec<Option<Vec<u8>>> = self.link().pipe(&commands).await?;
+        let owners = claims.iter().zip(kept).map(|((id, claimed), kept)| {
+            // One that ended between the two commands is nobody's, and a damaged one must not hold up the others.
+            kept.and_then(|kept| self.read_owner(id, &kept).ok()).unwrap_or_else(|| claimed.clone())
+        });
+        Ok(owners.collect())
     }
 
     pub(crate) async fn response_owner(&self, id: &str) -> Result<Option<ResponseOwner>, StateError> {
-        let key = self.layout().response(id);
         let mut command = redis::cmd("GET");
-        command.arg(&key);
+        command.arg(self.layout().response(id));
         let owner: Option<Vec<u8>> = self.link().query(&command).await?;
-        let damaged = |error: serde_json::Error| StateError::Corrupt(format!("{key}: {error}"));
-        owner.map(|owner| serde_json::from_slice(&owner).map_err(damaged)).transpose()
+        owner.map(|owner| self.read_owner(id, &owner)).transpose()
+    }
+
+    fn read_owner(&self, id: &str, owner: &[u8]) -> Result<ResponseOwner, StateError> {
+        serde_json::from_slice(owner)
+            .map_err(|error| StateError::Corrupt(format!("{}: {error}", self.layout().response(id))))
     }
 }

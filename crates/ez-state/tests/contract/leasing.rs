@@ -23,6 +23,7 @@ impl Gateway {
         let ask = LimitAsk {
             counter: "k5:rpm:1".to_owned(),
             generation: 0,
+            begun: 1,
             used: 0,
             granted: 0,
             wanted: 0,

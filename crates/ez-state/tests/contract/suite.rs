@@ -505,18 +505,25 @@ pub(crate) async fn owners_of_responses_are_known_for_their_time(backend: Backen
     let owner =
         |master_id| ResponseOwner { master_id, api_key_id: 42, model: "m".to_owned(), upstream_model: "m".to_owned() };
     assert_eq!(one.response_owner("resp_1").await.unwrap(), None);
-    one.put_response_owners(&[], Duration::from_secs(60)).await.unwrap();
+    assert!(one.claim_responses(&[], Duration::from_secs(60)).await.unwrap().is_empty());
     let both = [("resp_1".to_owned(), owner(1)), ("resp_2".to_owned(), owner(2))];
-    one.put_response_owners(&both, Duration::from_secs(60)).await.unwrap();
-    one.put_response_owners(&[("resp_3".to_owned(), owner(3))], Duration::from_millis(400)).await.unwrap();
+    assert_eq!(one.claim_responses(&both, Duration::from_secs(60)).await.unwrap(), [owner(1), owner(2)]);
+    one.claim_responses(&[("resp_3".to_owned(), owner(3))], Duration::from_millis(400)).await.unwrap();
     for (id, master_id) in [("resp_1", 1), ("resp_2", 2), ("resp_3", 3)] {
         assert_eq!(two.response_owner(id).await.unwrap(), Some(owner(master_id)));
     }
-    let newer = ResponseOwner { upstream_model: "newer".to_owned(), ..owner(4) };
-    two.put_response_owners(&[("resp_1".to_owned(), newer.clone())], Duration::from_secs(60)).await.unwrap();
+    let late = [("resp_4".to_owned(), owner(4)), ("resp_1".to_owned(), owner(4)), ("resp_4".to_owned(), owner(5))];
+    let kept = two.claim_responses(&late, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(kept, [owner(4), owner(1), owner(4)], "the first owner stands");
     sleep(Duration::from_millis(600)).await;
-    assert_eq!(one.response_owner("resp_1").await.unwrap(), Some(newer), "the newest stands");
+    assert_eq!(one.response_owner("resp_1").await.unwrap(), Some(owner(1)));
     assert_eq!(one.response_owner("resp_3").await.unwrap(), None);
+    let again = one.claim_responses(&[("resp_3".to_owned(), owner(6))], Duration::from_secs(60)).await.unwrap();
+    assert_eq!(
+        (again, two.response_owner("resp_3").await.unwrap()),
+        (vec![owner(6)], Some(owner(6))),
+        "an ended one is free"
+    );
 }
 
 async fn changes_since(state: &SharedState, version: u64) -> Vec<SnapshotChange> {
