@@ -18,8 +18,8 @@ use row::{Column, Entity};
 
 const TABLE: &str = "logs";
 
-/// Rows per INSERT: with 30 columns each, 15,000 bound values, below SQLite's 32,766 and PostgreSQL's 65,535.
-const ROWS_PER_INSERT: usize = 500;
+/// Most rows of an INSERT: with 30 columns each, 7,680 bound values, below SQLite's 32,766 and PostgreSQL's 65,535.
+const ROWS_PER_INSERT: usize = 256;
 
 /// Which log records to list.
 #[derive(Debug, Clone, Default)]
@@ -62,8 +62,11 @@ pub async fn ingest(store: &Store, records: &[UsageRecord]) -> Result<u64, Store
 
     let tx = store.begin().await?;
     let mut inserted = HashSet::new();
-    for chunk in ordered.chunks(ROWS_PER_INSERT) {
-        inserted.extend(insert(&tx, chunk).await?);
+    let mut left = ordered.as_slice();
+    while !left.is_empty() {
+        let (rows, after) = left.split_at(rows_of_next(left.len()));
+        inserted.extend(insert(&tx, rows).await?);
+        left = after;
     }
     let count = inserted.len() as u64;
     // A record that is in the batch twice counts once.
@@ -73,6 +76,12 @@ pub async fn ingest(store: &Store, records: &[UsageRecord]) -> Result<u64, Store
     }
     tx.commit().await?;
     Ok(count)
+}
+
+/// How many rows go into the next INSERT. Powers of two, so that there are few statements: each is prepared once, and kept by
+/// the connection, where one of each length would take as long to prepare as to run, and a hundred of them much memory.
+fn rows_of_next(left: usize) -> usize {
+    std::cmp::min(left.checked_ilog2().map_or(0, |log| 1 << log), ROWS_PER_INSERT)
 }
 
 /// Stores the records whose id is not there yet; which these are.
@@ -150,4 +159,25 @@ fn condition(filter: &LogFilter) -> Condition {
 fn is_after(cursor: &LogCursor) -> Expr {
     let place = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
     place.lt(Expr::tuple([Expr::val(cursor.created_at.store()), Expr::val(cursor.id.as_str())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn batches_of_any_length_need_few_statements() {
+        let mut lengths = BTreeSet::new();
+        for length in 0..2_000 {
+            let mut left = length;
+            while left > 0 {
+                let rows = rows_of_next(left);
+                lengths.insert(rows);
+                left -= rows;
+            }
+        }
+        assert_eq!(Vec::from_iter(lengths), [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    }
 }
