@@ -12,7 +12,6 @@ use ez_protocol::inspect::RequestPeek;
 use ez_protocol::redact::{redact, redact_bytes};
 use ez_protocol::stream::{Meaning, StreamReader};
 use ez_protocol::vendor_limits::read_limit;
-use ez_telemetry::metrics::GATEWAY_ATTEMPTS;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -25,6 +24,7 @@ use crate::failure::{
 };
 use crate::headers;
 use crate::inspect::Inspected;
+use crate::observe::AttemptEnd;
 use crate::pick::{PickRules, Picker, Preference};
 use crate::plan::{Plan, UpstreamChoice};
 use crate::refusal::Refusal;
@@ -97,6 +97,7 @@ pub(crate) async fn dispatch(
     let preference = Preference::of(scope, inspected);
     let pin = stored::pin(scope, inspected, plan).await?;
     let book = &scope.gateway.health;
+    let observer = &scope.gateway.settler.observer;
     let mut picker = Picker::new(PickRules { book, plan, preference, pin, deadline: scope.deadline });
     let mut last = None;
     let mut denied = Vec::new();
@@ -110,13 +111,12 @@ pub(crate) async fn dispatch(
         };
         let choice = permit.choice();
         account.note_attempt(choice);
-        let provider_type = choice.upstream.snapshot.provider_type.as_str();
+        let provider_type = choice.upstream.snapshot.provider_type;
         let api_key_id = choice.upstream.snapshot.id;
         let attempt = Attempt { scope, inspected };
         match attempt.run(choice.clone()).await {
             Outcome::Deliver(answer) => {
-                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "delivered")
-                    .increment(1);
+                observer.attempted(provider_type, AttemptEnd::Delivered);
                 if answer.head.status.is_success() {
                     denied.iter().for_each(|choice| book.note_denied(choice, scope.arrival.request_id.as_str()));
                 }
@@ -130,13 +130,11 @@ pub(crate) async fn dispatch(
                 return Ok(answer);
             }
             Outcome::Refuse(refusal) => {
-                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "refused")
-                    .increment(1);
+                observer.attempted(provider_type, AttemptEnd::Refused);
                 return Err(refusal);
             }
             Outcome::TryNext(refusal) => {
-                metrics::counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type, "outcome" => "failed")
-                    .increment(1);
+                observer.attempted(provider_type, AttemptEnd::Failed);
                 let request_id = scope.arrival.request_id.as_str();
                 // What the call's own deadline cut short may have been about to answer.
                 if let Some(blame) = refusal.blame.filter(|_| Instant::now() < scope.deadline) {

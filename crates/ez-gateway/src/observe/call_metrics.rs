@@ -4,10 +4,10 @@
 use std::sync::OnceLock;
 
 use ez_contract::usage::EndedBy;
-use ez_contract::{Operation, Protocol, UsageRecord};
+use ez_contract::{Operation, Protocol, ProviderType, UsageRecord};
 use ez_telemetry::metrics::{
-    GATEWAY_CALL_SECONDS, GATEWAY_CALLS, GATEWAY_FIRST_BYTE_SECONDS, GATEWAY_IN_FLIGHT, GATEWAY_OUTPUT_TOKEN_SECONDS,
-    GATEWAY_REQUESTS, GATEWAY_TOKENS, SPANS_DROPPED,
+    GATEWAY_ATTEMPTS, GATEWAY_CALL_SECONDS, GATEWAY_CALLS, GATEWAY_FIRST_BYTE_SECONDS, GATEWAY_IN_FLIGHT,
+    GATEWAY_OUTPUT_TOKEN_SECONDS, GATEWAY_REQUESTS, GATEWAY_TOKENS, SPANS_DROPPED,
 };
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -15,11 +15,26 @@ use super::{operation_word, seconds};
 
 /// `1xx` to `5xx`, and what is none of these.
 const STATUS_CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// What attempts come to, in the order of [`AttemptEnd`].
+const ATTEMPT_OUTCOMES: [&str; 3] = ["delivered", "refused", "failed"];
 /// Operations, and what is none.
 const OPERATIONS: usize = 8;
 
+/// What an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    /// Its answer is the client's.
+    Delivered,
+    /// No other credential would have done better.
+    Refused,
+    /// Another credential may do better.
+    Failed,
+}
+
 pub(super) struct CallMetrics {
     in_flight: Gauge,
+    /// By provider type and what they came to.
+    attempts: Table<Counter>,
     spans_dropped: Counter,
     /// By protocol and status class.
     answered: Table<Counter>,
@@ -46,6 +61,7 @@ impl CallMetrics {
     pub(super) fn new() -> Self {
         Self {
             in_flight: gauge!(GATEWAY_IN_FLIGHT),
+            attempts: Table::new(ProviderType::ALL.len() * ATTEMPT_OUTCOMES.len()),
             spans_dropped: counter!(SPANS_DROPPED),
             answered: Table::new(Protocol::ALL.len() * STATUS_CLASSES.len()),
             ended: Table::new(Protocol::ALL.len() * OPERATIONS),
@@ -58,6 +74,14 @@ impl CallMetrics {
 
     pub(super) fn span_dropped(&self) {
         self.spans_dropped.increment(1);
+    }
+
+    pub(super) fn attempted(&self, provider_type: ProviderType, ended: AttemptEnd) {
+        let attempts = self.attempts.get(
+            provider_type as usize * ATTEMPT_OUTCOMES.len() + ended as usize,
+            || counter!(GATEWAY_ATTEMPTS, "provider_type" => provider_type.as_str(), "outcome" => ATTEMPT_OUTCOMES[ended as usize]),
+        );
+        attempts.increment(1);
     }
 
     pub(super) fn answered(&self, protocol: Protocol, status: u16) {

@@ -6,13 +6,14 @@ mod trace;
 
 use std::time::Duration;
 
-use ez_contract::{Operation, Protocol, UsageRecord};
+use ez_contract::{Operation, Protocol, ProviderType, UsageRecord};
 use http::{HeaderMap, StatusCode};
 use metrics::Gauge;
 use tokio::sync::mpsc;
 
 use call_metrics::CallMetrics;
 
+pub(crate) use call_metrics::AttemptEnd;
 pub(crate) use otlp::{SpanExporter, export};
 pub(crate) use trace::{EndedSpan, Trace};
 
@@ -42,6 +43,11 @@ impl Observer {
     /// Calls in flight.
     pub(crate) fn in_flight(&self) -> &Gauge {
         self.metrics.in_flight()
+    }
+
+    /// Notes an attempt that has ended.
+    pub(crate) fn attempted(&self, provider_type: ProviderType, ended: AttemptEnd) {
+        self.metrics.attempted(provider_type, ended);
     }
 
     /// Notes an answer on its way, whoever asked.
