@@ -139,7 +139,8 @@ fn broken_body(e: &impl std::fmt::Display) -> Refusal {
 /// What a vendor keeps for its account is shared by every key of this gateway.
 fn kept_by_vendor(field: &'static str) -> Refusal {
     let message = format!(
-        "`{field}` is not served here: it names what the vendor keeps for an account that others share; send the content itself"
+        "`{field}` is not served here: it names what the vendor keeps for an account that others share; \
+         send the content itself, or have EZ_VENDOR_OBJECTS set to `pass`"
     );
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_parameter", message)
         .with_param(Some(field))

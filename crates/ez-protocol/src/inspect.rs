@@ -119,7 +119,8 @@ const MAX_CHOICES: u64 = 128;
 
 const INCLUDE_USAGE_MEMBER: &str = r#","stream_options":{"include_usage":true}"#;
 
-const ONE_MODEL: &str = "name one model in `model`; which others stand in for it is up to its bindings";
+const ONE_MODEL: &str =
+    "leave it out, and name one model in `model`; which others stand in for it is up to its bindings";
 
 const MODEL_MISSING: InspectError = InspectError::Missing {
     field: "model",

@@ -34,15 +34,30 @@ pub(crate) fn may_refer(key: &[u8], value: &[u8], depth: usize) -> bool {
         return false;
     }
     let is = |name: &str| key.eq_ignore_ascii_case(name.as_bytes());
+    let is_text = value.starts_with(b"\"");
     let is_text_or_list = matches!(value, [b'"' | b'[', ..]);
+    let is_bucket = matches!(value, [b'"', b'g' | b'G' | b' ' | b'\\', ..]);
+    let is_skill = matches!(value, [b'"', b's' | b'S' | b' ' | b'\\', ..]);
     let is_named = match key.len() {
-        3 => matches!(value, [b'"', b'g' | b'G' | b' ' | b'\\', ..]) && is("url"),
+        3 => is_bucket && is("url"),
+        4 => is_bucket && is("data"),
         7 => is_text_or_list && (is("file_id") || is("fileUri")),
-        8 => is_text_or_list && (is("file_ids") || is("file_uri")),
-        9 => depth == DEPTH_OF_ELEMENTS && value.starts_with(b"\"") && is("container"),
+        8 => {
+            (is_text_or_list && (is("file_ids") || is("file_uri")))
+                || (is_skill && is("skill_id"))
+                || (is_bucket && is("file_url"))
+        }
+        9 => {
+            (depth == DEPTH_OF_ELEMENTS && is_text && is("container"))
+                || is("retrieval")
+                || (is_bucket && (is("image_url") || is("file_data")))
+        }
+        12 => is_text && is("container_id"),
         13 => is("cachedContent") || is("routingConfig"),
         14 => is("cached_content") || is("routing_config"),
         16 => is_text_or_list && is("vector_store_ids"),
+        20 => is_text_or_list && is("fileSearchStoreNames"),
+        23 => is_text_or_list && is("file_search_store_names"),
         _ => false,
     };
     is_named || (matches!(depth, DEPTH_OF_ELEMENTS | DEPTH_OF_PARAMETERS) && names_model(key))
@@ -59,8 +74,11 @@ pub(crate) fn find(api: Api, body: &[u8], members: &[Member], is_deep: bool) -> 
             note(&mut found, reference);
         }
     }
-    if is_deep {
-        let walk = Walk { protocol: api.protocol(), place: Place::Top, named: None, found: &mut found };
+    // Documents to rank are the caller's own data.
+    if is_deep && api != Api::Rerank {
+        let mut is_echo = false;
+        let top = Place::Top;
+        let walk = Walk { protocol: api.protocol(), place: top, named: None, found: &mut found, is_echo: &mut is_echo };
         // Some readers take what this one does not, and would read on.
         let unread = |e: serde_json::Error| ScanError::Malformed { offset: offset_of(body, &e) };
         walk.deserialize(&mut serde_json::Deserializer::from_slice(body)).map_err(unread)?;
@@ -133,6 +151,19 @@ fn names_model(key: &[u8]) -> bool {
     key.windows(5).any(|word| word.eq_ignore_ascii_case(b"model"))
 }
 
+/// What tells in an answer of files that its code made or its text quotes. Clients send answers back with the next
+/// request, and no vendor reads a file for that.
+fn is_echo(kind: &str) -> bool {
+    matches!(
+        kind,
+        "container_file_citation"
+            | "file_citation"
+            | "file_path"
+            | "code_execution_output"
+            | "bash_code_execution_output"
+    )
+}
+
 /// Where a walk stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -143,6 +174,8 @@ enum Place {
     Tool,
     /// In a tool's parameters. A schema's own words name no model; those of its properties stand deeper.
     Parameters,
+    /// In what a tool runs in.
+    Environment,
     Elsewhere,
 }
 
@@ -156,6 +189,8 @@ enum Named {
     Uri,
     /// The address of an image or another file, which only a bucket's is not public.
     AnyUrl,
+    /// A skill: the vendor's own, or one that is kept for an account.
+    Skill,
 }
 
 /// A walk over a whole body that builds nothing, and sees every member, doubled ones as well.
@@ -164,11 +199,13 @@ struct Walk<'w> {
     place: Place,
     named: Option<Named>,
     found: &'w mut Option<Reference>,
+    /// Whether the value that was walked last is a text that [`is_echo`].
+    is_echo: &'w mut bool,
 }
 
 impl Walk<'_> {
     fn below(&mut self, place: Place, named: Option<Named>) -> Walk<'_> {
-        Walk { protocol: self.protocol, place, named, found: self.found }
+        Walk { protocol: self.protocol, place, named, found: self.found, is_echo: self.is_echo }
     }
 
     /// What the value of a key in lower case refers to.
@@ -179,7 +216,14 @@ impl Walk<'_> {
             "file_id" | "file_ids" => Some(Named::TextOrList(Kept("file_id"))),
             "vector_store_ids" => Some(Named::TextOrList(Kept("vector_store_ids"))),
             "fileuri" | "file_uri" => Some(Named::Uri),
-            "url" => Some(Named::AnyUrl),
+            "url" | "image_url" | "file_url" => Some(Named::AnyUrl),
+            "data" | "file_data" if matches!(self.protocol, Protocol::OpenaiChat | Protocol::OpenaiResponses) => {
+                Some(Named::AnyUrl)
+            }
+            "skill_id" => Some(Named::Skill),
+            "container_id" if self.place == Place::Environment => Some(Named::Text(Kept("container_id"))),
+            "filesearchstorenames" | "file_search_store_names" => Some(Named::TextOrList(Kept("fileSearchStoreNames"))),
+            "retrieval" if self.protocol == Protocol::Gemini => Some(Named::Anything(Kept("retrieval"))),
             "cachedcontent" | "cached_content" => Some(Named::Text(Kept("cachedContent"))),
             "routingconfig" | "routing_config" if self.protocol == Protocol::Gemini => {
                 Some(Named::Anything(Model("routingConfig")))
@@ -200,6 +244,7 @@ impl Walk<'_> {
         match (self.place, key) {
             (Place::Top, "tools" | "plugins") => Some(Place::Tools),
             (Place::Tool, "parameters") => Some(Place::Parameters),
+            (Place::Tool, "environment") => Some(Place::Environment),
             (Place::Parameters, _) => None,
             (Place::Top, "input") => Some(Place::Elsewhere),
             (_, key) => (!self.is_own_data(key)).then_some(Place::Elsewhere),
@@ -209,7 +254,9 @@ impl Walk<'_> {
     /// Whether what stands below a key is the caller's own data, in which names mean what he likes.
     fn is_own_data(&self, key: &str) -> bool {
         match self.protocol {
-            Protocol::AnthropicMessages => matches!(key, "input" | "input_schema" | "schema" | "metadata"),
+            Protocol::AnthropicMessages => {
+                matches!(key, "input" | "input_examples" | "input_schema" | "schema" | "metadata")
+            }
             Protocol::Gemini => matches!(
                 key,
                 "args"
@@ -224,17 +271,17 @@ impl Walk<'_> {
                     | "labels"
             ),
             Protocol::OpenaiChat | Protocol::OpenaiResponses => {
-                matches!(key, "parameters" | "arguments" | "schema" | "metadata" | "filters")
+                matches!(key, "parameters" | "arguments" | "schema" | "input_schema" | "metadata" | "filters" | "env")
             }
         }
     }
 }
 
-/// Whether an address is that of a file that Google keeps. Those that anyone can read are not.
+/// Whether an address is that of a file that Google keeps, at whichever of its hosts. Those that anyone can read are not.
 fn is_kept_file(uri: &str) -> bool {
     let uri = uri.trim().to_ascii_lowercase();
-    let is_public = ["http://", "https://"].iter().any(|scheme| uri.starts_with(scheme))
-        && !uri.contains("generativelanguage.googleapis.com");
+    let is_public =
+        ["http://", "https://"].iter().any(|scheme| uri.starts_with(scheme)) && !uri.contains("generativelanguage");
     !uri.is_empty() && !is_public
 }
 
@@ -270,11 +317,15 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        *self.is_echo = is_echo(text);
         match self.named {
             Some(Named::Uri) if is_kept_file(text) => note(self.found, Reference::Kept("fileUri")),
             // Vertex reads it with the operator's account, whoever asks.
             Some(Named::AnyUrl) if text.trim().to_ascii_lowercase().starts_with("gs://") => {
                 note(self.found, Reference::Kept("url"));
+            }
+            Some(Named::Skill) if text.trim().to_ascii_lowercase().starts_with("skill_") => {
+                note(self.found, Reference::Kept("skill_id"));
             }
             Some(Named::Text(reference) | Named::TextOrList(reference) | Named::Anything(reference))
                 if !text.is_empty() =>
@@ -297,10 +348,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 note(self.found, reference);
             }
         }
+        *self.is_echo = false;
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut object: A) -> Result<(), A::Error> {
+        let (mut is_told, mut file) = (None, None);
         while let Some(key) = object.next_key::<String>()? {
             if let Some(Named::Anything(reference)) = self.named.take() {
                 note(self.found, reference);
@@ -311,9 +364,25 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 None if named.is_none() => {
                     object.next_value::<IgnoredAny>()?;
                 }
-                place => object.next_value_seed(self.below(place.unwrap_or(Place::Elsewhere), named))?,
+                place => {
+                    *self.is_echo = false;
+                    let mut below = self.below(place.unwrap_or(Place::Elsewhere), named);
+                    // What the object is may stand behind it.
+                    if key == "file_id" {
+                        below.found = &mut file;
+                    }
+                    object.next_value_seed(below)?;
+                }
+            }
+            if key == "type" {
+                // Readers differ in which of two they take.
+                is_told = Some(is_told.is_none() && *self.is_echo);
             }
         }
+        if let Some(reference) = file.filter(|_| is_told != Some(true)) {
+            note(self.found, reference);
+        }
+        *self.is_echo = false;
         Ok(())
     }
 }
@@ -399,6 +468,60 @@ mod tests {
             (Api::ChatCompletions, r#"{"messages":[{"content":[{"image_url":{"url":" \u0067S://b/o"}}]}]}"#, "url"),
             (Api::ChatCompletions, r#"{"extra_body":{"google":{"cached_content":"c"}}}"#, "cachedContent"),
             (Api::ImageEdits, r#"{"model":"m","images":[{"file_id":"f"}]}"#, "file_id"),
+            (
+                Api::ChatCompletions,
+                r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"gs://b/o"}}]}]}"#,
+                "url",
+            ),
+            (Api::Responses, r#"{"input":[{"content":[{"type":"input_image","image_url":"gs://b/o"}]}]}"#, "url"),
+            (Api::Responses, r#"{"input":[{"content":[{"type":"input_file","file_url":"gs://b/o"}]}]}"#, "url"),
+            (
+                Api::Responses,
+                r#"{"tools":[{"type":"shell","environment":{"type":"container_reference","container_id":"cntr_1"}}]}"#,
+                "container_id",
+            ),
+            (
+                Api::Responses,
+                r#"{"tools":[{"environment":{"skills":[{"type":"skill_reference","skill_id":"skill_1"}]}}]}"#,
+                "skill_id",
+            ),
+            (Api::Messages, r#"{"container":{"skills":[{"type":"custom","skill_id":"skill_1"}]}}"#, "skill_id"),
+            (Api::Messages, r#"{"messages":[{"content":[{"type":"container_upload","file_id":"f"}]}]}"#, "file_id"),
+            (
+                Api::Messages,
+                r#"{"messages":[{"content":[{"type":"code_execution_output","type":"container_upload","file_id":"f"}]}]}"#,
+                "file_id",
+            ),
+            (
+                Api::Messages,
+                r#"{"messages":[{"content":[{"file_id":"f","Type":"x","type":"code_execution_output"}]}]}"#,
+                "file_id",
+            ),
+            (
+                Api::Messages,
+                r#"{"messages":[{"content":[{"file_id":"f","type":["code_execution_output"]}]}]}"#,
+                "file_id",
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"tools":[{"fileSearch":{"fileSearchStoreNames":["fileSearchStores/1"]}}]}"#,
+                "fileSearchStoreNames",
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"tools":{"file_search":{"file_search_store_names":"fileSearchStores/1"}}}"#,
+                "fileSearchStoreNames",
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"tools":[{"retrieval":{"vertexAiSearch":{"datastore":"projects/p/dataStores/d"}}}]}"#,
+                "retrieval",
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://generativelanguage.mtls.googleapis.com/v1beta/files/1"}}]}]}"#,
+                "fileUri",
+            ),
         ];
         for (api, body, field) in cases {
             assert_eq!(found(api, body), Some(Kept(field)), "{body}");
@@ -437,6 +560,50 @@ mod tests {
                 r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://www.youtube.com/watch?v=1"}}]}]}"#,
             ),
             (Api::GenerateContent, r#"{"cachedContent":"","contents":[]}"#),
+            (
+                Api::Messages,
+                r#"{"tools":[{"name":"t","input_schema":{},"input_examples":[{"file_id":"f","url":"gs://b/o"}]}]}"#,
+            ),
+            (Api::Messages, r#"{"messages":[{"content":[{"source":{"type":"text","data":"gs://b is a bucket"}}]}]}"#),
+            (
+                Api::Responses,
+                r#"{"input":[{"type":"mcp_list_tools","tools":[{"name":"t","input_schema":{"examples":[{"file_id":"f"}]}}]}]}"#,
+            ),
+            (Api::Responses, r#"{"input":[{"type":"local_shell_call","action":{"env":{"FILE_ID":"f"}}}]}"#),
+            (Api::Rerank, r#"{"model":"m","query":"q","documents":[{"text":"t","file_id":"f","url":"gs://b/o"}]}"#),
+            (
+                Api::GenerateContent,
+                r#"{"tools":[{"googleSearch":{}},{"googleSearchRetrieval":{}},{"codeExecution":{}}]}"#,
+            ),
+        ];
+        for (api, body) in cases {
+            assert_eq!(found(api, body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn answers_go_back_as_they_came() {
+        let cases = [
+            (
+                Api::Responses,
+                r#"{"input":[{"type":"code_interpreter_call","id":"ci_1","code":"1","container_id":"cntr_1","outputs":null},
+                    {"type":"message","role":"assistant","content":[{"type":"output_text","text":"t","annotations":[
+                        {"type":"container_file_citation","container_id":"cntr_1","file_id":"cfile_1","filename":"a.png"},
+                        {"file_id":"file-1","type":"file_citation","index":1,"filename":"a"},
+                        {"type":"file_path","file_id":"file-1","index":1}]}]}],
+                    "tools":[{"type":"code_interpreter","container":{"type":"auto"}}]}"#,
+            ),
+            (
+                Api::Messages,
+                r#"{"messages":[{"role":"assistant","content":[
+                    {"type":"server_tool_use","id":"srvtoolu_1","name":"bash_code_execution","input":{"command":"ls"}},
+                    {"type":"bash_code_execution_tool_result","tool_use_id":"srvtoolu_1","content":{
+                        "type":"bash_code_execution_result","stdout":"","stderr":"","return_code":0,
+                        "content":[{"type":"bash_code_execution_output","file_id":"file_1"}]}},
+                    {"type":"code_execution_tool_result","tool_use_id":"srvtoolu_2","content":{
+                        "type":"code_execution_result","content":[{"file_id":"file_2","type":"code_execution_output"}]}}]}],
+                    "tools":[{"type":"code_execution_20250825","name":"code_execution"}]}"#,
+            ),
         ];
         for (api, body) in cases {
             assert_eq!(found(api, body), None, "{body}");

@@ -51,6 +51,16 @@ fn naming_what_is_kept() -> Vec<(&'static str, Value, &'static str)> {
             json!({"contents": [], "cachedContent": "cachedContents/1"}),
             "cachedContent",
         ),
+        (
+            "/v1beta/models/gemini:generateContent",
+            json!({"contents": [], "tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}}]}),
+            "fileSearchStoreNames",
+        ),
+        (
+            "/v1beta/models/gemini:generateContent",
+            json!({"contents": [], "tools": [{"retrieval": {"vertexAiSearch": {"datastore": "projects/p/dataStores/d"}}}]}),
+            "retrieval",
+        ),
     ]
 }
 
@@ -79,6 +89,7 @@ async fn what_a_vendor_keeps_is_refused_unless_the_operator_shares_it() {
         let message = error_of(&answer.json());
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}: {message}");
         assert!(message.contains(&format!("`{field}`")) && message.contains("the content itself"), "{body}: {message}");
+        assert!(message.contains("EZ_VENDOR_OBJECTS"), "what the operator can do: {message}");
     }
     assert_eq!(gateway.upstream.request_count(), 0, "nothing reaches a vendor");
     gateway.finish().await;
