@@ -20,6 +20,8 @@ pub(crate) struct Part<'f> {
     pub(crate) is_file: bool,
     /// Whether its content is written in an encoding that some readers undo and some don't.
     is_encoded: bool,
+    /// Whether its content is in a charset that is UTF-8 for ASCII alone.
+    is_latin: bool,
 }
 
 /// More parts than any of these APIs takes.
@@ -75,7 +77,8 @@ pub(crate) fn text_part<'p, 'f>(
     let essence = |part: &&Part<'f>| part.name.trim().split(['[', '\0']).next().unwrap_or_default().trim_end();
     let mut found = parts.iter().filter(|part| essence(part).eq_ignore_ascii_case(name));
     let Some(part) = found.next() else { return Ok(None) };
-    if found.next().is_some() || part.name != name || part.is_encoded || part.is_file {
+    let is_plain = !part.is_encoded && (!part.is_latin || body[part.content.clone()].is_ascii());
+    if found.next().is_some() || part.name != name || !is_plain || part.is_file {
         return Err(FormError("`model` and `stream` must be given once, as plain text, and spelt exactly so"));
     }
     let text = std::str::from_utf8(&body[part.content.clone()]).map_err(|_| FormError("a text part is no UTF-8"))?;
@@ -115,7 +118,7 @@ fn line_end(rest: &[u8]) -> Result<usize, FormError> {
 
 fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
     let headers = std::str::from_utf8(headers).map_err(|_| FormError("a part's headers are no UTF-8"))?;
-    let (mut name, mut is_file, mut is_encoded) = (None, false, false);
+    let (mut name, mut is_file, mut is_encoded, mut is_latin) = (None, false, false, false);
     for line in headers.split("\r\n") {
         // A bare LF or CR would end the line for some readers; one that begins with white space goes on with the line
         // before for others.
@@ -135,7 +138,9 @@ fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
             if content_type.starts_with("multipart/") || content_type.starts_with("message/") {
                 return Err(FormError("a part is a form of its own"));
             }
-            is_encoded |= !is_plain_charset(&content_type);
+            is_encoded |=
+                !charsets(&content_type).all(|charset| is_plain_charset(charset) || is_latin_charset(charset));
+            is_latin |= charsets(&content_type).any(is_latin_charset);
         }
         if key.eq_ignore_ascii_case("content-disposition") {
             let disposition = disposition(value)?;
@@ -146,15 +151,25 @@ fn part(headers: &[u8], content: Range<usize>) -> Result<Part<'_>, FormError> {
         }
     }
     let name = name.ok_or(FormError("a part has no name"))?;
-    Ok(Part { name, content, is_file, is_encoded })
+    Ok(Part { name, content, is_file, is_encoded, is_latin })
 }
 
-/// Whether a content type in lower case names no charset that some readers decode and some don't.
-fn is_plain_charset(content_type: &str) -> bool {
-    content_type.match_indices("charset").all(|(at, word)| {
+/// The charsets that a content type in lower case names.
+fn charsets(content_type: &str) -> impl Iterator<Item = &str> {
+    content_type.match_indices("charset").map(|(at, word)| {
         let value = content_type[at + word.len()..].split(';').next().unwrap_or_default();
-        matches!(value.trim_matches([' ', '=', '"', '\'']), "utf-8" | "utf8" | "us-ascii")
+        value.trim_matches([' ', '=', '"', '\''])
     })
+}
+
+/// Whether readers that decode a charset find the same as those that don't.
+fn is_plain_charset(charset: &str) -> bool {
+    matches!(charset, "utf-8" | "utf8" | "us-ascii")
+}
+
+/// What Java's clients name where nobody tells them.
+fn is_latin_charset(charset: &str) -> bool {
+    charset == "iso-8859-1"
 }
 
 /// Whether every reader takes a name for the same: no escapes, encoded words or quotes.
@@ -321,6 +336,10 @@ mod tests {
         for plain in ["text/plain", "text/plain; charset=UTF-8", "text/plain;charset=\"us-ascii\""] {
             assert_eq!(find(&[&typed(plain)]), Ok(Some("m".to_owned())), "{plain}");
         }
+        assert_eq!(find(&[&typed("text/plain; charset=ISO-8859-1")]), Ok(Some("m".to_owned())), "Apache HttpClient");
+        let latin = format!("--XX\r\n{}\r\n\r\n\u{e9}\r\n--XX--", typed("text/plain; charset=ISO-8859-1"));
+        let parts = parts(TYPE, latin.as_bytes()).unwrap();
+        assert!(text_part(latin.as_bytes(), &parts, "model").is_err(), "read as two characters by some");
         for decoded in ["text/plain; charset=utf-16", "text/plain; charset*=utf-7", "text/plain; x=y; charset = ibm037"]
         {
             assert!(find(&[&typed(decoded)]).is_err(), "{decoded}");
