@@ -122,9 +122,7 @@ impl<'c> Picker<'c> {
                         return Ok(self.picked(permit, choice));
                     }
                 }
-                if busy.is_empty() {
-                    busy = survey.busy;
-                }
+                busy.append(&mut survey.busy);
             }
             if busy.is_empty() {
                 return Err(Unpicked::NoneLeft);

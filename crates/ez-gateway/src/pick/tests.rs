@@ -319,6 +319,19 @@ async fn who_waits_gets_the_first_slot_that_comes_free_at_any_key() {
 }
 
 #[tokio::test]
+async fn who_waits_gets_a_slot_that_comes_free_in_a_lower_tier() {
+    let book = book();
+    let plan = plan(vec![vec![(1, vec![key(1, 1, Some(1))])], vec![(1, vec![key(2, 1, Some(1))])]]);
+    let (held, other) = (pick(&book, &plan).await.unwrap(), pick(&book, &plan).await.unwrap());
+    assert_eq!((id(&held), id(&other)), (1, 2));
+    let mut waiting = Box::pin(pick(&book, &plan));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(other);
+    let served = waiting.now_or_never().expect("not refused beside a free slot, nor overtaken").unwrap();
+    assert_eq!(id(&served), 2);
+}
+
+#[tokio::test]
 async fn who_waits_at_a_key_that_goes_bad_keeps_its_place_at_the_other() {
     let book = book();
     let plan = plan(vec![vec![(1, vec![key(1, 1, Some(1)), key(2, 1, Some(1))])]]);
