@@ -159,9 +159,9 @@ impl ResponseOwners {
     }
 }
 
-/// Whether this can be the id of a response: as the paths take it.
+/// Whether this can be the id of a response: as the paths take it. Proxies make theirs of base64, with its `=`.
 pub(crate) fn is_id(id: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'=');
     !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(is_plain)
 }
 
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn ids_are_bounded_and_plain() {
-        for id in ["resp_68af", "a", "resp-1_B", &"a".repeat(MAX_ID_BYTES)] {
+        for id in ["resp_68af", "a", "resp-1_B", "resp_bGl0ZQ==", &"a".repeat(MAX_ID_BYTES)] {
             assert!(is_id(id), "{id}");
         }
         for id in ["", "..", "a/b", "a b", "a\0", "r\u{e9}", "a:b", &"a".repeat(MAX_ID_BYTES + 1)] {
