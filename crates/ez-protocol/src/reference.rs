@@ -34,30 +34,30 @@ pub(crate) fn may_refer(key: &[u8], value: &[u8], depth: usize) -> bool {
         return false;
     }
     let is = |name: &str| key.eq_ignore_ascii_case(name.as_bytes());
-    let is_text = value.starts_with(b"\"");
-    let is_text_or_list = matches!(value, [b'"' | b'[', ..]);
-    let is_bucket = matches!(value, [b'"', b'g' | b'G' | b' ' | b'\\', ..]);
-    let is_skill = matches!(value, [b'"', b's' | b'S' | b' ' | b'\\', ..]);
+    let is_text = || value.starts_with(b"\"");
+    let is_text_or_list = || matches!(value, [b'"' | b'[', ..]);
+    let is_bucket = || matches!(value, [b'"', b'g' | b'G' | b' ' | b'\\', ..]);
+    let is_skill = || matches!(value, [b'"', b's' | b'S' | b' ' | b'\\', ..]);
     let is_named = match key.len() {
-        3 => is_bucket && is("url"),
-        4 => is_bucket && is("data"),
-        7 => is_text_or_list && (is("file_id") || is("fileUri")),
+        3 => is_bucket() && is("url"),
+        4 => is_bucket() && is("data"),
+        7 => is_text_or_list() && (is("file_id") || is("fileUri")),
         8 => {
-            (is_text_or_list && (is("file_ids") || is("file_uri")))
-                || (is_skill && is("skill_id"))
-                || (is_bucket && is("file_url"))
+            (is_text_or_list() && (is("file_ids") || is("file_uri")))
+                || (is_skill() && is("skill_id"))
+                || (is_bucket() && is("file_url"))
         }
         9 => {
-            (depth == DEPTH_OF_ELEMENTS && is_text && is("container"))
+            (depth == DEPTH_OF_ELEMENTS && is_text() && is("container"))
                 || is("retrieval")
-                || (is_bucket && (is("image_url") || is("file_data")))
+                || (is_bucket() && (is("image_url") || is("file_data")))
         }
-        12 => is_text && is("container_id"),
+        12 => is_text() && is("container_id"),
         13 => is("cachedContent") || is("routingConfig"),
         14 => is("cached_content") || is("routing_config"),
-        16 => is_text_or_list && is("vector_store_ids"),
-        20 => is_text_or_list && is("fileSearchStoreNames"),
-        23 => is_text_or_list && is("file_search_store_names"),
+        16 => is_text_or_list() && is("vector_store_ids"),
+        20 => is_text_or_list() && is("fileSearchStoreNames"),
+        23 => is_text_or_list() && is("file_search_store_names"),
         _ => false,
     };
     is_named || (matches!(depth, DEPTH_OF_ELEMENTS | DEPTH_OF_PARAMETERS) && names_model(key))

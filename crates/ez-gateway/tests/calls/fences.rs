@@ -104,6 +104,105 @@ async fn what_a_vendor_keeps_is_refused_unless_the_operator_shares_it() {
     gateway.finish().await;
 }
 
+/// What official SDKs and usual agents send, with names that look like references and are none.
+fn usual_requests() -> Vec<(&'static str, Value)> {
+    let user = json!({"role": "user", "content": "hi"});
+    let schema = json!({"type": "object", "properties": {
+        "file_id": {"type": "string", "default": "f"}, "model": {"enum": ["a"]}, "route": {"type": "string"},
+        "container_id": {"examples": ["c"]}, "url": {"type": "string", "format": "uri"}}, "required": ["file_id", "model"]});
+    vec![
+        (
+            "/v1/responses",
+            json!({"model": "m", "instructions": "be brief", "store": false, "stream": false, "parallel_tool_calls": true,
+                "include": ["reasoning.encrypted_content", "file_search_call.results"], "prompt_cache_key": "k",
+                "safety_identifier": "s", "metadata": {"file_id": "f", "model": "x"}, "text": {"verbosity": "low"},
+                "reasoning": {"effort": "low", "summary": "auto"}, "conversation": null, "prompt": null,
+                "previous_response_id": null, "background": false, "tool_choice": "auto",
+                "tools": [
+                    {"type": "function", "name": "f", "strict": false, "parameters": schema},
+                    {"type": "local_shell"}, {"type": "shell", "environment": {"type": "container_auto"}},
+                    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
+                    {"type": "web_search", "filters": {"allowed_domains": ["x.test"]}, "search_context_size": "low"},
+                    {"type": "code_interpreter", "container": {"type": "auto", "file_ids": []}},
+                    {"type": "image_generation", "quality": "low", "input_image_mask": null},
+                    {"type": "mcp", "server_label": "l", "server_url": "https://x.test/mcp", "headers": {"x-model": "a"},
+                        "require_approval": "never", "allowed_tools": ["t"]},
+                    {"type": "computer_use_preview", "display_width": 1, "display_height": 1, "environment": "browser"}],
+                "input": [user, {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
+                    {"type": "item_reference", "id": "msg_1"},
+                    {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"file_id\":\"f\"}"},
+                    {"type": "function_call_output", "call_id": "c", "output": "{\"url\":\"gs://b/o\"}"},
+                    {"type": "code_interpreter_call", "id": "ci_1", "code": "1", "container_id": "cntr_1", "outputs": null},
+                    {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]},
+                        "environment": {"type": "container_reference", "container_id": "cntr_1"}},
+                    {"type": "message", "role": "assistant", "id": "msg_2", "content": [{"type": "output_text", "text": "t",
+                        "annotations": [{"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"}]}]},
+                    {"type": "message", "role": "user", "content": [
+                        {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="},
+                        {"type": "input_image", "image_url": "https://x.test/a.png", "file_id": null}]}]}),
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"model": "m", "store": true, "metadata": {"model": "x"}, "prediction": {"type": "content", "content": "x"},
+                "web_search_options": {"user_location": null}, "modalities": ["text", "audio"],
+                "audio": {"voice": "alloy", "format": "wav"}, "prompt_cache_key": "k", "safety_identifier": "s",
+                "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}},
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}],
+                "messages": [{"role": "user", "content": [
+                    {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA=="}},
+                    {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+                    {"type": "image_url", "image_url": {"url": "https://x.test/a.png", "detail": "auto"}}]},
+                    {"role": "assistant", "audio": {"id": "audio_1"}, "tool_calls": [
+                        {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"model\":\"x\"}"}}]},
+                    {"role": "tool", "tool_call_id": "c", "content": "{\"file_id\":\"f\"}"}]}),
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "claude", "max_tokens": 9, "metadata": {"user_id": "u"}, "system": [{"type": "text", "text": "s"}],
+                "container": {"skills": [{"type": "anthropic", "skill_id": "pptx", "version": "latest"}]},
+                "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+                "mcp_servers": [{"type": "url", "url": "https://x.test/sse", "name": "n", "authorization_token": "t"}],
+                "tools": [{"name": "t", "input_schema": schema, "input_examples": [{"file_id": "f", "url": "gs://b/o"}]},
+                    {"type": "code_execution_20250825", "name": "code_execution"},
+                    {"type": "web_search_20250305", "name": "web_search", "max_uses": 5},
+                    {"type": "mcp_toolset", "mcp_server_name": "n"}],
+                "messages": [user, {"role": "assistant", "content": [
+                    {"type": "tool_use", "id": "t1", "name": "t", "input": {"file_id": "f", "model": "x", "container": "c"}},
+                    {"type": "bash_code_execution_tool_result", "tool_use_id": "t2", "content": {
+                        "type": "bash_code_execution_result", "stdout": "", "stderr": "", "return_code": 0,
+                        "content": [{"type": "bash_code_execution_output", "file_id": "file_1"}]}}]},
+                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": [
+                        {"type": "text", "text": "file_id"}]}]}]}),
+        ),
+        (
+            "/v1beta/models/gemini:generateContent",
+            json!({"systemInstruction": {"parts": [{"text": "s"}]},
+                "tools": [{"functionDeclarations": [{"name": "f", "parametersJsonSchema": schema, "parameters": schema}]},
+                    {"googleSearch": {}}, {"urlContext": {}}, {"codeExecution": {}}],
+                "generationConfig": {"responseMimeType": "application/json", "responseJsonSchema": schema},
+                "contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": "gs0A"}},
+                    {"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}}]},
+                    {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"fileUri": "f", "model": "x"}}}]},
+                    {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"file_id": "f"}}}]}]}),
+        ),
+        ("/v1/rerank", json!({"model": "ranker", "query": "q", "documents": [{"text": "t", "file_id": "f"}]})),
+        ("/v1/embeddings", json!({"model": "m", "input": ["a"], "encoding_format": "float"})),
+    ]
+}
+
+#[tokio::test]
+async fn what_sdks_and_agents_send_passes_as_it_came() {
+    let gateway = with_every_vendor().await;
+    for (path, body) in usual_requests() {
+        let body = body.to_string();
+        let answer = gateway.call(gateway.request(path, body.clone())).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.text());
+        let asked = gateway.upstream.requests().pop().unwrap().body;
+        assert_eq!(asked, body.into_bytes(), "{path}");
+    }
+    gateway.finish().await;
+}
+
 /// Paths that some server on the way could read differently, or that name what no vendor has.
 fn odd_paths() -> Vec<String> {
     let long = "a".repeat(10_000);

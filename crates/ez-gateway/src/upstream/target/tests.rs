@@ -96,6 +96,7 @@ fn stored_responses_are_named_in_the_path() {
     let target = target("openai", "");
     let cases = [
         ("resp_1", None, "", "https://api.openai.com/v1/responses/resp_1"),
+        ("resp_bGl0ZQ==", None, "", "https://api.openai.com/v1/responses/resp_bGl0ZQ%3D%3D"),
         ("resp_1", Some("cancel"), "key=sk", "https://api.openai.com/v1/responses/resp_1/cancel"),
         ("r/../x?y", Some("input_items"), "", ""),
         ("r/x?y", Some("input_items"), "limit=2", "https://api.openai.com/v1/responses/r%2Fx%3Fy/input_items?limit=2"),
