@@ -65,6 +65,12 @@ const WITHHELD_PREFIXES: &[&str] = &[
     "x-ms-client-principal",
     "x-original-",
     "x-remote-",
+    // Of proxies and vendors that go by them to another host, with the operator's credential, or to another model.
+    "azureml-",
+    "helicone-",
+    "x-bt-",
+    "x-litellm-",
+    "x-portkey-",
 ];
 
 /// Whatever a client signs in with, here or elsewhere, is known by its name.
@@ -236,6 +242,13 @@ mod tests {
             "sec-fetch-mode",
             "access-control-request-method",
             "x-ez-model",
+            "helicone-target-url",
+            "helicone-fallbacks",
+            "x-portkey-custom-host",
+            "x-portkey-config",
+            "x-litellm-tags",
+            "x-bt-endpoint-name",
+            "azureml-model-deployment",
         ];
         for protocol in ALL {
             for name in withheld {
