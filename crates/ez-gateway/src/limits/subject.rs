@@ -312,8 +312,9 @@ impl Cell {
 
     /// What to tell the shared counter, if there is anything to tell.
     pub(super) fn ask(&mut self, counter: impl FnOnce(&Self) -> String, now_ms: i64) -> Option<LimitAsk> {
-        if !self.is_due(now_ms) || self.is_over(now_ms) {
-            self.wanted = 0;
+        // A call that came before the border may wait for more of the window behind it, where it counts.
+        let is_waited_for = self.wanted > 0;
+        if !self.is_due(now_ms) || (self.is_over(now_ms) && !is_waited_for) {
             self.gives_back = false;
             return None;
         }

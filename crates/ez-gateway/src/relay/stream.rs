@@ -209,7 +209,8 @@ impl StreamRelay {
         if self.take_waiting() {
             return true;
         }
-        if self.progress.ungathered > 0 {
+        // A body that broke says nothing of it when it is asked again.
+        if self.progress.ended.is_some() || self.progress.ungathered > 0 {
             return false;
         }
         give_way().await;

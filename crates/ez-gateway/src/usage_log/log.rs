@@ -326,7 +326,7 @@ impl Shared {
     /// Notes that the disk refused something. Told once, and not for every call that meets it.
     pub(super) fn note_failing(&self, error: &dyn std::fmt::Display) {
         metrics::counter!(USAGE_LOG_WRITE_FAILURES).increment(1);
-        if !self.is_failing.swap(true, Ordering::Relaxed) {
+        if !self.is_failing.swap(true, Ordering::SeqCst) {
             tracing::error!(%error, "usage log cannot be written: calls are refused until its disk takes records again");
         }
     }
@@ -342,7 +342,7 @@ impl Shared {
 
     /// Notes that the disk did not end a write in time: until it does nobody else waits for it.
     fn note_stuck(&self) -> UsageLogError {
-        self.is_stuck.store(true, Ordering::Relaxed);
+        self.is_stuck.store(true, Ordering::SeqCst);
         let error = self.stuck();
         self.note_failing(&error);
         error
@@ -355,9 +355,12 @@ impl Shared {
 
     /// Notes that the disk takes records again.
     pub(super) fn note_recovered(&self) {
-        if self.is_failing.swap(false, Ordering::Relaxed) {
+        if self.is_failing.swap(false, Ordering::SeqCst) {
             tracing::info!("usage log can be written again: calls are served");
         }
+        // A call may have given up on the write before the trial, and nobody wakes the writer any more to say that it is
+        // free. In the order of `note_stuck`, so that whoever gives up meanwhile leaves the log failing.
+        self.is_stuck.store(false, Ordering::SeqCst);
     }
 
     fn lock_shipped(&self) -> MutexGuard<'_, Shipped> {
@@ -387,6 +390,8 @@ fn subtract(from: &AtomicU64, amount: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -477,5 +482,70 @@ mod tests {
         let (second, log, _threads) = reopen();
         assert_eq!((second, numbers()), (first + 8, vec![first + 8]));
         assert_eq!(log.depth(), 0);
+    }
+
+    /// Ends no write before it is let go.
+    #[derive(Clone, Default)]
+    struct HangingDisk {
+        let_go: Arc<(Mutex<bool>, std::sync::Condvar)>,
+    }
+
+    impl Disk for HangingDisk {
+        fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+            File::create(path)?;
+            Ok(Arc::new(self.clone()))
+        }
+    }
+
+    impl LogFile for HangingDisk {
+        fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+            let (is_let_go, told) = &*self.let_go;
+            drop(told.wait_while(is_let_go.lock().unwrap(), |is_let_go| !*is_let_go).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn truncate(&self, _length: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hung_on_the_eve_of_its_trial_is_not_taken_for_stuck_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = HangingDisk::default();
+        let config = UsageLogConfig {
+            // So that nobody but the test asks for a trial.
+            fsync_interval: Duration::from_secs(3_600),
+            write_timeout: Duration::from_millis(200),
+            ..config(dir.path(), 1 << 20)
+        };
+        let (log, _threads) = UsageLog::open_on(config, Arc::new(disk.clone())).unwrap();
+        let record = record();
+        {
+            // The writer is busy, so that it takes the record and the trial in one go.
+            let busy = log.writer.lock().unwrap();
+            let mut appended = std::pin::pin!(log.append(&record));
+            assert!((&mut appended).now_or_never().is_none());
+            log.sender.try_send(Work::Recover).ok().unwrap();
+            drop(busy);
+            appended.await.unwrap_err();
+        }
+        assert!(log.shared.is_stuck() && log.shared.is_failing());
+        let (is_let_go, told) = &*disk.let_go;
+        *is_let_go.lock().unwrap() = true;
+        told.notify_all();
+        let recovered = async {
+            while log.shared.is_failing() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), recovered).await.expect("the trial succeeds");
+        // The writer lets go of the log once it is done.
+        drop(log.writer.lock().unwrap());
+        log.append(&record).await.unwrap();
     }
 }

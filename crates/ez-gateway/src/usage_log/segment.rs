@@ -230,7 +230,8 @@ impl<'b> Frame<'b> {
             return Self::Cut;
         };
         let length = u32::from_le_bytes(length) as usize;
-        if length > MAX_PAYLOAD_BYTES {
+        // Nor is a record empty: zeros, which a file system may leave behind a power failure, have the checksum of nothing.
+        if length == 0 || length > MAX_PAYLOAD_BYTES {
             return Self::Damaged;
         }
         let Some(payload) = rest.get(..length) else { return Self::Cut };
@@ -415,6 +416,17 @@ mod tests {
         fs::write(path_of(dir.path(), 1), encode(&record(0)).unwrap()).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
         assert_eq!(batch.oldest_at(), Some(record(0).created_at));
+    }
+
+    #[test]
+    fn zeros_are_damage_and_no_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = [encode(&record(0)).unwrap(), vec![0; 4_096], encode(&record(1)).unwrap(), vec![0; 4_096]].concat();
+        fs::write(path_of(dir.path(), 1), bytes).unwrap();
+        assert_eq!(count(dir.path(), Position::default(), END).unwrap(), 2);
+        let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
+        assert_eq!((numbers(&batch), batch.unreadable), (vec![0, 1], 0));
+        assert!(path_of(dir.path(), 1).with_extension("damaged").exists());
     }
 
     #[test]

@@ -225,6 +225,29 @@ async fn a_shared_quota_holds_between_two_counts_of_the_ledger() {
 }
 
 #[tokio::test]
+async fn a_call_that_asks_for_a_slice_as_its_window_ends_gets_it_of_that_window() {
+    let fleet = Fleet::start(2).await;
+    let leasing = fleet.limiters[0].leasing().unwrap().clone();
+    for length in [Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(86_400)] {
+        let caller = caller(|token, _| match length.as_secs() {
+            1 => token.limits.qps = Some(4),
+            60 => token.limits.rpm = Some(4),
+            _ => token.limits.rpd = Some(4),
+        });
+        let arrived = fleet.clock.now();
+        fleet.pass(length);
+        let before = fleet.round_trips();
+        for gateway in [0, 1, 0, 1] {
+            let taken = fleet.limiters[gateway].reserve(&caller, demand(arrived, 1)).await;
+            assert!(taken.is_ok_and(|reservation| reservation.is_some()), "{length:?}");
+        }
+        assert!(fleet.limiters[1].reserve(&caller, demand(arrived, 1)).await.is_err(), "{length:?}: four are counted");
+        assert_eq!((leasing.alone_calls(), fleet.round_trips() - before), (0, 3), "{length:?}");
+    }
+    fleet.stop.cancel();
+}
+
+#[tokio::test]
 async fn what_was_used_of_a_slice_is_told_although_no_call_comes_any_more() {
     let fleet = Fleet::start(2).await;
     let caller = caller(|token, _| token.limits.rpd = Some(1));
