@@ -17,6 +17,7 @@ use super::disk::{Disk, LocalDisk, LogFile};
 use super::held::{Held, report_lost};
 use super::position::PositionFile;
 use super::segment::{self, Position};
+use super::watch::{InPlace, watch_until};
 use super::writer::{Append, SharedWriter, Work, Writer, sync_until, write_until_closed};
 use crate::config::UsageLogConfig;
 
@@ -92,6 +93,7 @@ pub(super) struct Shared {
     pub(super) held: Held,
     pub(super) file: Mutex<Option<Arc<dyn LogFile>>>,
     pub(super) is_dirty: AtomicBool,
+    pub(super) in_place: InPlace,
     /// Held for as long as the log is used, so that two processes never share a directory.
     _lock: File,
 }
@@ -157,14 +159,18 @@ impl UsageLog {
             held: Held::default(),
             file: Mutex::new(created.clone()),
             is_dirty: AtomicBool::new(false),
+            in_place: InPlace::default(),
             _lock: lock,
             config,
         });
         let (sender, receiver) = mpsc::channel(shared.config.queue_capacity);
         let (stop_syncing, stopped) = std::sync::mpsc::channel();
-        let writer = Arc::new(Mutex::new(Writer::new(shared.clone(), active, created, stop_syncing)));
+        let (stop_watching, unwatched) = std::sync::mpsc::channel();
+        let stops = [stop_syncing, stop_watching];
+        let writer = Arc::new(Mutex::new(Writer::new(shared.clone(), active, created, stops)));
         let writing = writer.clone();
         let (syncing, wake) = (shared.clone(), sender.downgrade());
+        let watching = shared.clone();
         let threads = vec![
             std::thread::Builder::new()
                 .name("usage-log-write".into())
@@ -172,6 +178,9 @@ impl UsageLog {
             std::thread::Builder::new()
                 .name("usage-log-sync".into())
                 .spawn(move || sync_until(&syncing, &wake, &stopped))?,
+            std::thread::Builder::new()
+                .name("usage-log-watch".into())
+                .spawn(move || watch_until(&watching.in_place, &unwatched))?,
         ];
         Ok((Self { sender, writer, shared }, threads))
     }

@@ -12,6 +12,7 @@ mod position;
 mod rejected;
 mod segment;
 mod shipper;
+mod watch;
 mod writer;
 
 pub use batch::UsageBatch;

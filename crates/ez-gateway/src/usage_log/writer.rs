@@ -50,8 +50,8 @@ pub(super) struct Writer {
     written_bytes: u64,
     /// Until then calls leave their records to the thread.
     slow_until: Option<Instant>,
-    /// Dropped with the writer, which ends the syncing thread.
-    _stop_syncing: std::sync::mpsc::Sender<()>,
+    /// Dropped with the writer, which ends the threads that sync and watch.
+    _stops: [std::sync::mpsc::Sender<()>; 2],
 }
 
 /// The writer as the thread and calls share it.
@@ -62,9 +62,9 @@ impl Writer {
         shared: Arc<Shared>,
         segment: u64,
         file: Option<Arc<dyn LogFile>>,
-        stop_syncing: std::sync::mpsc::Sender<()>,
+        stops: [std::sync::mpsc::Sender<()>; 2],
     ) -> Self {
-        Self { shared, segment, file, written_bytes: 0, slow_until: None, _stop_syncing: stop_syncing }
+        Self { shared, segment, file, written_bytes: 0, slow_until: None, _stops: stops }
     }
 
     /// Writes one record at once, on the caller's thread; `None` where that could block it, and the thread has to.
@@ -75,7 +75,10 @@ impl Writer {
         if needs_segment || is_slow || self.shared.is_failing() || self.shared.is_full() {
             return None;
         }
+        let shared = self.shared.clone();
+        let entered = shared.in_place.enter();
         let outcome = self.write(frame, 1);
+        drop(entered);
         if let Err(UsageLogError::Write(e)) = &outcome {
             self.shared.note_failing(e);
         }
