@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use ez_protocol::Api;
 
 use crate::inspect::Inspected;
+use crate::metering::is_free;
 use crate::routing::Model;
 
 /// Output that is counted on where a request does not bound it. The truth is settled when the call ends.
@@ -23,7 +24,7 @@ pub(crate) struct Demand {
 impl Demand {
     /// The demand of a call to this model.
     pub(crate) fn of(inspected: &Inspected, model: Option<&Model>, now: DateTime<Utc>) -> Self {
-        let input = if uses_none(inspected.api) { 0 } else { inspected.peek.estimated_input_tokens() };
+        let input = if is_free(inspected.api) { 0 } else { inspected.peek.estimated_input_tokens() };
         let output = if writes_text(inspected.api) { output_of(inspected, model) } else { 0 };
         let nanos = model.and_then(|model| model.prices.as_ref());
         let nanos = nanos.map_or(0, |prices| prices.estimate_nanos(input, output));
@@ -66,9 +67,4 @@ const fn writes_text(api: Api) -> bool {
         | Api::EmbedContent
         | Api::BatchEmbedContents => false,
     }
-}
-
-/// Whether calls of this API use no tokens: they only count them.
-const fn uses_none(api: Api) -> bool {
-    matches!(api, Api::MessagesCountTokens | Api::CountTokens)
 }
