@@ -22,12 +22,13 @@ use crate::ingress::{self, Arrival};
 use crate::inspect::Inspected;
 use crate::lent_body::LentBody;
 use crate::limits::Demand;
+use crate::plan::Asked;
 use crate::refusal::{Refusal, full};
 use crate::relay::BrokenOff;
 use crate::route::Route;
 use crate::routing::RoutingSnapshot;
 use crate::settle::Account;
-use crate::{admit, authn, dispatch, inspect, models, plan, relay, settle, stored};
+use crate::{admit, authn, count, dispatch, inspect, models, plan, relay, settle, stored};
 
 /// The body of every answer. Failures are told inside it wherever its kind has words for them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
@@ -169,7 +170,14 @@ async fn prepare(
     let reserved = gateway.limiter.reserve(caller, demand).await;
     let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;
     account.note_reservation(reservation, model.cloned());
-    let plan = plan::plan(snapshot, &target, form.api)?;
+    let plan = match plan::plan(snapshot, &target, Asked { api: form.api, stream: inspected.peek.stream }) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            let plan = count::plan(snapshot, &target, form.api, refusal)?;
+            let estimated = count::estimate(&inspected, &plan).await?;
+            return Ok((inspected, estimated));
+        }
+    };
     let answer = dispatch::dispatch(scope, &inspected, &plan, account).await;
     let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use ez_protocol::Api;
 use ez_protocol::answer::{self, PlainAnswer, VendorError};
 use ez_protocol::framer::Framer;
 use ez_protocol::inspect::RequestPeek;
-use ez_protocol::redact::{redact, redact_bytes};
+use ez_protocol::redact::redact_bytes;
 use ez_protocol::stream::{Meaning, StreamReader};
+use ez_protocol::translate::{AnswerTranslator, Translated, without_foreign_state};
 use ez_protocol::vendor_limits::read_limit;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::call::CallScope;
 use crate::failure::{
-    Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out,
+    Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out, told_fault,
     unreachable_upstream, vendor_failure, without_url,
 };
 use crate::headers;
@@ -32,6 +34,7 @@ use crate::relay::StreamedContent;
 use crate::route::Route;
 use crate::settle::Account;
 use crate::stored::{self, StoredAction};
+use crate::translation::translate;
 use crate::upstream::{UpstreamBody, UpstreamTarget};
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
@@ -45,6 +48,8 @@ pub(crate) struct AnswerHead {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) choice: UpstreamChoice,
+    /// The client's names of the parameters that a translation left out.
+    pub(crate) dropped: Vec<String>,
 }
 
 /// The body of an answer.
@@ -57,8 +62,11 @@ pub(crate) enum Content {
 
 /// A whole body.
 pub(crate) struct PlainContent {
+    /// As the upstream wrote it.
     pub(crate) body: Bytes,
     pub(crate) answer: PlainAnswer,
+    /// In the client's protocol, where that is another one.
+    pub(crate) translated: Option<Bytes>,
     /// What the vendor complained of, where the answer is an error of the client's making.
     pub(crate) error: Option<VendorError>,
 }
@@ -69,6 +77,28 @@ pub(crate) struct StreamContent {
     pub(crate) peeked: Vec<(Bytes, Meaning)>,
     pub(crate) content: StreamedContent,
     pub(crate) rest: UpstreamBody,
+    /// Makes the client's protocol of it, where that is another one.
+    pub(crate) translator: Option<Box<AnswerTranslator>>,
+}
+
+/// What a request was sent as.
+struct Sent {
+    choice: UpstreamChoice,
+    translator: Option<Box<AnswerTranslator>>,
+    dropped: Vec<String>,
+}
+
+impl Sent {
+    /// In the client's own bytes.
+    fn as_it_came(choice: UpstreamChoice) -> Self {
+        Self { choice, translator: None, dropped: Vec::new() }
+    }
+
+    /// The head of its answer.
+    fn head(self, parts: &http::response::Parts) -> AnswerHead {
+        let headers = headers::for_client(&parts.headers);
+        AnswerHead { status: parts.status, headers, choice: self.choice, dropped: self.dropped }
+    }
 }
 
 /// What an attempt came to.
@@ -174,12 +204,26 @@ struct Attempt<'c> {
 impl Attempt<'_> {
     async fn run(&self, choice: UpstreamChoice) -> Outcome {
         let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
-        let request = match timeout_at(head_by, self.encode(&choice)).await {
-            Err(_) => return Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
-            Ok(Err(refusal)) => return Outcome::TryNext(refusal),
-            Ok(Ok(request)) => request,
+        let translated = match translate(self.scope, self.inspected, &choice) {
+            Ok(translated) => translated,
+            Err(refusal) => return Outcome::TryNext(refusal),
         };
-        self.exchange(request, choice, head_by).await
+        let (body, sent) = match translated {
+            None => {
+                let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
+                // A conversation may have begun at an upstream of another protocol.
+                let cleaned = without_foreign_state(choice.api.protocol(), &body);
+                (cleaned.unwrap_or(body), Sent::as_it_came(choice))
+            }
+            Some(Translated { body, dropped, answer }) => {
+                (body, Sent { choice, translator: Some(Box::new(answer)), dropped })
+            }
+        };
+        match timeout_at(head_by, self.encode(&sent, body)).await {
+            Err(_) => Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
+            Ok(Err(refusal)) => Outcome::TryNext(refusal),
+            Ok(Ok(request)) => self.exchange(request, sent, head_by).await,
+        }
     }
 
     async fn fetch_stored(&self, choice: UpstreamChoice, id: &str, action: StoredAction) -> Outcome {
@@ -192,46 +236,49 @@ impl Attempt<'_> {
             Ok(uri) => uri,
             Err(e) => return Outcome::TryNext(without_url(&e)),
         };
-        match timeout_at(head_by, self.signed(target, action.method(), uri, Bytes::new())).await {
+        match timeout_at(head_by, self.signed(target, choice.api, action.method(), uri, Bytes::new())).await {
             Err(_) => Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
             Ok(Err(refusal)) => Outcome::TryNext(refusal),
-            Ok(Ok(request)) => self.exchange(request, choice, head_by).await,
+            Ok(Ok(request)) => self.exchange(request, Sent::as_it_came(choice), head_by).await,
         }
     }
 
     /// Sends a request, and reads what comes back as far as no byte of it may reach the client yet.
-    async fn exchange(&self, request: Request<Full<Bytes>>, choice: UpstreamChoice, head_by: Instant) -> Outcome {
+    async fn exchange(&self, request: Request<Full<Bytes>>, sent: Sent, head_by: Instant) -> Outcome {
         let response = match timeout_at(head_by, self.scope.gateway.transport.send(request)).await {
             Err(_) => return Outcome::TryNext(timed_out("the upstream did not answer in time")),
             Ok(Err(e)) => return Outcome::TryNext(unreachable_upstream(chain(&e))),
             Ok(Ok(response)) => response,
         };
         if !response.status().is_success() {
-            return self.classify_error(response, choice).await;
+            return self.classify_error(response, sent).await;
         }
         if headers::is_coded(response.headers()) {
             return Outcome::TryNext(broken("the upstream coded its answer, although it was asked not to"));
         }
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let api = self.inspected.api;
+        let api = sent.choice.api;
         if let Some(framer) = Framer::of(api, content_type, self.scope.gateway.config.max_answer_bytes) {
-            self.peek_stream(response, choice, framer, head_by).await
+            self.peek_stream(response, sent, framer, head_by).await
         } else if answer::is_opaque(api, content_type) {
-            self.peek_opaque(response, choice, head_by).await
+            self.peek_opaque(response, sent, head_by).await
         } else {
-            self.read_plain(response, choice).await
+            self.read_plain(response, sent).await
         }
     }
 
     /// The request as it goes out, signed in.
-    async fn encode(&self, choice: &UpstreamChoice) -> Result<Request<Full<Bytes>>, Refusal> {
-        let api = self.inspected.api;
-        let query = self.scope.arrival.query.as_deref().unwrap_or_default();
+    async fn encode(&self, sent: &Sent, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
+        let Sent { choice, translator, .. } = sent;
+        let query = match translator {
+            None => self.scope.arrival.query.as_deref().unwrap_or_default(),
+            Some(_) if choice.api == Api::StreamGenerateContent => "alt=sse",
+            Some(_) => "",
+        };
         let target = choice.upstream.target.as_ref();
         let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
-        let uri = target.url(api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
-        let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
-        let mut request = self.signed(target, Method::POST, uri, body).await?;
+        let uri = target.url(choice.api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
+        let mut request = self.signed(target, choice.api, Method::POST, uri, body).await?;
         request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.inspected.peek, &self.scope.arrival.headers));
         Ok(request)
     }
@@ -239,11 +286,12 @@ impl Attempt<'_> {
     async fn signed(
         &self,
         target: &UpstreamTarget,
+        api: Api,
         method: Method,
         uri: Uri,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, Refusal> {
-        let protocol = self.inspected.api.protocol();
+        let protocol = api.protocol();
         let sign_in = target.sign_in(protocol, &self.scope.gateway.tokens).await;
         let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
         let mut request = Request::new(Full::new(body));
@@ -255,7 +303,7 @@ impl Attempt<'_> {
     }
 
     /// A status outside 2xx: the client's own fault is told to it in the vendor's words, all else goes on.
-    async fn classify_error(&self, response: Response<UpstreamBody>, choice: UpstreamChoice) -> Outcome {
+    async fn classify_error(&self, response: Response<UpstreamBody>, sent: Sent) -> Outcome {
         let (parts, body) = response.into_parts();
         let status = parts.status;
         // Redirects are never followed: they would carry the credential to another host.
@@ -266,11 +314,11 @@ impl Attempt<'_> {
         let read_by = self.by(ERROR_BODY_TIMEOUT);
         let collected = timeout_at(read_by, Limited::new(body, MAX_ERROR_BODY_BYTES).collect()).await;
         let body = collected.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
-        let error = answer::vendor_error(self.inspected.api.protocol(), &body);
+        let error = answer::vendor_error(sent.choice.api.protocol(), &body);
         let header = |name: &'static str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let limit = read_limit(header, &body, error.as_ref(), self.scope.gateway.clock.now());
         if let Some(blame) = blame_of(status.as_u16(), error.as_ref(), limit.scope) {
-            let target = choice.upstream.target.as_ref();
+            let target = sent.choice.upstream.target.as_ref();
             if let Some(target) = target.filter(|_| status == StatusCode::UNAUTHORIZED) {
                 target.forget_token();
             }
@@ -278,15 +326,15 @@ impl Attempt<'_> {
             return Outcome::TryNext(vendor_failure(status.as_u16(), error.as_ref(), blame, limit.pause));
         }
         match error {
-            Some(error) => {
-                deliver_error(status, headers::for_client(&parts.headers), redact_bytes(&body), error, choice)
-            }
+            // Another protocol's clients do not read the vendor's shape.
+            Some(error) if sent.translator.is_some() => Outcome::Refuse(told_fault(status, &error)),
+            Some(error) => deliver_error(sent.head(&parts), redact_bytes(&body), error),
             // A page of some proxy, or nothing: told in the caller's dialect instead.
             None => Outcome::Refuse(client_fault(status, "the upstream refused the request without saying why")),
         }
     }
 
-    async fn read_plain(&self, response: Response<UpstreamBody>, choice: UpstreamChoice) -> Outcome {
+    async fn read_plain(&self, response: Response<UpstreamBody>, mut sent: Sent) -> Outcome {
         let (parts, body) = response.into_parts();
         let body = match self.collect(body).await {
             Ok(body) => body,
@@ -294,15 +342,23 @@ impl Attempt<'_> {
         };
         // A stored response may tell how it failed; that is the answer then.
         let is_stored = matches!(self.scope.arrival.route, Route::Stored { .. });
-        if !is_stored && let Some(error) = answer::vendor_error(self.inspected.api.protocol(), &body) {
+        if !is_stored && let Some(error) = answer::vendor_error(sent.choice.api.protocol(), &body) {
             return self.error_in_success(&error);
         }
-        let public_name = self.public_name(&choice);
-        let Some(answer) = answer::read_answer(self.inspected.api, &body, public_name) else {
+        let public_name = self.public_name(&sent.choice).filter(|_| sent.translator.is_none());
+        let Some(answer) = answer::read_answer(sent.choice.api, &body, public_name) else {
             return Outcome::TryNext(broken("the upstream's answer is no JSON object"));
         };
-        let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
-        Outcome::Deliver(Box::new(Answer { head, body: Content::Plain(PlainContent { body, answer, error: None }) }))
+        let translated = match sent.translator.as_mut().map(|translator| translator.plain(&body)) {
+            Some(Err(e)) => return Outcome::TryNext(broken(&e.to_string())),
+            translated => translated.and_then(Result::ok),
+        };
+        let mut head = sent.head(&parts);
+        if translated.is_some() {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let content = PlainContent { body, answer, translated, error: None };
+        Outcome::Deliver(Box::new(Answer { head, body: Content::Plain(content) }))
     }
 
     /// A whole plain body: bounded in size, in silence and by the call's deadline.
@@ -330,12 +386,12 @@ impl Attempt<'_> {
     async fn peek_stream(
         &self,
         response: Response<UpstreamBody>,
-        choice: UpstreamChoice,
+        mut sent: Sent,
         mut framer: Framer,
         peek_by: Instant,
     ) -> Outcome {
         let (parts, mut rest) = response.into_parts();
-        let mut reader = Box::new(StreamReader::new(self.inspected.api));
+        let mut reader = Box::new(StreamReader::new(sent.choice.api));
         let mut peeked = Vec::new();
         let mut peeked_bytes = 0;
         loop {
@@ -358,10 +414,14 @@ impl Attempt<'_> {
                     if !is_meaningful {
                         continue;
                     }
-                    let head =
-                        AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+                    let translator = sent.translator.take();
+                    let mut head = sent.head(&parts);
+                    if let Some(translator) = &translator {
+                        let content_type = HeaderValue::from_static(translator.stream_content_type());
+                        head.headers.insert(CONTENT_TYPE, content_type);
+                    }
                     let content = StreamedContent::Events { framer, reader };
-                    let body = Content::Stream(StreamContent { peeked, content, rest });
+                    let body = Content::Stream(StreamContent { peeked, content, rest, translator });
                     return Outcome::Deliver(Box::new(Answer { head, body }));
                 }
                 Ok(None) => match timeout_at(peek_by, rest.frame()).await {
@@ -381,7 +441,7 @@ impl Attempt<'_> {
     }
 
     /// Waits for the first bytes of a body that is nothing to be read: sound, or text.
-    async fn peek_opaque(&self, response: Response<UpstreamBody>, choice: UpstreamChoice, peek_by: Instant) -> Outcome {
+    async fn peek_opaque(&self, response: Response<UpstreamBody>, sent: Sent, peek_by: Instant) -> Outcome {
         let (parts, mut rest) = response.into_parts();
         let mut waiting = VecDeque::new();
         while waiting.is_empty() {
@@ -393,9 +453,9 @@ impl Attempt<'_> {
                 Ok(None) => break,
             }
         }
-        let head = AnswerHead { status: parts.status, headers: headers::for_client(&parts.headers), choice };
+        let head = sent.head(&parts);
         let content = StreamedContent::Opaque { waiting };
-        let body = Content::Stream(StreamContent { peeked: Vec::new(), content, rest });
+        let body = Content::Stream(StreamContent { peeked: Vec::new(), content, rest, translator: None });
         Outcome::Deliver(Box::new(Answer { head, body }))
     }
 
@@ -404,7 +464,7 @@ impl Attempt<'_> {
         let status = status_of(error);
         match (blame_within(error), StatusCode::from_u16(status)) {
             (Some(blame), _) => Outcome::TryNext(vendor_failure(status, Some(error), blame, None)),
-            (None, Ok(status)) => Outcome::Refuse(client_fault(status, &redact(&error.message))),
+            (None, Ok(status)) => Outcome::Refuse(told_fault(status, error)),
             (None, Err(_)) => Outcome::TryNext(vendor_failure(status, Some(error), Blame::Failed, None)),
         }
     }
@@ -427,14 +487,8 @@ fn content_type_of(peek: &RequestPeek, client: &HeaderMap) -> HeaderValue {
 }
 
 /// The client's own fault, in the vendor's shape and words.
-fn deliver_error(
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-    error: VendorError,
-    choice: UpstreamChoice,
-) -> Outcome {
-    let head = AnswerHead { status, headers, choice };
-    let body = Content::Plain(PlainContent { body, answer: PlainAnswer::default(), error: Some(error) });
+fn deliver_error(head: AnswerHead, body: Bytes, error: VendorError) -> Outcome {
+    let content = PlainContent { body, answer: PlainAnswer::default(), translated: None, error: Some(error) };
+    let body = Content::Plain(content);
     Outcome::Deliver(Box::new(Answer { head, body }))
 }

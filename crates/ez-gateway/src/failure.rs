@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use ez_protocol::answer::VendorError;
-use ez_protocol::error::FaultKind;
+use ez_protocol::error::{Fault, FaultKind};
 use ez_protocol::redact::redact;
 use ez_protocol::vendor_limits::{LimitScope, read_limit};
 use http::StatusCode;
@@ -145,6 +145,26 @@ pub(crate) fn client_fault(status: StatusCode, message: &str) -> Refusal {
         _ => FaultKind::InvalidRequest,
     };
     Refusal::upstream(status, kind, "upstream_refused_request", message)
+}
+
+/// The client's own fault in the vendor's words, for clients that do not read the vendor's shape of it. That a prompt is
+/// too long is told by one code whoever says it, as agents go by it.
+pub(crate) fn told_fault(status: StatusCode, error: &VendorError) -> Refusal {
+    let mut refusal = client_fault(status, &redact(&error.message));
+    if error.is_context_overflow() {
+        refusal.fault.code = "context_length_exceeded";
+    }
+    refusal
+}
+
+/// An error that ended a stream, for clients that do not read the vendor's shape of it.
+pub(crate) fn told_end(error: &VendorError) -> Fault {
+    let status = status_of(error);
+    let refusal = match (blame_within(error), StatusCode::from_u16(status)) {
+        (None, Ok(status)) => told_fault(status, error),
+        (blame, _) => vendor_failure(status, Some(error), blame.unwrap_or(Blame::Failed), None),
+    };
+    refusal.fault
 }
 
 /// A failure that another credential may not have.

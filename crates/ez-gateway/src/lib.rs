@@ -25,10 +25,12 @@ mod relay;
 mod route;
 mod settle;
 mod stored;
+mod translation;
 mod upstream;
 
 pub mod config;
 pub mod control_link;
+mod count;
 pub mod gateway;
 pub mod listener;
 pub mod routing;

@@ -47,13 +47,13 @@ const fn uses(api: Api) -> Uses {
         Api::Transcriptions | Api::Translations => Uses::InputAndOutput,
         Api::Embeddings | Api::EmbedContent | Api::BatchEmbedContents | Api::Rerank => Uses::Input,
         Api::ImageGenerations | Api::ImageEdits | Api::ImageVariations | Api::Speech => Uses::Media,
-        Api::Moderations | Api::MessagesCountTokens | Api::CountTokens => Uses::Nothing,
+        Api::Moderations | Api::ResponsesInputTokens | Api::MessagesCountTokens | Api::CountTokens => Uses::Nothing,
     }
 }
 
 /// Whether vendors charge nothing for it: counting tokens.
 pub(crate) const fn is_free(api: Api) -> bool {
-    matches!(api, Api::MessagesCountTokens | Api::CountTokens)
+    matches!(api, Api::ResponsesInputTokens | Api::MessagesCountTokens | Api::CountTokens)
 }
 
 /// Whether a prompt of this endpoint is charged for.

@@ -40,8 +40,19 @@ pub(crate) struct Choice {
 pub(crate) struct UpstreamChoice {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) upstream_model: String,
+    /// The endpoint that it is asked at: the client's own, or one of another protocol that the call is translated to.
+    pub(crate) api: Api,
     /// What becomes of a stream whose client leaves; `None` means as the gateway is set.
     pub(crate) on_client_gone: Option<ClientGone>,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// At which endpoint.
+    pub(crate) api: Api,
+    /// Whether as a stream.
+    pub(crate) stream: bool,
 }
 
 /// Resolves a model reference, and refuses namespaces and models that the key may not use.
@@ -57,7 +68,7 @@ pub(crate) fn resolve(snapshot: &RoutingSnapshot, caller: &Caller, model: &str) 
 }
 
 /// Orders what can serve the target; a refusal tells the real reason where nothing can.
-pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, api: Api) -> Result<Plan, Refusal> {
+pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, asked: Asked) -> Result<Plan, Refusal> {
     let key = ez_contract::model_ref::binding_key(&target.namespace, &target.public_model);
     let binding = snapshot.binding(&key).filter(|binding| binding.status == RecordStatus::Active);
     let binding = binding.ok_or_else(|| unknown_model(target))?;
@@ -65,9 +76,17 @@ pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, api: Api) -> Res
     let mut tiers: Vec<(i32, Vec<Choice>)> = Vec::new();
     let mut lacking = Lacking::Everything;
     for candidate in binding.candidates.iter().filter(|candidate| can_serve(candidate)) {
-        let all = usable_upstreams(snapshot, candidate);
-        lacking = all.iter().map(|choice| Lacking::of(&choice.upstream, api)).fold(lacking, Ord::max);
-        let upstreams: Vec<_> = all.into_iter().filter(|choice| choice.upstream.serves(api)).collect();
+        let usable = || usable_upstreams(snapshot, candidate);
+        lacking = usable().map(|(upstream, _)| Lacking::of(upstream, asked)).fold(lacking, Ord::max);
+        let serving = usable().filter_map(|(upstream, model)| Some((upstream, model, upstream.endpoint_for(asked)?)));
+        let upstreams: Vec<_> = serving
+            .map(|(upstream, model, api)| UpstreamChoice {
+                upstream: upstream.clone(),
+                upstream_model: model.clone(),
+                api,
+                on_client_gone: candidate.on_client_gone,
+            })
+            .collect();
         if upstreams.is_empty() {
             continue;
         }
@@ -80,7 +99,7 @@ pub(crate) fn plan(snapshot: &RoutingSnapshot, target: &Target, api: Api) -> Res
     if tiers.is_empty() {
         return Err(match lacking {
             Lacking::Everything => no_candidate(binding, target),
-            Lacking::Protocol => not_translated(target, api),
+            Lacking::Protocol => not_translated(target, asked.api),
             Lacking::Endpoint => not_offered(target),
         });
     }
@@ -97,21 +116,17 @@ enum Lacking {
 }
 
 impl Lacking {
-    fn of(upstream: &Upstream, api: Api) -> Self {
-        if upstream.speaks(api) { Self::Endpoint } else { Self::Protocol }
+    fn of(upstream: &Upstream, asked: Asked) -> Self {
+        if upstream.speaks(asked) { Self::Endpoint } else { Self::Protocol }
     }
 }
 
-fn usable_upstreams(snapshot: &RoutingSnapshot, candidate: &Candidate) -> Vec<UpstreamChoice> {
+fn usable_upstreams<'s>(
+    snapshot: &'s RoutingSnapshot,
+    candidate: &'s Candidate,
+) -> impl Iterator<Item = (&'s Arc<Upstream>, &'s String)> {
     let found = candidate.upstreams.iter().filter_map(|(id, model)| Some((snapshot.upstream(*id)?, model)));
-    found
-        .filter(|(upstream, _)| upstream.is_usable() && upstream.weight() > 0)
-        .map(|(upstream, model)| UpstreamChoice {
-            upstream: upstream.clone(),
-            upstream_model: model.clone(),
-            on_client_gone: candidate.on_client_gone,
-        })
-        .collect()
+    found.filter(|(upstream, _)| upstream.is_usable() && upstream.weight() > 0)
 }
 
 /// The refusal of a model that does not exist for this caller.
@@ -123,7 +138,9 @@ pub(crate) fn unknown_model(target: &Target) -> Refusal {
 
 fn not_translated(target: &Target, api: Api) -> Refusal {
     let (protocol, model) = (api.protocol(), &target.public_model);
-    let message = format!("the upstreams of `{model}` do not speak {protocol}: call it in their own protocol");
+    let message = format!(
+        "the upstreams of `{model}` do not speak {protocol}, and this endpoint has no counterpart in their own protocol: call another model"
+    );
     Refusal::client(StatusCode::BAD_REQUEST, FaultKind::InvalidRequest, "unsupported_protocol", message)
         .with_param(Some("model"))
 }

@@ -66,7 +66,7 @@ impl Refusal {
     }
 
     pub(crate) fn with_param(mut self, param: Option<&'static str>) -> Self {
-        self.fault.param = param;
+        self.fault.param = param.map(Box::from);
         self
     }
 

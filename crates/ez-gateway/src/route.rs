@@ -49,6 +49,7 @@ const FIXED: &[(&str, Api)] = &[
     ("/v1/chat/completions", Api::ChatCompletions),
     ("/v1/messages", Api::Messages),
     ("/v1/responses", Api::Responses),
+    ("/v1/responses/input_tokens", Api::ResponsesInputTokens),
     ("/v1/embeddings", Api::Embeddings),
     ("/v1/messages/count_tokens", Api::MessagesCountTokens),
     ("/v1/completions", Api::Completions),
@@ -75,7 +76,7 @@ const GEMINI_METHODS: &[(&str, Api)] = &[
 ];
 
 /// What an unknown path is answered with.
-const SERVED: &str = "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, \
+const SERVED: &str = "POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/responses/input_tokens, /v1/messages, \
     /v1/messages/count_tokens, /v1/embeddings, /v1/rerank, /v1/moderations, /v1/images/{generations|edits|variations}, \
     /v1/audio/{speech|transcriptions|translations}, \
     /v1beta/models/{model}:{generateContent|streamGenerateContent|countTokens|embedContent|batchEmbedContents}, \

@@ -216,7 +216,8 @@ struct StoredId {
 impl Spotter {
     /// For new responses alone.
     pub(crate) fn of(scope: &CallScope<'_>, inspected: &Inspected, choice: &UpstreamChoice) -> Option<Self> {
-        let is_new = inspected.api == Api::Responses && matches!(scope.arrival.route, Route::Call { .. });
+        let is_stored = inspected.api == Api::Responses && choice.api == Api::Responses;
+        let is_new = is_stored && matches!(scope.arrival.route, Route::Call { .. });
         let owner = || ResponseOwner {
             master_id: scope.caller.master.id,
             api_key_id: choice.upstream.snapshot.id,
@@ -281,7 +282,8 @@ pub(crate) async fn prepare(
     account.note_target(&plan::resolve(snapshot, caller, &owner.model)?);
     let upstream = snapshot.upstream(owner.api_key_id).filter(|upstream| upstream.is_usable());
     let upstream = upstream.ok_or_else(owner_gone)?.clone();
-    let choice = UpstreamChoice { upstream, upstream_model: owner.upstream_model, on_client_gone: None };
+    let choice =
+        UpstreamChoice { upstream, upstream_model: owner.upstream_model, api: Api::Responses, on_client_gone: None };
     account.note_attempt(&choice);
     let answer = dispatch::fetch_stored(scope, &inspected, choice, id, action).await?;
     Ok((inspected, answer))

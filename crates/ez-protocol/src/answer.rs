@@ -27,6 +27,22 @@ pub struct VendorError {
     pub reason: Option<String>,
 }
 
+impl VendorError {
+    /// Whether the prompt is longer than the model takes, in the words of any vendor (facts/protocols.md, section 6).
+    pub fn is_context_overflow(&self) -> bool {
+        const SAYINGS: [&str; 6] = [
+            "maximum context length",
+            "prompt is too long",
+            "exceeds the maximum number of tokens",
+            "exceed context limit",
+            "exceeds the context window",
+            "input token count exceeds",
+        ];
+        self.code.as_deref() == Some("context_length_exceeded")
+            || SAYINGS.iter().any(|said| self.message.contains(said))
+    }
+}
+
 /// What the gateway needs of a plain answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlainAnswer {
@@ -100,7 +116,7 @@ fn reported_usage(api: Api, body: &[u8], members: &[Member]) -> Option<TokenUsag
         Api::EmbedContent | Api::BatchEmbedContents => {
             read::<GeminiUsage>(body, members, "usageMetadata")?.into_input_only()
         }
-        Api::Moderations | Api::MessagesCountTokens | Api::CountTokens => None,
+        Api::Moderations | Api::ResponsesInputTokens | Api::MessagesCountTokens | Api::CountTokens => None,
     }
 }
 
@@ -206,6 +222,21 @@ mod tests {
             Some(r#"{"model":"x","modelVersion":"public"}"#)
         );
         assert_eq!(renamed(Api::Embeddings, r#"{"data":[{"model":"up"}]}"#), None);
+    }
+
+    #[test]
+    fn a_prompt_that_is_too_long_is_known_whoever_says_so() {
+        let says = |message: &str| VendorError { message: message.to_owned(), ..VendorError::default() };
+        for message in [
+            "This model's maximum context length is 128000 tokens. However, you requested 130000 tokens",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+            "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+        ] {
+            assert!(says(message).is_context_overflow(), "{message}");
+        }
+        let code = VendorError { code: Some("context_length_exceeded".to_owned()), ..VendorError::default() };
+        assert!(code.is_context_overflow() && !says("max_tokens is too large").is_context_overflow());
     }
 
     #[test]

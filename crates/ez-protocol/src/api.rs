@@ -29,6 +29,8 @@ pub enum Api {
     Moderations,
     /// OpenAI `POST /v1/responses`.
     Responses,
+    /// OpenAI `POST /v1/responses/input_tokens`.
+    ResponsesInputTokens,
     /// Anthropic `POST /v1/messages`.
     Messages,
     /// Anthropic `POST /v1/messages/count_tokens`.
@@ -60,7 +62,7 @@ impl Api {
             | Self::Transcriptions
             | Self::Translations
             | Self::Moderations => Protocol::OpenaiChat,
-            Self::Responses => Protocol::OpenaiResponses,
+            Self::Responses | Self::ResponsesInputTokens => Protocol::OpenaiResponses,
             Self::Messages | Self::MessagesCountTokens => Protocol::AnthropicMessages,
             Self::GenerateContent
             | Self::StreamGenerateContent
@@ -75,6 +77,7 @@ impl Api {
         match self {
             Self::ChatCompletions
             | Self::Responses
+            | Self::ResponsesInputTokens
             | Self::Messages
             | Self::MessagesCountTokens
             | Self::GenerateContent

@@ -41,7 +41,7 @@ pub struct Fault {
     /// What is wrong and what to do.
     pub message: String,
     /// The request's field at fault.
-    pub param: Option<&'static str>,
+    pub param: Option<Box<str>>,
 }
 
 /// The body of an error answer in the caller's dialect.
@@ -144,7 +144,7 @@ mod tests {
             kind: FaultKind::NotFound,
             code: "model_not_found",
             message: "no model `x`".into(),
-            param: Some("model"),
+            param: Some("model".into()),
         }
     }
 

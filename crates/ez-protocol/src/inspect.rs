@@ -332,7 +332,7 @@ fn asked_output(api: Api, body: &[u8], members: &[Member]) -> (Option<u64>, u64)
 }
 
 fn previous_response_id(api: Api, body: &[u8], members: &[Member]) -> Result<Option<String>, InspectError> {
-    if api != Api::Responses {
+    if !matches!(api, Api::Responses | Api::ResponsesInputTokens) {
         return Ok(None);
     }
     let Some(at) = scan::unambiguous_value(body, members, "previous_response_id")? else { return Ok(None) };

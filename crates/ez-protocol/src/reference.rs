@@ -138,8 +138,8 @@ fn of_top_level(api: Api, key: &[u8]) -> Option<Reference> {
         _ => {}
     }
     match (api, key) {
-        (Api::Responses, b"conversation") => Some(Kept("conversation")),
-        (Api::Responses, b"prompt") => Some(Kept("prompt")),
+        (Api::Responses | Api::ResponsesInputTokens, b"conversation") => Some(Kept("conversation")),
+        (Api::Responses | Api::ResponsesInputTokens, b"prompt") => Some(Kept("prompt")),
         (Api::ChatCompletions, b"data_sources" | b"datasources") => Some(Kept("data_sources")),
         (Api::Messages | Api::MessagesCountTokens, b"container") => Some(CONTAINER),
         _ => None,

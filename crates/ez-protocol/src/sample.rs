@@ -76,6 +76,7 @@ impl TextSample {
             | Api::ImageVariations
             | Api::Speech
             | Api::Moderations
+            | Api::ResponsesInputTokens
             | Api::MessagesCountTokens
             | Api::CountTokens
             | Api::EmbedContent

@@ -72,7 +72,7 @@ impl StreamReader {
             | Api::BatchEmbedContents => {
                 State::Gemini { usage: GeminiUsage::default(), candidates: Candidates::default() }
             }
-            Api::Responses => State::Responses { tokens: None },
+            Api::Responses | Api::ResponsesInputTokens => State::Responses { tokens: None },
             Api::ImageGenerations
             | Api::ImageEdits
             | Api::ImageVariations

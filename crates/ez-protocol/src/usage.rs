@@ -89,12 +89,21 @@ pub(crate) struct AnthropicUsage {
     input_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     cache_creation_input_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "lenient")]
+    cache_creation: Option<CacheCreation>,
     #[serde(default, deserialize_with = "count")]
     cache_read_input_tokens: Option<u64>,
     #[serde(default, deserialize_with = "count")]
     output_tokens: Option<u64>,
     #[serde(default, deserialize_with = "lenient")]
     output_tokens_details: Option<ThinkingDetails>,
+}
+
+/// What `cache_creation_input_tokens` is made of, as far as it matters.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+struct CacheCreation {
+    #[serde(default, deserialize_with = "count")]
+    ephemeral_1h_input_tokens: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -108,6 +117,7 @@ impl AnthropicUsage {
     pub(crate) fn merge(&mut self, later: Self) {
         take(&mut self.input_tokens, later.input_tokens);
         take(&mut self.cache_creation_input_tokens, later.cache_creation_input_tokens);
+        take(&mut self.cache_creation, later.cache_creation);
         take(&mut self.cache_read_input_tokens, later.cache_read_input_tokens);
         take(&mut self.output_tokens, later.output_tokens);
         take(&mut self.output_tokens_details, later.output_tokens_details);
@@ -116,6 +126,12 @@ impl AnthropicUsage {
     /// The same without the output.
     pub(crate) fn without_output(self) -> Self {
         Self { output_tokens: None, output_tokens_details: None, ..self }
+    }
+
+    /// How much of what was written to the cache stays there for an hour, where that is told.
+    pub(crate) fn cache_write_1h(self) -> Option<u64> {
+        let written = self.cache_creation_input_tokens?;
+        Some(self.cache_creation?.ephemeral_1h_input_tokens?.min(written))
     }
 
     /// The counts; `None` where neither input nor output is told.
@@ -338,6 +354,16 @@ mod tests {
             ..usage(131, 22)
         };
         assert_eq!(merged.tokens(), Some(expected));
+    }
+
+    #[test]
+    fn what_anthropic_caches_for_an_hour_is_part_of_what_it_caches() {
+        let read = |text: &str| serde_json::from_str::<AnthropicUsage>(text).unwrap().cache_write_1h();
+        let split = r#""cache_creation":{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":7}"#;
+        assert_eq!(read(&format!(r#"{{"cache_creation_input_tokens":10,{split}}}"#)), Some(7));
+        assert_eq!(read(&format!(r#"{{"cache_creation_input_tokens":5,{split}}}"#)), Some(5));
+        assert_eq!(read(&format!("{{{split}}}")), None);
+        assert_eq!(read(r#"{"cache_creation_input_tokens":10,"cache_creation":null}"#), None);
     }
 
     #[test]

@@ -62,6 +62,7 @@ const fn writes_text(api: Api) -> bool {
         | Api::Transcriptions
         | Api::Translations
         | Api::Moderations
+        | Api::ResponsesInputTokens
         | Api::MessagesCountTokens
         | Api::CountTokens
         | Api::EmbedContent

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use ez_contract::Clock;
+use ez_protocol::Api;
 use ez_protocol::vendor_limits::LimitScope;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -35,7 +36,7 @@ fn key(id: i64, weight: u32, max_concurrency: Option<u32>) -> UpstreamChoice {
     let upstream = test_upstream_with(id, |snapshot| {
         (snapshot.weight, snapshot.max_concurrency) = (Some(weight), max_concurrency);
     });
-    UpstreamChoice { upstream, upstream_model: "m".to_owned(), on_client_gone: None }
+    UpstreamChoice { upstream, upstream_model: "m".to_owned(), api: Api::ChatCompletions, on_client_gone: None }
 }
 
 const LIMITED: Blame = Blame::Limited(LimitScope::Model);

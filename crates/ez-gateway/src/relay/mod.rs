@@ -33,6 +33,7 @@ pub(crate) use stream::Content as StreamedContent;
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const X_EZ_ATTEMPTS: HeaderName = HeaderName::from_static("x-ez-attempts");
 const X_EZ_COST: HeaderName = HeaderName::from_static("x-ez-cost");
+const X_EZ_DROPPED_PARAMS: HeaderName = HeaderName::from_static("x-ez-dropped-params");
 const X_EZ_MODEL: HeaderName = HeaderName::from_static("x-ez-model");
 const X_EZ_PROVIDER: HeaderName = HeaderName::from_static("x-ez-provider");
 
@@ -48,16 +49,20 @@ pub(crate) async fn relay(
     answer: Box<Answer>,
     mut account: Box<Account>,
 ) -> Result<Response<AnswerBody>, Refusal> {
-    let Answer { head: AnswerHead { status, headers, choice }, body } = *answer;
+    let Answer { head: AnswerHead { status, headers, choice, dropped }, body } = *answer;
     account.note_status(status.as_u16());
     if let (Content::Plain(content), Some(spotter)) = (&body, Spotter::of(scope, inspected, &choice)) {
         spotter.see_answer(&content.body);
     }
     let mut headers = response_headers(headers, &choice, account.attempts());
+    if let Ok(names) = HeaderValue::from_str(&dropped.join(", "))
+        && !dropped.is_empty()
+    {
+        headers.insert(X_EZ_DROPPED_PARAMS, names);
+    }
     let body = match body {
         Content::Plain(content) => {
-            let meter =
-                Meter { api: inspected.api, model: choice.upstream_model.clone(), prompt: prompt_of(inspected) };
+            let meter = Meter { api: choice.api, model: choice.upstream_model.clone(), prompt: prompt_of(inspected) };
             let body = plain(content, meter, is_free(scope), &mut account).await?;
             if let Some(cost) = account.cost().and_then(|cost| HeaderValue::from_str(cost).ok()) {
                 headers.insert(X_EZ_COST, cost);
@@ -71,9 +76,10 @@ pub(crate) async fn relay(
                 content: content.content,
                 upstream: content.rest,
                 public_name: (asked != choice.upstream_model).then(|| asked.to_owned()),
+                translator: content.translator,
                 withholds_usage: !inspected.peek.wants_usage,
                 meter: Meter {
-                    api: inspected.api,
+                    api: choice.api,
                     model: choice.upstream_model.clone(),
                     prompt: Prompt::Tokens(inspected.peek.estimated_input_tokens()),
                 },
@@ -95,20 +101,21 @@ pub(crate) async fn relay(
 
 /// Settles a plain answer; its body may be released once this returns.
 async fn plain(content: PlainContent, meter: Meter, is_free: bool, account: &mut Account) -> Result<Bytes, Refusal> {
-    let body = content.answer.renamed.unwrap_or(content.body);
+    let PlainContent { body: told, answer, translated, error } = content;
+    let body = translated.or(answer.renamed).unwrap_or_else(|| told.clone());
     account.note_sent(body.len());
     if is_free {
         account.note_tokens(metering::nothing());
-    } else if let Some(tokens) = content.answer.tokens {
+    } else if let Some(tokens) = answer.tokens {
         account.note_tokens(tokens);
-    } else if content.error.is_none() {
-        let (api, answer) = (meter.api, body.clone());
-        let estimated = meter.estimate(None, move || TextSample::of_answer(api, &answer)).await;
+    } else if error.is_none() {
+        let api = meter.api;
+        let estimated = meter.estimate(None, move || TextSample::of_answer(api, &told)).await;
         if let Some(tokens) = estimated {
             account.note_estimated(tokens);
         }
     }
-    let end = match content.error {
+    let end = match error {
         None => End::complete(),
         Some(error) => End::upstream(format!("the upstream refused the request: {}", error.message)),
     };
@@ -151,7 +158,9 @@ fn response_headers(mut headers: HeaderMap, choice: &UpstreamChoice, attempts: u
         headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     }
     let provider = &choice.upstream.snapshot.name;
-    for (name, text) in [(X_EZ_PROVIDER, provider), (X_EZ_MODEL, &choice.upstream_model)] {
+    // What was estimated here was asked of nobody.
+    let told = [(X_EZ_PROVIDER, provider), (X_EZ_MODEL, &choice.upstream_model)];
+    for (name, text) in told.into_iter().filter(|_| attempts > 0) {
         // Names of groups and models may hold what no header can carry.
         if let Ok(value) = HeaderValue::from_str(text) {
             headers.insert(name, value);

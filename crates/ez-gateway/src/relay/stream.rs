@@ -9,11 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use ez_contract::snapshot::ClientGone;
 use ez_contract::usage::TokenUsage;
+use ez_protocol::answer::VendorError;
 use ez_protocol::error::{Fault, FaultKind};
 use ez_protocol::framer::Framer;
 use ez_protocol::redact::redact_bytes;
 use ez_protocol::sample::TextSample;
 use ez_protocol::stream::{Meaning, StreamReader};
+use ez_protocol::translate::{AnswerTranslator, UnreadableAnswer};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
@@ -21,7 +23,7 @@ use tokio::time::timeout;
 use super::BrokenOff;
 use super::burst::Burst;
 use super::patience::{Late, Patience};
-use crate::failure::{Blame, blame_within};
+use crate::failure::{Blame, blame_within, told_end};
 use crate::metering::{self, Meter};
 use crate::settle::{Account, End, not_accountable};
 use crate::stored::Spotter;
@@ -68,7 +70,7 @@ enum Phase {
 #[derive(Debug)]
 enum Break {
     /// The upstream said so itself, in this event.
-    Told(Bytes, String),
+    Told(Bytes, Box<VendorError>),
     /// It stopped; the client is told in the gateway's words.
     Silent(FaultKind, &'static str, String),
 }
@@ -82,6 +84,8 @@ pub(super) struct StreamRelay {
     pub(super) upstream: UpstreamBody,
     /// The name to put in place of the upstream's, where they differ.
     pub(super) public_name: Option<String>,
+    /// Makes the client's protocol of it, where that is another one.
+    pub(super) translator: Option<Box<AnswerTranslator>>,
     pub(super) withholds_usage: bool,
     pub(super) meter: Meter,
     /// Whether nothing is charged for it.
@@ -143,7 +147,11 @@ impl StreamRelay {
             };
             match meaning {
                 Meaning::Terminal => {
-                    burst.push(self.complete(event).await);
+                    let terminal = match self.last_of(event) {
+                        Ok(terminal) => terminal,
+                        Err(reason) => return self.end_with(reason, burst).await,
+                    };
+                    burst.push(self.complete(terminal).await);
                     return Some(Ok(burst.take()));
                 }
                 Meaning::Truncated => return self.end_with(truncated(), burst).await,
@@ -152,17 +160,21 @@ impl StreamRelay {
                     if let Some(blame) = blame_within(&error) {
                         self.account.note_broken(blame);
                     }
-                    let told = format!("the upstream broke off: {}", error.message);
-                    return self.end_with(Break::Told(redact_bytes(&event), told), burst).await;
+                    return self.end_with(Break::Told(redact_bytes(&event), Box::new(error)), burst).await;
                 }
                 Meaning::Usage { usage_only } => {
                     self.note_tokens();
-                    if !(usage_only && self.withholds_usage) {
+                    // A translation needs it all the same.
+                    if !(usage_only && self.withholds_usage) || self.translator.is_some() {
                         burst.push(self.pass(event));
                     }
                 }
                 Meaning::Content => burst.push(self.pass(event)),
                 Meaning::Other => {
+                    let event = match &mut self.translator {
+                        Some(translator) => translator.event(&event),
+                        None => event,
+                    };
                     self.note_sent(&event);
                     burst.push(event);
                 }
@@ -317,12 +329,26 @@ impl StreamRelay {
         if self.spotter.as_mut().is_some_and(|spotter| spotter.see_event(&event)) {
             self.spotter = None;
         }
-        let event = match (&self.public_name, &self.content) {
-            (Some(name), Content::Events { reader, .. }) => reader.rename(&event, name),
+        let event = match (&mut self.translator, &self.public_name, &self.content) {
+            (Some(translator), ..) => translator.event(&event),
+            (None, Some(name), Content::Events { reader, .. }) => reader.rename(&event, name),
             _ => event,
         };
         self.note_sent(&event);
         event
+    }
+
+    /// The terminal event as the client gets it.
+    fn last_of(&mut self, terminal: Bytes) -> Result<Bytes, Break> {
+        let Some(translator) = &mut self.translator else {
+            return Ok(match (&self.public_name, &self.content) {
+                (Some(name), Content::Events { reader, .. }) => reader.rename(&terminal, name),
+                _ => terminal,
+            });
+        };
+        let last = translator.event(&terminal);
+        let end = translator.finish();
+        if translator.has_failed() { Err(failed()) } else { Ok(Bytes::from([last, end].concat())) }
     }
 
     fn note_sent(&mut self, piece: &Bytes) {
@@ -334,10 +360,6 @@ impl StreamRelay {
     /// Settles, then releases the terminal event.
     async fn complete(&mut self, terminal: Bytes) -> Bytes {
         self.progress.phase = Phase::Finishing;
-        let terminal = match (&self.public_name, &self.content) {
-            (Some(name), Content::Events { reader, .. }) => reader.rename(&terminal, name),
-            _ => terminal,
-        };
         self.note_tokens();
         self.note_estimate(true).await;
         self.note_sent(&terminal);
@@ -345,19 +367,39 @@ impl StreamRelay {
             return terminal;
         }
         self.progress.phase = Phase::Ended;
-        self.content.error_event(&not_accountable().fault, self.account.request_id()).unwrap_or_default()
+        self.error_event(&not_accountable().fault).unwrap_or_default()
     }
 
     /// The proper end of a stream that ends with its connection: settles, then lets the client see it.
     async fn complete_at_end(&mut self) -> Option<Result<Bytes, BrokenOff>> {
+        let end = match &mut self.translator {
+            None => None,
+            Some(translator) => {
+                let end = translator.finish();
+                if translator.has_failed() {
+                    return self.end_with(failed(), Burst::default()).await;
+                }
+                Some(end)
+            }
+        };
         self.progress.phase = Phase::Ended;
         self.note_tokens();
         self.note_estimate(true).await;
-        if self.settle_complete().await {
-            return None;
+        if let Some(end) = &end {
+            self.note_sent(end);
         }
-        let event = self.content.error_event(&not_accountable().fault, self.account.request_id());
-        Some(event.ok_or(BrokenOff))
+        if self.settle_complete().await {
+            return end.map(Ok);
+        }
+        Some(self.error_event(&not_accountable().fault).ok_or(BrokenOff))
+    }
+
+    /// What ends the client's stream with an error; `None` where nothing can be told inside it.
+    fn error_event(&mut self, fault: &Fault) -> Option<Bytes> {
+        match &mut self.translator {
+            Some(translator) => Some(translator.error(fault, self.account.request_id())),
+            None => self.content.error_event(fault, self.account.request_id()),
+        }
     }
 
     /// Settles a call that came to its proper end. Whether it could be: the client must not see that end otherwise.
@@ -374,14 +416,20 @@ impl StreamRelay {
     async fn end_with(&mut self, reason: Break, mut burst: Burst) -> Option<Result<Bytes, BrokenOff>> {
         self.progress.phase = Phase::Ended;
         let (event, error) = match reason {
-            Break::Told(event, error) => (Some(self.content.last_event(event)), error),
+            Break::Told(event, error) => {
+                let event = match &mut self.translator {
+                    Some(translator) => translator.error(&told_end(&error), self.account.request_id()),
+                    None => self.content.last_event(event),
+                };
+                (Some(event), format!("the upstream broke off: {}", error.message))
+            }
             Break::Silent(kind, code, message) => {
                 // A call that takes longer than the gateway allows is nobody's failure.
                 if code != CALL_TIMEOUT {
                     self.account.note_broken(Blame::Failed);
                 }
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
-                (self.content.error_event(&fault, self.account.request_id()), message)
+                (self.error_event(&fault), message)
             }
         };
         let tells_errors = event.is_some();
@@ -493,6 +541,10 @@ async fn give_way() {
         Poll::Pending
     })
     .await;
+}
+
+fn failed() -> Break {
+    Break::Silent(FaultKind::Upstream, "upstream_failed", UnreadableAnswer::Failed.to_string())
 }
 
 fn truncated() -> Break {

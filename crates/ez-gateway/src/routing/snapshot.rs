@@ -4,18 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use ez_contract::TokenDigest;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
     BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey,
     TokenSnapshot,
 };
 use ez_contract::status::ApiKeyStatus;
+use ez_contract::{Protocol, TokenDigest};
 use ez_protocol::Api;
+use ez_protocol::translate::counterparts;
 use serde::Serialize;
 
 use super::sharded::ShardedMap;
 use crate::health::KeyHealth;
+use crate::plan::Asked;
 use crate::pricing::Prices;
 use crate::upstream::{UpstreamTarget, offers, protocols_of};
 
@@ -76,14 +78,24 @@ impl Upstream {
         u64::from(self.snapshot.weight.unwrap_or(1))
     }
 
-    /// Whether it speaks the protocol of an endpoint.
-    pub(crate) fn speaks(&self, api: Api) -> bool {
-        protocols_of(&self.snapshot).contains(&api.protocol())
+    /// Whether it speaks a protocol that a call can be made in, as it came or translated.
+    pub(crate) fn speaks(&self, asked: Asked) -> bool {
+        let protocols = protocols_of(&self.snapshot);
+        protocols.contains(&asked.api.protocol())
+            || protocols.iter().any(|protocol| !counterparts(asked.api, asked.stream, *protocol).is_empty())
     }
 
-    /// Whether it speaks the protocol of an endpoint and has the endpoint.
-    pub(crate) fn serves(&self, api: Api) -> bool {
-        self.speaks(api) && offers(self.snapshot.provider_type, api)
+    /// The endpoint that a call is made at: the client's own where it has that, so that nothing need be translated, else
+    /// the first counterpart in its best protocol.
+    pub(crate) fn endpoint_for(&self, asked: Asked) -> Option<Api> {
+        let protocols = protocols_of(&self.snapshot);
+        let offers = |api: &Api| offers(self.snapshot.provider_type, *api);
+        let own = Some(asked.api).filter(|api| protocols.contains(&api.protocol()) && offers(api));
+        own.or_else(|| {
+            let of_protocol =
+                |protocol: &Protocol| counterparts(asked.api, asked.stream, *protocol).iter().find(|api| offers(api));
+            protocols.iter().filter(|protocol| **protocol != asked.api.protocol()).find_map(of_protocol).copied()
+        })
     }
 }
 

@@ -13,5 +13,6 @@ pub use tls::{UpstreamTls, UpstreamTlsError};
 
 pub(crate) use access_token::{TokenClient, TokenError};
 pub(crate) use offer::{offers, protocols_of};
+pub(crate) use query::asks_for_events;
 pub(crate) use target::{UpstreamTarget, UrlError};
 pub(crate) use transport::{Transport, UpstreamBody};

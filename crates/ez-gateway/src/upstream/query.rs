@@ -41,6 +41,13 @@ pub(super) fn passes_to(api: Api, name: &str, value: &str) -> bool {
     }
 }
 
+/// Whether a client of Gemini's asks for server-sent events; without that a stream is one JSON array.
+pub(crate) fn asks_for_events(client: &str) -> bool {
+    client
+        .split('&')
+        .any(|pair| pair.split_once('=').is_some_and(|(name, value)| decoded(name) == "alt" && value == "sse"))
+}
+
 /// Whether a parameter of a stored response's endpoints passes.
 pub(super) fn passes_to_response(name: &str, _value: &str) -> bool {
     matches!(

@@ -56,7 +56,7 @@ pub(crate) enum TargetError {
 }
 
 /// The endpoints whose paths may be made ahead.
-const WITHOUT_MODEL: [Api; 14] = [
+const WITHOUT_MODEL: [Api; 15] = [
     Api::ChatCompletions,
     Api::Completions,
     Api::Embeddings,
@@ -69,6 +69,7 @@ const WITHOUT_MODEL: [Api; 14] = [
     Api::Translations,
     Api::Moderations,
     Api::Responses,
+    Api::ResponsesInputTokens,
     Api::Messages,
     Api::MessagesCountTokens,
 ];
@@ -223,6 +224,7 @@ impl Layout {
             Api::Translations => self.openai("audio/translations", model),
             Api::Moderations => self.openai("moderations", model),
             Api::Responses => Ok(self.responses("")),
+            Api::ResponsesInputTokens => Ok(self.responses("/input_tokens")),
         }
     }
 

@@ -17,6 +17,7 @@ mod protocols;
 mod shared_limits;
 mod stored;
 mod support;
+mod translated;
 mod transport;
 mod truth;
 mod upstreams;

@@ -200,17 +200,23 @@ async fn a_models_name_reaches_no_other_endpoint() {
 #[tokio::test]
 async fn an_upstream_that_cannot_be_called_is_told_apart_from_one_that_speaks_otherwise() {
     let gateway = TestGateway::start().await;
-    let refused = async |upstream: ProviderSnapshot| {
+    let refused = async |upstream: ProviderSnapshot, path: &str| {
         bind(&gateway, upstream).await;
-        let answer = gateway.chat(CHAT).await;
+        let answer = gateway.call(gateway.request(path, CHAT)).await;
         (answer.status.as_u16(), answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
     };
     let base = gateway.upstream.base_url();
     let other = ProviderSnapshot { protocols: Vec::new(), ..typed("anthropic", &base, "sk") };
-    assert_eq!(refused(other).await, (400, "unsupported_protocol".to_owned()));
-    assert_eq!(refused(typed("vertex-express", &base, "sk")).await, (400, "unsupported_endpoint".to_owned()));
+    let (chat, moderations) = ("/v1/chat/completions", "/v1/moderations");
+    assert_eq!(refused(other, moderations).await, (400, "unsupported_protocol".to_owned()));
+    let express = typed("vertex-express", &base, "sk");
+    assert_eq!(refused(express, chat).await, (400, "unsupported_endpoint".to_owned()));
     for base_url in ["http://169.254.169.254/v1", "http://metadata.google.internal/v1", "ftp://h"] {
-        assert_eq!(refused(typed("compatible", base_url, "sk")).await, (503, "no_provider".to_owned()), "{base_url}");
+        assert_eq!(
+            refused(typed("compatible", base_url, "sk"), chat).await,
+            (503, "no_provider".to_owned()),
+            "{base_url}"
+        );
     }
     assert_eq!(gateway.upstream.request_count(), 0);
 }

@@ -17,6 +17,9 @@ pub(super) struct Ask<'a> {
     pub(super) input: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) contents: Option<&'a RawValue>,
+    /// A whole request, whose tokens are to be counted.
+    #[serde(rename = "generateContentRequest", borrow)]
+    pub(super) counted: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) content: Option<&'a RawValue>,
     #[serde(borrow)]

@@ -200,8 +200,10 @@ impl Order<'_> {
                 require(ask.messages.is_some(), "messages: Field required")?;
             }
             _ => {
-                require(ask.contents.is_some(), "* GenerateContentRequest.contents: contents is not specified")?;
-                let is_list = ask.contents.is_some_and(|contents| contents.get().starts_with('['));
+                let is_count = self.route.operation == Operation::CountTokens;
+                let is_given = ask.contents.is_some() || (is_count && ask.counted.is_some());
+                require(is_given, "* GenerateContentRequest.contents: contents is not specified")?;
+                let is_list = ask.contents.is_none_or(|contents| contents.get().starts_with('['));
                 require(is_list, "Invalid value at 'contents': a list is expected")?;
             }
         }
