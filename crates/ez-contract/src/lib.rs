@@ -2,6 +2,7 @@
 //! secret envelope. Pure: the same input gives the same output; no I/O, no clock, no async.
 
 pub mod access;
+pub mod capability;
 pub mod clock;
 pub mod digest;
 pub mod google;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::capability::CapabilityFields;
 use crate::digest::TokenDigest;
 use crate::provider::{Protocol, ProviderType};
 use crate::selector::SelectorType;
@@ -98,6 +99,11 @@ pub struct ModelSnapshot {
     /// of the candidates; absent where that of one is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, String>,
+    /// What is said of what the upstream models of its serving candidates take, by their names, in the fields of
+    /// [`crate::capability::FIELDS`]; absent where nothing is said, so that the gateway's own table counts. A gateway ignores
+    /// what it does not understand of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, CapabilityFields>,
 }
 
 words! {

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test stops where it fails")]
 
 use ez_contract::UsageRecord;
+use ez_contract::capability::{FIELDS, Field, Shape};
 use ez_contract::health::{CredentialReport, HealthState};
 use ez_contract::models::ModelsMeta;
 use ez_contract::snapshot::{
@@ -23,6 +24,7 @@ fn every_shape_is_byte_for_byte_its_golden_file() {
     check::<ProviderSnapshot>(include_str!("../goldens/provider_full.json"));
     check::<ModelSnapshot>(include_str!("../goldens/model.json"));
     check::<ModelSnapshot>(include_str!("../goldens/model_priced.json"));
+    check::<ModelSnapshot>(include_str!("../goldens/model_capabilities.json"));
     check::<ModelsMeta>(include_str!("../goldens/models_meta.json"));
     check::<BindingSnapshot>(include_str!("../goldens/binding.json"));
     check::<TokenSnapshot>(include_str!("../goldens/token.json"));
@@ -38,7 +40,36 @@ fn every_shape_is_byte_for_byte_its_golden_file() {
 }
 
 #[test]
+fn every_field_and_word_of_capabilities_is_documented() {
+    let page = include_str!("../../../docs/capabilities.md");
+    fn check(page: &str, fields: &[Field]) {
+        for field in fields {
+            let words: Vec<&str> = match field.shape {
+                Shape::Flag => vec!["true", "false"],
+                Shape::Word(allowed) | Shape::Words { allowed, .. } => allowed.to_vec(),
+                Shape::Tokens { max, .. } => {
+                    assert!(page.contains(&format!(" to {max}")), "{}", field.name);
+                    Vec::new()
+                }
+                Shape::Styled(styles) => {
+                    styles.iter().for_each(|style| check(page, style.fields));
+                    styles.iter().map(|style| style.name).collect()
+                }
+            };
+            for word in words.iter().chain([&field.name]) {
+                assert!(page.contains(&format!("`{word}`")), "{}: {word}", field.name);
+            }
+        }
+    }
+    check(page, FIELDS);
+}
+
+#[test]
 fn unknown_fields_of_a_newer_minor_version_are_ignored() {
     let golden = include_str!("../goldens/master.json").replacen('{', r#"{"new_field":1,"#, 1);
     assert!(serde_json::from_str::<MasterSnapshot>(&golden).is_ok());
+    // So is what a model is newly said to take; a gateway tells what of it counts.
+    let golden = include_str!("../goldens/model_capabilities.json").replace("token_cap", "telepathy");
+    let model: ModelSnapshot = serde_json::from_str(&golden).expect("the fields of capabilities are open");
+    assert!(model.capabilities["vendor/house-llm"].contains_key("telepathy"));
 }

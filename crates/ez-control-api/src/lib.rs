@@ -4,6 +4,7 @@
 //! A request passes the edge, an extractor that tells who asks, one that turns its body into a DTO, and a handler that
 //! calls a rule of `ez-control`; an error of any of them becomes a problem.
 
+mod capabilities;
 mod conventions;
 mod edge;
 mod examples;

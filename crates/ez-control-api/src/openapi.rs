@@ -13,6 +13,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::capabilities::ModelCapabilities;
 use crate::conventions::{Taken, document_conventions};
 use crate::examples::add_examples;
 use crate::listing::SortParameter;
@@ -153,8 +154,10 @@ fn complete_components(components: &mut Components) {
     // Parameters alone bring no schema along.
     components.schemas.insert(SortParameter::name().into_owned(), SortParameter::schema());
     for (name, schema) in &mut components.schemas {
-        // A problem has its lists where they have something in them; every other answer has all of its fields always.
-        if !name.ends_with("Request") && *name != ProblemResponse::name() {
+        // A problem has its lists where they have something in them, a model's capabilities what is said of it; every other
+        // answer has all of its fields always.
+        let is_partial = [ProblemResponse::name(), ModelCapabilities::name()].iter().any(|partial| partial == name);
+        if !name.ends_with("Request") && !is_partial {
             require_all(schema);
         }
         // `Page_Master`: the derive copies the record into each list, where a reference says the same in a line.

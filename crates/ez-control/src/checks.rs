@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
+use ez_contract::capability::{CapabilityFields, CapabilityOverrides};
+
 use crate::error::Faults;
 
 /// Characters of a name, a label or a model id.
@@ -53,6 +55,16 @@ pub(crate) fn each(faults: &mut Faults, pointer: &str, texts: &[String], fault: 
 /// A list of names or model ids.
 pub(crate) fn each_text(faults: &mut Faults, pointer: &str, texts: &[String]) {
     each(faults, pointer, texts, required_text_fault);
+}
+
+/// What is said of what a model takes; nothing where it has faults.
+pub(crate) fn capabilities(faults: &mut Faults, pointer: &str, fields: CapabilityFields) -> CapabilityOverrides {
+    CapabilityOverrides::checked(fields).unwrap_or_else(|found| {
+        for fault in found {
+            faults.add(format!("{pointer}{}", fault.pointer), fault.message);
+        }
+        CapabilityOverrides::default()
+    })
 }
 
 /// The same values in their order, each once.

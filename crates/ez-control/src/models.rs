@@ -1,5 +1,6 @@
 //! Models: what administrators know of them; their word wins over the catalogue.
 
+use ez_contract::capability::CapabilityFields;
 use ez_contract::models::ModelKind;
 use ez_store::models::{self as stored, Model, ModelFilter, NewModel};
 use ez_store::{Page, Paged, Sort};
@@ -50,6 +51,8 @@ pub struct ChangeFacts {
     pub supports_fim: Option<bool>,
     /// Streams.
     pub supports_stream: Option<bool>,
+    /// What it takes, where the gateway's own table does not fit: all that is to be said of it.
+    pub capabilities: Option<CapabilityFields>,
 }
 
 /// US dollars per million tokens as decimals in text; `Some(None)` makes a price not known.
@@ -68,7 +71,7 @@ pub struct ChangePrices {
 /// Creates a model. Errors: `Invalid`; `Conflict` for a name that is taken.
 pub async fn create(write: &Write, new: CreateModel) -> Result<Model, ControlError> {
     let catalogue = catalogue::standing(write.control(), write.tx()).await?;
-    let base = catalogue.get(&new.name).copied().unwrap_or_default();
+    let base = catalogue.get(&new.name).cloned().unwrap_or_default();
     let facts = checked(&new.name, base, new.facts)?;
     let record = NewModel {
         name: new.name,
@@ -84,6 +87,7 @@ pub async fn create(write: &Write, new: CreateModel) -> Result<Model, ControlErr
         supports_tool_choice: facts.supports.tool_choice,
         supports_fim: facts.supports.fim,
         supports_stream: facts.supports.stream,
+        capabilities: facts.capabilities,
         created_at: write.now(),
     };
     let model = stored::create(write.tx(), &record).await?;
@@ -111,6 +115,7 @@ pub async fn update(write: &Write, id: i64, change: ChangeModel) -> Result<Model
         supports_tool_choice: facts.supports.tool_choice,
         supports_fim: facts.supports.fim,
         supports_stream: facts.supports.stream,
+        capabilities: facts.capabilities,
         created_at: before.created_at,
         updated_at: write.now(),
     };
@@ -154,7 +159,7 @@ fn checked(name: &str, base: ModelFacts, change: ChangeFacts) -> Result<ModelFac
     checks::required_text(&mut faults, "/name", name);
     checks::optional_text(&mut faults, "/kind", change.kind.as_deref().unwrap_or_default());
     let mut facts = base;
-    facts.kind = change.kind.map_or(base.kind, |word| ModelKind::of(&word));
+    facts.kind = change.kind.map_or(facts.kind, |word| ModelKind::of(&word));
     for (pointer, size, wish) in [
         ("/context_window", &mut facts.context_window, change.context_window),
         ("/max_output_tokens", &mut facts.max_output_tokens, change.max_output_tokens),
@@ -175,6 +180,9 @@ fn checked(name: &str, base: ModelFacts, change: ChangeFacts) -> Result<ModelFac
     supports.tool_choice = change.supports_tool_choice.unwrap_or(supports.tool_choice);
     supports.fim = change.supports_fim.unwrap_or(supports.fim);
     supports.stream = change.supports_stream.unwrap_or(supports.stream);
+    if let Some(fields) = change.capabilities {
+        facts.capabilities = checks::capabilities(&mut faults, "/capabilities", fields);
+    }
     faults.into_result()?;
     Ok(facts)
 }

@@ -239,7 +239,7 @@ impl Recorded for Model {
             "max_output_tokens": self.max_output_tokens, "prices": prices,
             "supports_vision": self.supports_vision, "supports_functions": self.supports_functions,
             "supports_tool_choice": self.supports_tool_choice, "supports_fim": self.supports_fim,
-            "supports_stream": self.supports_stream,
+            "supports_stream": self.supports_stream, "capabilities": self.capabilities,
         })
     }
 

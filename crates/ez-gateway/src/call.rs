@@ -178,7 +178,7 @@ async fn prepare(
             return Ok((inspected, estimated));
         }
     };
-    let answer = dispatch::dispatch(scope, &inspected, &plan, account).await;
+    let answer = dispatch::dispatch(scope, &inspected, model.map(Arc::as_ref), &plan, account).await;
     let answer = answer.map_err(|refusal| refusal.in_protocol(arrival.protocol))?;
     Ok((inspected, answer))
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::call::CallScope;
 use crate::failure::{
     Blame, blame_of, blame_within, broken, chain, client_fault, sign_in_failed, status_of, timed_out, told_fault,
-    unreachable_upstream, vendor_failure, without_url,
+    unreachable_upstream, unreadable, vendor_failure, without_url,
 };
 use crate::headers;
 use crate::inspect::Inspected;
@@ -32,9 +32,10 @@ use crate::plan::{Plan, UpstreamChoice};
 use crate::refusal::Refusal;
 use crate::relay::StreamedContent;
 use crate::route::Route;
+use crate::routing::Model;
 use crate::settle::Account;
 use crate::stored::{self, StoredAction};
-use crate::translation::translate;
+use crate::translation::{beside_other_calls, translate};
 use crate::upstream::{UpstreamBody, UpstreamTarget};
 
 /// What an upstream answered, as far as it was read before the client may see any of it.
@@ -120,6 +121,7 @@ const MAX_ERROR_BODY_BYTES: usize = 256 << 10;
 pub(crate) async fn dispatch(
     scope: &CallScope<'_>,
     inspected: &Inspected,
+    model: Option<&Model>,
     plan: &Plan,
     account: &mut Account,
 ) -> Result<Box<Answer>, Refusal> {
@@ -143,7 +145,7 @@ pub(crate) async fn dispatch(
         account.note_attempt(choice);
         let provider_type = choice.upstream.snapshot.provider_type;
         let api_key_id = choice.upstream.snapshot.id;
-        let attempt = Attempt { scope, inspected };
+        let attempt = Attempt { scope, inspected, model };
         match attempt.run(choice.clone()).await {
             Outcome::Deliver(answer) => {
                 observer.attempted(provider_type, AttemptEnd::Delivered);
@@ -189,7 +191,8 @@ pub(crate) async fn fetch_stored(
     id: &str,
     action: StoredAction,
 ) -> Result<Box<Answer>, Refusal> {
-    let attempt = Attempt { scope, inspected };
+    // Its protocol is the client's, so that nothing is asked of its model.
+    let attempt = Attempt { scope, inspected, model: None };
     match attempt.fetch_stored(choice, id, action).await {
         Outcome::Deliver(answer) => Ok(answer),
         Outcome::TryNext(refusal) | Outcome::Refuse(refusal) => Err(refusal),
@@ -199,12 +202,14 @@ pub(crate) async fn fetch_stored(
 struct Attempt<'c> {
     scope: &'c CallScope<'c>,
     inspected: &'c Inspected,
+    /// What is published of the model, where something is.
+    model: Option<&'c Model>,
 }
 
 impl Attempt<'_> {
     async fn run(&self, choice: UpstreamChoice) -> Outcome {
         let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
-        let translated = match translate(self.scope, self.inspected, &choice) {
+        let translated = match translate(self.scope, self.inspected, self.model, &choice) {
             Ok(translated) => translated,
             Err(refusal) => return Outcome::TryNext(refusal),
         };
@@ -349,13 +354,19 @@ impl Attempt<'_> {
         let Some(answer) = answer::read_answer(sent.choice.api, &body, public_name) else {
             return Outcome::TryNext(broken("the upstream's answer is no JSON object"));
         };
-        let translated = match sent.translator.as_mut().map(|translator| translator.plain(&body)) {
-            Some(Err(e)) => return Outcome::TryNext(broken(&e.to_string())),
-            translated => translated.and_then(Result::ok),
-        };
+        let is_stream = self.inspected.peek.stream;
+        let (mut translated, mut content_type) = (None, None);
+        if let Some(translator) = &mut sent.translator {
+            let read = || if is_stream { translator.streamed(&body) } else { translator.plain(&body) };
+            match beside_other_calls(body.len(), read) {
+                Ok(read) => translated = Some(read),
+                Err(e) => return Outcome::TryNext(unreadable(e)),
+            }
+            content_type = Some(if is_stream { translator.stream_content_type() } else { "application/json" });
+        }
         let mut head = sent.head(&parts);
-        if translated.is_some() {
-            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(content_type) = content_type {
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         let content = PlainContent { body, answer, translated, error: None };
         Outcome::Deliver(Box::new(Answer { head, body: Content::Plain(content) }))

@@ -6,6 +6,7 @@ use chrono::DateTime;
 use ez_protocol::answer::VendorError;
 use ez_protocol::error::{Fault, FaultKind};
 use ez_protocol::redact::redact;
+use ez_protocol::translate::UnreadableAnswer;
 use ez_protocol::vendor_limits::{LimitScope, read_limit};
 use http::StatusCode;
 
@@ -51,6 +52,9 @@ pub(crate) enum Death {
     /// Good, but its account has no money or quota left.
     Unpaid,
 }
+
+/// The code of answers that went wrong by the model's doing.
+pub(crate) const UPSTREAM_FAILED: &str = "upstream_failed";
 
 /// A pause where the vendor names none.
 pub(crate) const USUAL_PAUSE: Duration = Duration::from_secs(1);
@@ -243,6 +247,18 @@ pub(crate) fn timed_out(message: &str) -> Refusal {
 pub(crate) fn broken(message: &str) -> Refusal {
     Refusal::upstream(StatusCode::BAD_GATEWAY, FaultKind::Upstream, "upstream_broken_answer", message)
         .blaming(Blame::Failed)
+}
+
+/// An answer that cannot be made the client's. Where the model made it so, the credential is not at fault.
+pub(crate) fn unreadable(answer: UnreadableAnswer) -> Refusal {
+    let refusal = broken(&answer.to_string());
+    match answer {
+        UnreadableAnswer::Unknown => refusal,
+        UnreadableAnswer::Failed => {
+            let fault = Fault { code: UPSTREAM_FAILED, ..refusal.fault };
+            Refusal { blame: None, fault, ..refusal }
+        }
+    }
 }
 
 /// An error with its causes, for the process log.

@@ -4,6 +4,7 @@
 mod admit;
 mod authn;
 mod call;
+mod capabilities;
 mod dispatch;
 mod failure;
 mod gauges;

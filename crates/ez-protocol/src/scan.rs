@@ -34,7 +34,7 @@ pub struct Member {
 }
 
 /// The most members of an object that are told apart: each takes memory many times its shortest text.
-const MAX_MEMBERS: usize = 4_096;
+pub(crate) const MAX_MEMBERS: usize = 4_096;
 /// How deeply values may nest; deeper ones are refused as malformed, so that no input can exhaust the stack.
 const MAX_DEPTH: usize = 128;
 
@@ -138,7 +138,7 @@ pub fn strings<'t>(text: &'t [u8], mut tell: impl FnMut(&'t [u8], &'t [u8]) -> C
 }
 
 /// Where the quote stands that ends the string whose text begins at `start`.
-fn string_end(text: &[u8], start: usize) -> Option<usize> {
+pub(crate) fn string_end(text: &[u8], start: usize) -> Option<usize> {
     let mut at = start;
     loop {
         let stop = at + find_special(text.get(at..)?)?;

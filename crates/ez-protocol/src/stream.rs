@@ -168,22 +168,8 @@ impl StreamReader {
         self.api
     }
 
-    /// The data of an event, whatever its frame; empty for the closing bracket of an array.
     fn data<'e>(&self, event: &'e [u8]) -> Option<sse::Data<'e>> {
-        if self.api != Api::StreamGenerateContent {
-            return sse::data(event);
-        }
-        let rest = event.trim_ascii_start();
-        match rest.first()? {
-            // An element of an array, or an error that a stream of events has without a field name.
-            b'[' | b',' => match rest[1..].trim_ascii_start() {
-                [b']', ..] => Some(sse::Data::One(b"")),
-                element => Some(sse::Data::One(element)),
-            },
-            b'{' => Some(sse::Data::One(rest)),
-            b']' => Some(sse::Data::One(b"")),
-            _ => sse::data(event),
-        }
+        data_of(self.api, event)
     }
 
     /// Where an event names its model.
@@ -258,6 +244,24 @@ impl State {
                 GeminiEvent::Other => Meaning::Other,
             },
         }
+    }
+}
+
+/// The data of an event of an answer of `api`, whatever its frame; empty for the closing bracket of an array.
+pub(crate) fn data_of(api: Api, event: &[u8]) -> Option<sse::Data<'_>> {
+    if api != Api::StreamGenerateContent {
+        return sse::data(event);
+    }
+    let rest = event.trim_ascii_start();
+    match rest.first()? {
+        // An element of an array, or an error that a stream of events has without a field name.
+        b'[' | b',' => match rest[1..].trim_ascii_start() {
+            [b']', ..] => Some(sse::Data::One(b"")),
+            element => Some(sse::Data::One(element)),
+        },
+        b'{' => Some(sse::Data::One(rest)),
+        b']' => Some(sse::Data::One(b"")),
+        _ => sse::data(event),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Models: what administrators know of them; it wins over the catalogue.
 
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use rust_decimal::Decimal;
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter};
@@ -39,6 +40,8 @@ record! {
         supports_fim: bool,
         /// Streams.
         supports_stream: bool,
+        /// What it takes, where the gateway's own table does not fit.
+        capabilities: CapabilityOverrides,
     }
     counters {}
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
@@ -167,5 +168,19 @@ impl Stored for Json {
 
     fn load(column: Json) -> Result<Self, String> {
         Ok(column)
+    }
+}
+
+/// Nothing said is kept as `NULL`, as in rows from before the column.
+impl Stored for CapabilityOverrides {
+    type Column = Option<Json>;
+
+    fn store(&self) -> Option<Json> {
+        (!self.is_empty()).then(|| self.fields().clone().into())
+    }
+
+    fn load(column: Option<Json>) -> Result<Self, String> {
+        let Some(column) = column else { return Ok(Self::default()) };
+        serde_json::from_value(column).map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "upstream/attentive.rs"]
+mod attentive;
+
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 

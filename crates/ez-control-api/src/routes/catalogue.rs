@@ -1,6 +1,7 @@
 //! `/admin/models/catalogue`: what is known of models without an administrator's word.
 
 use chrono::{DateTime, Utc};
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_control::catalogue::{self, CatalogueModel, CatalogueStatus};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, Type};
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema};
 
+use crate::capabilities::ModelCapabilities;
 use crate::extract::{AdminCtx, Json, NoBody, Query};
 use crate::listing::{Listing, PageResponse};
 use crate::price::PricesResponse;
@@ -92,6 +94,9 @@ pub(crate) struct CatalogueModelResponse {
     supports_fim: bool,
     /// Streams.
     supports_stream: bool,
+    /// What it takes, where the gateway's own table does not fit; empty where nothing is said.
+    #[schema(value_type = ModelCapabilities)]
+    capabilities: CapabilityOverrides,
 }
 
 /// Tell which catalogue counts.
@@ -175,6 +180,7 @@ impl From<CatalogueModel> for CatalogueModelResponse {
             supports_tool_choice: facts.supports.tool_choice,
             supports_fim: facts.supports.fim,
             supports_stream: facts.supports.stream,
+            capabilities: facts.capabilities,
         }
     }
 }
@@ -240,5 +246,6 @@ fn row() -> ObjectBuilder {
         .property("cache_read", price())
         .property("cache_write", price())
         .property("supports", ArrayBuilder::new().items(capability))
+        .property("capabilities", Ref::from_schema_name("ModelCapabilities"))
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
 }

@@ -1,6 +1,7 @@
 //! `/admin/models`: what administrators know of models; it wins over the catalogue.
 
 use chrono::{DateTime, Utc};
+use ez_contract::capability::{CapabilityFields, CapabilityOverrides};
 use ez_contract::models::ModelKind;
 use ez_control::catalogue::ModelFacts;
 use ez_control::models::{self, ChangeFacts, ChangeModel, ChangePrices, CreateModel};
@@ -8,6 +9,7 @@ use ez_store::models::{Model, ModelFilter};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::capabilities::ModelCapabilities;
 use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::number::Amount;
@@ -56,6 +58,9 @@ pub(crate) struct CreateModelRequest {
     supports_fim: Option<bool>,
     /// Streams.
     supports_stream: Option<bool>,
+    /// What it takes, where the gateway's own table does not fit.
+    #[schema(value_type = Option<ModelCapabilities>)]
+    capabilities: Option<CapabilityFields>,
 }
 
 /// What to change about a model. Absent fields stay.
@@ -102,6 +107,10 @@ pub(crate) struct UpdateModelRequest {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = bool, required = false)]
     supports_stream: Option<bool>,
+    /// What it takes, where the gateway's own table does not fit. Replaces all that was said; `{}` says nothing.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = ModelCapabilities, required = false)]
+    capabilities: Option<CapabilityFields>,
 }
 
 /// US dollars per million tokens, exact decimals; `null` makes a price not known.
@@ -153,6 +162,9 @@ pub(crate) struct ModelResponse {
     supports_fim: bool,
     /// Streams.
     supports_stream: bool,
+    /// What it takes, where the gateway's own table does not fit; empty where nothing is said.
+    #[schema(value_type = ModelCapabilities)]
+    capabilities: CapabilityOverrides,
     /// When it was created.
     created_at: DateTime<Utc>,
     /// When it last changed.
@@ -245,6 +257,7 @@ impl From<CreateModelRequest> for CreateModel {
             supports_tool_choice: request.supports_tool_choice,
             supports_fim: request.supports_fim,
             supports_stream: request.supports_stream,
+            capabilities: request.capabilities,
         };
         Self { name: request.name, facts }
     }
@@ -262,6 +275,7 @@ impl From<UpdateModelRequest> for ChangeModel {
             supports_tool_choice: request.supports_tool_choice,
             supports_fim: request.supports_fim,
             supports_stream: request.supports_stream,
+            capabilities: request.capabilities,
         };
         Self { name: request.name, facts }
     }
@@ -294,6 +308,7 @@ impl From<Model> for ModelResponse {
             supports_tool_choice: facts.supports.tool_choice,
             supports_fim: facts.supports.fim,
             supports_stream: facts.supports.stream,
+            capabilities: facts.capabilities,
             created_at: model.created_at,
             updated_at: model.updated_at,
         }

@@ -86,6 +86,7 @@ on_both_backends! {
     models {
         models_live_from_create_to_delete,
         prices_are_taken_by_their_text,
+        faults_of_what_a_model_takes_are_told_at_their_places,
         the_catalogue_is_listed_renewed_and_reset,
         faults_of_a_catalogue_are_told_at_their_places,
         features_are_a_flat_object,

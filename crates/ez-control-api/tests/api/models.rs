@@ -9,7 +9,7 @@ const CATALOGUE: &str = "/admin/models/catalogue";
 
 pub(crate) async fn models_live_from_create_to_delete(app: TestApp) {
     let wish = json!({"name": "house-llm", "kind": "", "context_window": 32_000, "prices": {"input": "0.250"},
-        "supports_functions": true});
+        "supports_functions": true, "capabilities": {"rejects": ["seed"], "reasoning": {"style": "none"}}});
     let created = app.post(ADMIN_TOKEN, "/admin/models", wish.clone()).await.created();
     insta::assert_json_snapshot!("model", created, {".id" => "[id]"});
     app.post(ADMIN_TOKEN, "/admin/models", wish).await.problem(StatusCode::CONFLICT);
@@ -21,6 +21,10 @@ pub(crate) async fn models_live_from_create_to_delete(app: TestApp) {
     assert_eq!((&changed["kind"], &changed["context_window"]), (&json!("other"), &json!(32_000)));
     let prices = json!({"input": null, "output": "1.5", "cache_read": null, "cache_write": null});
     assert_eq!((&changed["prices"], &changed["supports_functions"]), (&prices, &json!(false)));
+    assert_eq!(changed["capabilities"], created["capabilities"]);
+    let said = json!({"capabilities": {"prefill": true}});
+    assert_eq!(app.put(ADMIN_TOKEN, &path, said.clone()).await.ok()["capabilities"], said["capabilities"]);
+    assert_eq!(app.put(ADMIN_TOKEN, &path, json!({"capabilities": {}})).await.ok()["capabilities"], json!({}));
 
     let known = app.post(ADMIN_TOKEN, "/admin/models", json!({"name": "gpt-4o"})).await.created();
     assert_eq!((&known["prices"]["output"], &known["supports_vision"]), (&json!("10"), &json!(true)));
@@ -35,7 +39,9 @@ pub(crate) async fn models_live_from_create_to_delete(app: TestApp) {
         assert_eq!(json!(found), names, "{query}");
     }
     assert_eq!(app.get(ADMIN_TOKEN, "/admin/models?kind=video").await.faults(), ["/kind"]);
-    assert_eq!(app.put(ADMIN_TOKEN, &path, json!({"name": null})).await.faults(), ["/name"]);
+    for field in ["name", "capabilities"] {
+        assert_eq!(app.put(ADMIN_TOKEN, &path, json!({field: null})).await.faults(), [format!("/{field}")]);
+    }
     app.delete(ADMIN_TOKEN, &path).await.gone();
     app.get(ADMIN_TOKEN, &path).await.problem(StatusCode::NOT_FOUND);
 }
@@ -64,6 +70,25 @@ pub(crate) async fn prices_are_taken_by_their_text(app: TestApp) {
     }
 }
 
+pub(crate) async fn faults_of_what_a_model_takes_are_told_at_their_places(app: TestApp) {
+    let said =
+        json!({"reasoning": {"style": "budget", "min_budget": 1.5}, "rejects": ["seed", "heat"], "telepathy": 1});
+    let faults = [
+        "/capabilities/reasoning/max_budget",
+        "/capabilities/reasoning/min_budget",
+        "/capabilities/rejects/1",
+        "/capabilities/telepathy",
+    ];
+    let new = json!({"name": "m", "capabilities": said});
+    assert_eq!(app.post(ADMIN_TOKEN, "/admin/models", new).await.faults(), faults);
+    let created = app.post(ADMIN_TOKEN, "/admin/models", json!({"name": "m", "capabilities": null})).await.created();
+    assert_eq!(created["capabilities"], json!({}));
+    let path = format!("/admin/models/{}", created["id"]);
+    assert_eq!(app.put(ADMIN_TOKEN, &path, json!({"capabilities": said})).await.faults(), faults);
+    let list = app.put(ADMIN_TOKEN, &path, json!({"capabilities": ["seed"]})).await;
+    assert_eq!(list.faults(), ["/capabilities"]);
+}
+
 pub(crate) async fn the_catalogue_is_listed_renewed_and_reset(app: TestApp) {
     let bundled = app.get(ADMIN_TOKEN, CATALOGUE).await.ok();
     assert_eq!((&bundled["source"], &bundled["bundled"]), (&json!("litellm"), &json!(true)));
@@ -75,7 +100,8 @@ pub(crate) async fn the_catalogue_is_listed_renewed_and_reset(app: TestApp) {
     }
 
     let ours = json!({"source": "ours", "version": "2026-11", "license": "none", "models": [
-        {"name": "house-llm", "context_window": 32_000, "input": "0.25", "output": 1.5, "supports": ["stream"]}]});
+        {"name": "house-llm", "context_window": 32_000, "input": "0.25", "output": 1.5, "supports": ["stream"],
+         "capabilities": {"token_cap": "max_completion_tokens"}}]});
     let renewed = app.post(ADMIN_TOKEN, CATALOGUE, ours).await.ok();
     insta::assert_json_snapshot!("catalogue_renewed", renewed);
     assert_eq!(app.get(ADMIN_TOKEN, CATALOGUE).await.ok(), renewed);

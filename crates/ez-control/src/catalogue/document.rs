@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use ez_contract::capability::CapabilityFields;
 use ez_contract::models::{ModelKind, ModelsOrigin};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -53,6 +54,8 @@ struct Row {
     cache_write: Option<PriceText>,
     #[serde(default)]
     supports: Vec<String>,
+    #[serde(default)]
+    capabilities: CapabilityFields,
 }
 
 /// A price as it is written, in quotes or without: no float comes in between.
@@ -157,6 +160,7 @@ fn model(row: Row, pointer: &str, faults: &mut Faults) -> CatalogueModel {
         max_output_tokens: row.max_output_tokens,
         prices,
         supports,
+        capabilities: checks::capabilities(faults, &format!("{pointer}/capabilities"), row.capabilities),
     };
     CatalogueModel { name: row.name, facts }
 }
@@ -186,21 +190,22 @@ mod tests {
     #[test]
     fn a_row_says_what_it_says_and_nothing_else() {
         let rows = r#"{"name":"b","kind":"image","input":"2.50","output":1e1,"cache_read":0.1,"supports":["fim","vision"]},
-            {"name":"a","context_window":5,"max_output_tokens":4,"cache_write":null}"#;
+            {"name":"a","context_window":5,"max_output_tokens":4,"cache_write":null,"capabilities":{"prefill":true}}"#;
         let catalogue = parse(&document(rows)).unwrap();
         let b = catalogue.find("b", "").unwrap();
         let prices = b.prices.named().map(|(_, price)| price.map(|price| price.to_string()));
         assert_eq!(prices, [Some("2.5".to_owned()), Some("10".to_owned()), Some("0.1".to_owned()), None]);
         let supports = Supports { fim: true, vision: true, ..Supports::default() };
         assert_eq!((b.kind, b.context_window, b.supports), (ModelKind::Other, 0, supports));
-        let a = ModelFacts { context_window: 5, max_output_tokens: 4, ..ModelFacts::default() };
+        let capabilities = serde_json::from_str(r#"{"prefill":true}"#).unwrap();
+        let a = ModelFacts { context_window: 5, max_output_tokens: 4, capabilities, ..ModelFacts::default() };
         assert_eq!(catalogue.find("a", ""), Some(&a));
         assert_eq!((catalogue.origin.source.as_str(), catalogue.origin.version.as_str()), ("ours", "7"));
     }
 
     #[test]
     fn every_fault_is_told_at_its_place() {
-        let rows = r#"{"name":" a","input":"-1"},{"name":"x","context_window":100000001,"supports":["sight","vision"]},
+        let rows = r#"{"name":" a","input":"-1"},{"name":"x","context_window":100000001,"supports":["sight","vision"],"capabilities":{"prefill":1}},
             {"name":"x","output":true},{"prices":{}},{"name":"y","context_window":-1},7,
             ["z","chat",0,0,"1","1","1","1",[]]"#;
         let text = document(rows).replace(r#""7""#, r#""""#);
@@ -212,6 +217,7 @@ mod tests {
             "/models/0/input",
             "/models/1/context_window",
             "/models/1/supports/0",
+            "/models/1/capabilities/prefill",
             "/models/2/name",
             "/models/2/output",
             "/models/3",
@@ -221,9 +227,9 @@ mod tests {
         ];
         assert_eq!(pointers, expected, "{told:#?}");
         assert!(told[4].ends_with("must be one of: vision, functions, tool_choice, fim, stream"), "{}", told[4]);
-        assert!(told[5].contains("/models/1 already"), "{}", told[5]);
-        assert!(!told[8].contains("line"), "{}", told[8]);
-        for fault in &told[9..] {
+        assert!(told[6].contains("/models/1 already"), "{}", told[6]);
+        assert!(!told[9].contains("line"), "{}", told[9]);
+        for fault in &told[10..] {
             assert!(fault.ends_with(": must be an object with what is known of a model"), "{fault}");
         }
     }

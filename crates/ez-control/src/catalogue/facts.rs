@@ -1,5 +1,6 @@
 //! What is known of one model, from whatever source, and the prices in it.
 
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_store::models::Model;
 use rust_decimal::Decimal;
@@ -17,7 +18,7 @@ const MAX_PRICE_CHARS: usize = 40;
 pub(crate) const MAX_TOKENS: u64 = 100_000_000;
 
 /// What one model can do and what it costs. `false`, 0 and no price stand for what is not known, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFacts {
     /// What it is for.
     pub kind: ModelKind,
@@ -29,6 +30,8 @@ pub struct ModelFacts {
     pub prices: Prices,
     /// What it can do.
     pub supports: Supports,
+    /// What it takes, where the gateway's own table does not fit.
+    pub capabilities: CapabilityOverrides,
 }
 
 /// US dollars per million tokens; none is not known.
@@ -67,8 +70,14 @@ pub(crate) struct InvalidPrice;
 impl Default for ModelFacts {
     /// Nothing is known of a model, so that it counts as one to talk to.
     fn default() -> Self {
-        let (prices, supports) = (Prices::default(), Supports::default());
-        Self { kind: ModelKind::Chat, context_window: 0, max_output_tokens: 0, prices, supports }
+        Self {
+            kind: ModelKind::Chat,
+            context_window: 0,
+            max_output_tokens: 0,
+            prices: Prices::default(),
+            supports: Supports::default(),
+            capabilities: CapabilityOverrides::default(),
+        }
     }
 }
 
@@ -91,6 +100,7 @@ impl From<&Model> for ModelFacts {
                 fim: model.supports_fim,
                 stream: model.supports_stream,
             },
+            capabilities: model.capabilities.clone(),
         }
     }
 }

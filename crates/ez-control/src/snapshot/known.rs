@@ -35,6 +35,6 @@ impl KnownModels {
     /// under the one name or the other, else by the catalogue.
     pub(crate) fn find(&self, upstream: &str, public_model: &str) -> Option<ModelFacts> {
         let entered = self.entered.get(upstream).or_else(|| self.entered.get(public_model));
-        entered.or_else(|| self.catalogue.find(upstream, public_model)).copied()
+        entered.or_else(|| self.catalogue.find(upstream, public_model)).cloned()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ez_contract::capability::{CapabilityFields, CapabilityOverrides};
 use ez_contract::model_ref::binding_key;
 use ez_contract::models::ModelKind;
 use ez_contract::snapshot::{BindingSnapshot, ModelSnapshot};
@@ -13,11 +14,17 @@ use crate::catalogue::{ModelFacts, Prices, Supports};
 /// model.
 ///
 /// What is not known of one candidate is not known of the whole: no capability, size 0, no price. The kind is that of
-/// the first candidate of which it is known.
+/// the first candidate of which it is known. What is said of what an upstream model takes stays its own.
 pub fn model_snapshot(binding: &BindingSnapshot, known: impl Fn(&str) -> Option<ModelFacts>) -> Option<ModelSnapshot> {
-    let candidates: Vec<Option<ModelFacts>> = upstreams_that_serve(binding).map(known).collect();
-    let kind = candidates.iter().flatten().next().map_or(ModelKind::Chat, |facts| facts.kind);
-    let facts = candidates.into_iter().map(Option::unwrap_or_default).reduce(together)?;
+    let candidates: Vec<(&str, Option<ModelFacts>)> =
+        upstreams_that_serve(binding).map(|upstream| (upstream, known(upstream))).collect();
+    let kind = candidates.iter().find_map(|(_, facts)| Some(facts.as_ref()?.kind)).unwrap_or(ModelKind::Chat);
+    let capabilities = candidates.iter().filter_map(|(upstream, facts)| {
+        let said = facts.as_ref().map(|facts| &facts.capabilities).filter(|said| !said.is_empty())?;
+        Some(((*upstream).to_owned(), said.fields().clone()))
+    });
+    let capabilities: BTreeMap<String, CapabilityFields> = capabilities.collect();
+    let facts = candidates.into_iter().map(|(_, facts)| facts.unwrap_or_default()).reduce(together)?;
     let prices = facts.prices.named().into_iter();
     let prices: BTreeMap<String, String> =
         prices.filter_map(|(name, price)| Some((name.to_owned(), price?.to_string()))).collect();
@@ -32,6 +39,7 @@ pub fn model_snapshot(binding: &BindingSnapshot, known: impl Fn(&str) -> Option<
         supports_stream: facts.supports.stream,
         max_output_tokens: facts.max_output_tokens,
         prices,
+        capabilities,
     })
 }
 
@@ -68,5 +76,6 @@ fn together(a: ModelFacts, b: ModelFacts) -> ModelFacts {
             fim: a.supports.fim && b.supports.fim,
             stream: a.supports.stream && b.supports.stream,
         },
+        capabilities: CapabilityOverrides::default(),
     }
 }

@@ -1,12 +1,14 @@
 //! Tables over the pure part of snapshot building.
 
 use chrono::Utc;
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::ProviderType;
 use ez_contract::selector::SelectorType;
 use ez_contract::snapshot::ModelSnapshot;
 use ez_contract::status::KeyStatus;
 use ez_store::{IssuedBy, QuotaReset};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
@@ -253,7 +255,7 @@ fn a_token_carries_its_limits_and_its_previous_digest_counts_for_a_while() {
 
 /// What the model `ns.m` can do with candidates of these priorities, upstream models and facts, after `change`.
 fn compile_models(
-    candidates: &[(i32, &str, Option<ModelFacts>)],
+    candidates: &[(i32, &str, Option<&ModelFacts>)],
     change: impl FnOnce(&mut BindingSnapshot),
 ) -> Option<ModelSnapshot> {
     let mut supplies = BTreeMap::new();
@@ -265,7 +267,7 @@ fn compile_models(
     }
     let mut compiled = compile_binding(&namespace(), "m", &bindings, &supplies);
     change(&mut compiled);
-    let known = |upstream: &str| candidates.iter().find(|(_, model, _)| *model == upstream)?.2;
+    let known = |upstream: &str| candidates.iter().find(|(_, model, _)| *model == upstream)?.2.cloned();
     model_snapshot(&compiled, known)
 }
 
@@ -278,6 +280,7 @@ fn facts(kind: ModelKind, sizes: [u64; 2], prices: [&str; 4], supports: [bool; 5
         max_output_tokens: sizes[1],
         prices: Prices { input, output, cache_read, cache_write },
         supports: Supports { vision, functions, tool_choice, fim, stream },
+        capabilities: CapabilityOverrides::default(),
     })
 }
 
@@ -296,6 +299,7 @@ fn model_of((kind, [context_window, max_output_tokens], prices, supports): Expec
         supports_stream: supports[4],
         max_output_tokens,
         prices: prices.iter().map(|(name, price)| ((*name).to_owned(), (*price).to_owned())).collect(),
+        capabilities: BTreeMap::new(),
     }
 }
 
@@ -303,12 +307,13 @@ fn model_of((kind, [context_window, max_output_tokens], prices, supports): Expec
 fn a_model_can_do_what_all_that_can_serve_it_can_do() {
     use ModelKind::{Chat, Embedding, Rerank};
     type Change = fn(&mut BindingSnapshot);
-    type Candidates<'a> = &'a [(i32, &'a str, Option<ModelFacts>)];
+    type Candidates<'a> = &'a [(i32, &'a str, Option<&'a ModelFacts>)];
     type Case<'a> = (&'a str, Candidates<'a>, Change, Option<Expected<'a>>);
     let large = facts(Chat, [200, 20], ["3", "15", "0.3", "3.75"], [true, true, true, false, true]);
     let small = facts(Chat, [100, 50], ["10", "9.99", "0.1", ""], [true, false, true, true, true]);
     let embedding = facts(Embedding, [8, 0], ["0.02", "0", "", ""], [false; 5]);
     let rerank = facts(Rerank, [4, 4], ["", "", "", ""], [false; 5]);
+    let [large, small, embedding, rerank] = [&large, &small, &embedding, &rerank].map(Option::as_ref);
     let all_large: Expected<'_> = (
         "chat",
         [200, 20],
@@ -369,4 +374,19 @@ fn a_model_can_do_what_all_that_can_serve_it_can_do() {
         let expected = expected.map(model_of);
         assert_eq!(model, expected, "{name}");
     }
+}
+
+#[test]
+fn what_is_said_of_an_upstream_model_stays_its_own() {
+    let saying = |said: serde_json::Value| ModelFacts {
+        capabilities: serde_json::from_value(said).unwrap(),
+        ..ModelFacts::default()
+    };
+    let (a, b) = (saying(json!({"rejects": ["seed"]})), saying(json!({"prefill": true})));
+    let (plain, c) = (ModelFacts::default(), saying(json!({"prefill": false})));
+    let candidates =
+        [(0, "a", Some(&a)), (0, "b", Some(&b)), (0, "plain", Some(&plain)), (0, "?", None), (0, "c", Some(&c))];
+    let model = compile_models(&candidates, |binding| binding.candidates[4].status = RecordStatus::Suspended).unwrap();
+    let said = json!({"a": {"rejects": ["seed"]}, "b": {"prefill": true}});
+    assert_eq!(serde_json::to_value(&model.capabilities).unwrap(), said);
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_contract::secret::SecretPlace;
 use ez_contract::selector::SelectorType;
@@ -202,6 +203,8 @@ struct ExportedModel {
     supports_tool_choice: bool,
     supports_fim: bool,
     supports_stream: bool,
+    #[serde(skip_serializing_if = "CapabilityOverrides::is_empty")]
+    capabilities: CapabilityOverrides,
 }
 
 impl ExportDocument {
@@ -431,6 +434,7 @@ impl From<Model> for ExportedModel {
             supports_tool_choice: model.supports_tool_choice,
             supports_fim: model.supports_fim,
             supports_stream: model.supports_stream,
+            capabilities: model.capabilities,
             name: model.name,
         }
     }

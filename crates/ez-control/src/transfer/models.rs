@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
@@ -58,7 +59,31 @@ fn facts(entry: &Entry<'_>, findings: &mut Findings) -> ModelFacts {
         cache_read: price("cache_read"),
         cache_write: price("cache_write"),
     };
-    ModelFacts { kind, context_window, max_output_tokens, prices, supports }
+    let capabilities = capabilities(entry, findings);
+    ModelFacts { kind, context_window, max_output_tokens, prices, supports, capabilities }
+}
+
+fn capabilities(entry: &Entry<'_>, findings: &mut Findings) -> CapabilityOverrides {
+    let Some(said) = entry.value("capabilities") else { return CapabilityOverrides::default() };
+    let Some(fields) = said.as_object() else {
+        findings.fault(entry.at("capabilities"), "must be an object");
+        return CapabilityOverrides::default();
+    };
+    CapabilityOverrides::checked(fields.clone()).unwrap_or_else(|faults| {
+        for fault in faults {
+            findings.fault(entry.at(&format!("capabilities{}", as_path(&fault.pointer))), fault.message);
+        }
+        CapabilityOverrides::default()
+    })
+}
+
+/// A JSON pointer as the JSON paths of a document are written.
+fn as_path(pointer: &str) -> String {
+    let steps = pointer.split('/').skip(1).map(|step| match step.parse::<usize>() {
+        Ok(place) => format!("[{place}]"),
+        Err(_) => format!(".{}", step.replace("~1", "/").replace("~0", "~")),
+    });
+    steps.collect()
 }
 
 fn price(prices: &Entry<'_>, field: &str, findings: &mut Findings) -> Option<Decimal> {

@@ -225,7 +225,7 @@ pub(crate) async fn models_and_flags_come_along(plane: Plane) {
     let document = json!({"version": "2.0.0", "data": {
         "models": [
             {"name": "house", "kind": "embedding", "context_window": 8000, "prices": {"input": 0.25, "output": "1e-2"},
-             "supports_stream": true, "unheard_of": 1},
+             "supports_stream": true, "capabilities": {"rejects": ["seed"]}, "unheard_of": 1},
             {"name": "gpt-4o"},
         ],
         "features": {"log_request_body_enabled": true, "oauth_providers_acknowledged": false, "unheard_of": 5},
@@ -240,8 +240,9 @@ pub(crate) async fn models_and_flags_come_along(plane: Plane) {
     let house = json!({"name": "house", "kind": "embedding", "context_window": 8000, "max_output_tokens": 0,
         "prices": {"input": "0.25", "output": "0.01", "cache_read": null, "cache_write": null},
         "supports_vision": false, "supports_functions": false, "supports_tool_choice": false, "supports_fim": false,
-        "supports_stream": true});
+        "supports_stream": true, "capabilities": {"rejects": ["seed"]}});
     assert_eq!(exported["data"]["models"][1], house);
+    assert_eq!(exported["data"]["models"][0].get("capabilities"), None, "nothing is said of it");
 
     let mut other = document;
     other["data"]["models"][0]["context_window"] = json!(9000);

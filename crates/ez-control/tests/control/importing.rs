@@ -253,8 +253,8 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
         ],
         "models": [
             {"name": "m", "context_window": 100_000_001, "prices": {"input": "1,5", "output": -1}, "supports_fim": "no"},
-            {"name": "m", "prices": "free"},
-            {},
+            {"name": "m", "prices": "free", "capabilities": {"a/b": 1, "rejects": ["seed", "heat"], "reasoning": {"style": "x"}}},
+            {"capabilities": []},
         ],
         "features": {"log_request_body_enabled": "yes"},
     }});
@@ -286,12 +286,16 @@ pub(crate) async fn faults_of_an_export_are_named_too(plane: Plane) {
         "$.data.models[0].supports_fim: must be true or false",
         "$.data.models[1].name: the model at $.data.models[0] is named `m` too",
         "$.data.models[1].prices: must be an object",
+        "$.data.models[1].capabilities.a/b: is no field that is known",
+        "$.data.models[1].capabilities.rejects[1]: must be one of: temperature, ",
+        "$.data.models[1].capabilities.reasoning.style: must be one of: none, ",
+        "$.data.models[2].capabilities: must be an object",
         "$.data.models[2].name: is required",
         "$.data.features.log_request_body_enabled: must be true or false",
     ] {
         assert!(found.iter().any(|fault| fault.starts_with(expected)), "{expected}: {found:#?}");
     }
-    assert_eq!(found.len(), 27, "{found:#?}");
+    assert_eq!(found.len(), 31, "{found:#?}");
     assert!(!found.iter().any(|fault| fault.contains("canary")), "{found:#?}");
     assert_eq!(plane.journals().await, before);
 }

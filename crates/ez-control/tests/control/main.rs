@@ -111,6 +111,7 @@ on_all_backends! {
     test_calls::what_cannot_be_called_is_refused_before,
     models::a_model_starts_from_what_the_catalogue_knows_and_changes_as_it_is_told,
     models::every_fault_of_a_model_is_told_at_once,
+    models::what_is_said_of_what_a_model_takes_reaches_the_snapshot,
     models::an_entry_wins_over_the_catalogue_and_reaches_every_model_that_asks_for_it,
     models::a_model_follows_what_can_serve_it,
     models::a_model_follows_its_api_keys_and_its_namespace,

@@ -21,6 +21,7 @@ use ez_state::{Publication, Scope};
 use ez_store::models::Model;
 use ez_store::provider_groups::ProviderGroup;
 use ez_store::{ConnectOptions, Page, RecordKind, Store};
+use serde_json::{Value, json};
 
 use crate::support::{Plane, assert_not_found, config, conflict, faults, model_of, openai_group, origin};
 
@@ -93,7 +94,8 @@ pub(crate) async fn a_model_starts_from_what_the_catalogue_knows_and_changes_as_
     let prices = ChangePrices { input: price("1.50"), cache_read: Some(None), ..ChangePrices::default() };
     let facts = ChangeFacts { prices, supports_fim: Some(true), ..ChangeFacts::default() };
     let model = plane.try_model(CreateModel { name: "gpt-4o".to_owned(), facts }).await.unwrap();
-    let known = *catalogue::bundled().get("gpt-4o").unwrap();
+    let bundled = catalogue::bundled();
+    let known = bundled.get("gpt-4o").unwrap();
     let entered = ModelFacts::from(&model);
     assert_eq!((entered.context_window, entered.prices.output), (known.context_window, known.prices.output));
     assert_eq!((model.supports_vision, model.supports_fim), (true, true));
@@ -127,6 +129,7 @@ pub(crate) async fn every_fault_of_a_model_is_told_at_once(plane: Plane) {
         context_window: Some(100_000_001),
         max_output_tokens: Some(u64::MAX),
         prices,
+        capabilities: json!({"reasoning": {"style": "dream"}, "rejects": ["heat"]}).as_object().cloned(),
         ..ChangeFacts::default()
     };
     let told = faults(plane.try_model(CreateModel { name: String::new(), facts }).await);
@@ -139,7 +142,62 @@ pub(crate) async fn every_fault_of_a_model_is_told_at_once(plane: Plane) {
     ];
     assert_eq!(told[..5], expected);
     assert!(told[5].starts_with("/prices/output: must be US dollars"), "{told:?}");
+    let expected = [
+        "/capabilities/reasoning/style: must be one of: none, effort, budget, adaptive, level",
+        "/capabilities/rejects/0: must be one of: temperature, top_p, top_k, seed, presence_penalty, frequency_penalty, logit_bias",
+    ];
+    assert_eq!(told[6..], expected);
     assert_eq!(plane.outbox_depth().await, 0);
+}
+
+pub(crate) async fn what_is_said_of_what_a_model_takes_reaches_the_snapshot(plane: Plane) {
+    let said = |value: Value| ChangeFacts {
+        capabilities: Some(serde_json::from_value(value).unwrap()),
+        ..ChangeFacts::default()
+    };
+    let published = async |name: &str| {
+        plane.publish().await;
+        let model = plane.published_model(name).await.unwrap();
+        assert_eq!(reconcile(&plane.control).await.unwrap().repaired, []);
+        serde_json::to_value(model.capabilities).unwrap()
+    };
+    plane.serves("one", &["house-llm"], "m", "house-llm").await;
+    plane.serves("two", &["other-llm"], "n", "other-llm").await;
+    assert_eq!(published("default.m").await, json!({}));
+
+    let first = json!({"rejects": ["seed"], "token_cap": "max_completion_tokens"});
+    let new = CreateModel { name: "house-llm".to_owned(), facts: said(first.clone()) };
+    let model = plane.try_model(new).await.unwrap();
+    assert_eq!(published("default.m").await, json!({"house-llm": first}));
+    let change = ChangeModel { facts: ChangeFacts { supports_fim: Some(true), ..ChangeFacts::default() }, name: None };
+    plane.try_change_model(model.id, change).await.unwrap();
+    assert_eq!(published("default.m").await, json!({"house-llm": first}), "what is absent stays");
+    let second = json!({"reasoning": {"style": "none"}});
+    let change = ChangeModel { facts: said(second.clone()), name: None };
+    plane.try_change_model(model.id, change).await.unwrap();
+    assert_eq!(published("default.m").await, json!({"house-llm": second}), "it counts as a whole");
+    let entry = audit::list(&plane.control, None, 1).await.unwrap().items.remove(0).entry;
+    assert_eq!(entry.before.unwrap()["capabilities"], first);
+    assert_eq!(entry.after.unwrap()["capabilities"], second);
+
+    // Under the public name it is said of the upstream's model, too.
+    let rename = ChangeModel { name: Some("n".to_owned()), ..ChangeModel::default() };
+    plane.try_change_model(model.id, rename).await.unwrap();
+    assert_eq!(published("default.n").await, json!({"other-llm": second}));
+    assert_eq!(published("default.m").await, json!({}));
+    let change = ChangeModel { facts: said(json!({})), name: None };
+    plane.try_change_model(model.id, change).await.unwrap();
+    assert_eq!(published("default.n").await, json!({}), "nothing is said any more");
+
+    // The catalogue may say it, and an entry starts from that.
+    let document = r#"{"source":"ours","version":"1","models":[{"name":"house-llm","capabilities":{"prefill":true}}]}"#;
+    let renewal = catalogue::prepare(document).await.unwrap();
+    let write = plane.write().await;
+    catalogue::renew(&write, renewal).await.unwrap();
+    write.commit().await.unwrap();
+    assert_eq!(published("default.m").await, json!({"house-llm": {"prefill": true}}));
+    let entered = plane.model("house-llm", 1).await;
+    assert_eq!(entered.capabilities.fields(), json!({"prefill": true}).as_object().unwrap());
 }
 
 pub(crate) async fn an_entry_wins_over_the_catalogue_and_reaches_every_model_that_asks_for_it(plane: Plane) {

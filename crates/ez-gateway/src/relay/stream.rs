@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::BrokenOff;
 use super::burst::Burst;
 use super::patience::{Late, Patience};
-use crate::failure::{Blame, blame_within, told_end};
+use crate::failure::{Blame, UPSTREAM_FAILED, blame_within, told_end};
 use crate::metering::{self, Meter};
 use crate::settle::{Account, End, not_accountable};
 use crate::stored::Spotter;
@@ -348,7 +348,10 @@ impl StreamRelay {
         };
         let last = translator.event(&terminal);
         let end = translator.finish();
-        if translator.has_failed() { Err(failed()) } else { Ok(Bytes::from([last, end].concat())) }
+        match translator.failure() {
+            Some(failure) => Err(unreadable(failure)),
+            None => Ok(Bytes::from([last, end].concat())),
+        }
     }
 
     fn note_sent(&mut self, piece: &Bytes) {
@@ -376,8 +379,8 @@ impl StreamRelay {
             None => None,
             Some(translator) => {
                 let end = translator.finish();
-                if translator.has_failed() {
-                    return self.end_with(failed(), Burst::default()).await;
+                if let Some(failure) = translator.failure() {
+                    return self.end_with(unreadable(failure), Burst::default()).await;
                 }
                 Some(end)
             }
@@ -424,8 +427,8 @@ impl StreamRelay {
                 (Some(event), format!("the upstream broke off: {}", error.message))
             }
             Break::Silent(kind, code, message) => {
-                // A call that takes longer than the gateway allows is nobody's failure.
-                if code != CALL_TIMEOUT {
+                // A call that takes longer than the gateway allows is nobody's failure, nor is what a model makes of it.
+                if !matches!(code, CALL_TIMEOUT | UPSTREAM_FAILED) {
                     self.account.note_broken(Blame::Failed);
                 }
                 let fault = Fault { status: 502, kind, code, message: message.clone(), param: None };
@@ -543,8 +546,12 @@ async fn give_way() {
     .await;
 }
 
-fn failed() -> Break {
-    Break::Silent(FaultKind::Upstream, "upstream_failed", UnreadableAnswer::Failed.to_string())
+fn unreadable(answer: UnreadableAnswer) -> Break {
+    let code = match answer {
+        UnreadableAnswer::Failed => UPSTREAM_FAILED,
+        UnreadableAnswer::Unknown => "upstream_broken_answer",
+    };
+    Break::Silent(FaultKind::Upstream, code, answer.to_string())
 }
 
 fn truncated() -> Break {

@@ -16,6 +16,7 @@ use ez_protocol::translate::counterparts;
 use serde::Serialize;
 
 use super::sharded::ShardedMap;
+use crate::capabilities::SaidCapabilities;
 use crate::health::KeyHealth;
 use crate::plan::Asked;
 use crate::pricing::Prices;
@@ -54,6 +55,8 @@ pub(crate) struct Model {
     pub(crate) snapshot: ModelSnapshot,
     /// What its tokens cost, where that is known.
     pub(crate) prices: Option<Prices>,
+    /// What its upstream models take.
+    pub(crate) capabilities: SaidCapabilities,
 }
 
 /// What stands under a key.
@@ -207,8 +210,8 @@ impl RoutingSnapshot {
                 self.upstreams.insert(upstream.snapshot.id, Arc::new(upstream));
             }
             (SnapshotEntry::Model(model), _) => {
-                let prices = Prices::of(&model);
-                self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices }));
+                let (prices, capabilities) = (Prices::of(&model), SaidCapabilities::of(&model));
+                self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices, capabilities }));
             }
             (SnapshotEntry::Feature(name, is_on), _) => {
                 self.features.insert(name, is_on);

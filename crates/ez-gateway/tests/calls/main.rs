@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod bounds;
+mod capabilities;
 mod chat;
 mod cold_start;
 mod durable;
@@ -13,6 +14,7 @@ mod hygiene;
 mod limits;
 mod models;
 mod observability;
+mod odd_answers;
 mod protocols;
 mod shared_limits;
 mod stored;

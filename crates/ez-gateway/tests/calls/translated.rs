@@ -1,11 +1,14 @@
 //! Calls to upstreams of another protocol: what reaches them, what comes back in the client's, and the account of it.
 
+use std::time::Duration;
+
 use ez_contract::Protocol;
 use ez_contract::UsageRecord;
-use ez_contract::snapshot::{BindingSnapshot, Candidate, ProviderSnapshot, SnapshotEntry};
+use ez_contract::snapshot::{BindingSnapshot, Candidate, ClientGone, ProviderSnapshot, SnapshotEntry};
 use ez_contract::usage::{EndedBy, UsageSource};
 use ez_testkit::upstream::{Behaviour, Fault, Rule};
 use http::StatusCode;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestGateway, binding, provider};
@@ -403,5 +406,30 @@ async fn state_of_another_vendor_does_not_reach_one_that_did_not_make_it() {
         let sent: Value = serde_json::from_slice(&gateway.upstream.requests().pop().unwrap().body).unwrap();
         let blocks = sent["messages"][1]["content"].as_array().unwrap();
         assert_eq!(blocks.iter().any(|block| block["type"] == "thinking"), is_sent, "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_charged_what_the_upstream_tells() {
+    let gateway = TestGateway::start_with(|config| config.on_client_gone = ClientGone::Drain).await;
+    for (id, provider_type, protocol, model) in UPSTREAMS {
+        let provider = SnapshotEntry::Provider(upstream(&gateway, id, provider_type, protocol));
+        gateway.apply(vec![provider, SnapshotEntry::Binding(binding(protocol.as_str(), &[(id, model)]))]).await;
+    }
+    gateway.upstream.set(Behaviour { tokens: 12, tokens_per_second: Some(100.0), ..Behaviour::default() });
+    let mut calls = 0;
+    for (client, upstream) in pairs() {
+        let (path, body) = call(client, upstream.as_str(), true);
+        let mut response = gateway.send(gateway.request(&path, body)).await;
+        assert!(response.body_mut().frame().await.unwrap().unwrap().is_data(), "{client} to {upstream}");
+        calls += 1;
+    }
+    while gateway.records.taken.lock().unwrap().len() < calls {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for record in gateway.finish().await {
+        let told = (record.ended_by, record.usage_source, record.tokens.output_tokens);
+        assert_eq!(told, (EndedBy::Client, UsageSource::Exact, Some(12)), "{record:?}");
+        assert!(record.response_bytes < 4_000, "what nobody got is not counted: {record:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 mod escaped;
 mod value;
+mod walk;
 mod writer;
 
 pub use escaped::Escaped;

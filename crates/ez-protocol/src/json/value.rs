@@ -1,7 +1,9 @@
 //! A JSON value where it stands in its text: what is asked of it is read, all else is not.
 
-use super::Escaped;
-use crate::scan::{self, ScanError};
+use std::ops::Range;
+
+use super::{Escaped, walk};
+use crate::scan::{self, MAX_MEMBERS, ScanError};
 
 /// A valid JSON value, as it was written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,16 @@ impl<'a> Value<'a> {
         })
     }
 
+    /// The same number without a fraction of nothing: `40.0` is `40`.
+    pub fn without_empty_fraction(self) -> Self {
+        match self.0.split_once('.') {
+            Some((whole, rest)) if self.kind() == Kind::Number && rest.bytes().all(|digit| digit == b'0') => {
+                Self(whole)
+            }
+            _ => self,
+        }
+    }
+
     /// The value of a number, as near as a float can be.
     pub fn number(self) -> Option<f64> {
         if self.kind() == Kind::Number { self.0.parse().ok() } else { None }
@@ -106,23 +118,45 @@ impl<'a> Value<'a> {
 
     /// The elements of an array; `None` where there are more than any of these APIs takes.
     pub fn elements(self) -> Option<Vec<Value<'a>>> {
-        let places =
-            scan::elements(self.0.as_bytes(), MAX_ELEMENTS + 1).filter(|places| places.len() <= MAX_ELEMENTS)?;
-        Some(places.into_iter().map(|place| Value(&self.0[place])).collect())
+        let (mut elements, mut is_overfull) = (Vec::new(), false);
+        let is_array = walk::elements(self.0.as_bytes(), |place| {
+            is_overfull |= elements.len() == MAX_ELEMENTS;
+            if !is_overfull {
+                elements.push(self.part(place));
+            }
+        });
+        (is_array && !is_overfull).then_some(elements)
     }
 
-    /// The members of an object, in their order.
+    /// The members of an object, in their order; `None` where there are more than any of these APIs has.
     pub fn members(self) -> Option<Vec<(Escaped<'a>, Value<'a>)>> {
-        let members = scan::members(self.0.as_bytes()).ok()?;
-        Some(members.into_iter().map(|m| (Escaped::as_written(&self.0[m.key]), Value(&self.0[m.value]))).collect())
+        if self.kind() != Kind::Object {
+            return None;
+        }
+        let (mut members, mut is_overfull) = (Vec::with_capacity(8), false);
+        walk::members(self.0.as_bytes(), |key, value| {
+            is_overfull |= members.len() == MAX_MEMBERS;
+            if !is_overfull {
+                members.push((Escaped::as_written(self.part(key).0), self.part(value)));
+            }
+        });
+        (!is_overfull).then_some(members)
     }
 
     /// The member of an object with this key, which must need no escapes; the last where there are several. `null` counts
     /// as absent.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
-        let members = self.members()?;
-        let (_, value) = members.into_iter().rev().find(|(name, _)| name.is(key))?;
-        (!value.is_null()).then_some(value)
+        let mut found = None;
+        walk::members(self.0.as_bytes(), |name, value| {
+            if Escaped::as_written(self.part(name).0).is(key) {
+                found = Some(self.part(value));
+            }
+        });
+        found.filter(|value| !value.is_null())
+    }
+
+    fn part(self, place: Range<usize>) -> Self {
+        Self(self.0.get(place).unwrap_or_default())
     }
 }
 
@@ -147,6 +181,8 @@ mod tests {
         assert_eq!(kinds, [(Kind::Number, Some(1)), (Kind::Number, Some(2)), (Kind::String, None)]);
         assert_eq!(array.elements().unwrap()[2].string().unwrap().text(), "x\n");
         assert_eq!(value.get("c").unwrap().get("d").unwrap().bool(), Some(true));
+        let whole = |number: &'static str| Value(number).without_empty_fraction().as_str();
+        assert_eq!(["40.0", "-1.00", "4.50", "7", "1.0e2"].map(whole), ["40", "-1", "4.50", "7", "1.0e2"]);
         assert!(Value::object_in(b"[]").is_err() && Value::parse_object("{").is_none());
         assert!(Value::parse_object("").is_none());
     }
@@ -156,6 +192,9 @@ mod tests {
         let array = |elements: usize| format!("[{}0]", "0,".repeat(elements - 1));
         assert_eq!(Value(&array(MAX_ELEMENTS)).elements().map(|elements| elements.len()), Some(MAX_ELEMENTS));
         assert_eq!(Value(&array(MAX_ELEMENTS + 1)).elements(), None);
+        let object = |members: usize| format!("{{{}}}", vec!["\"\":0"; members].join(","));
+        assert_eq!(Value(&object(MAX_MEMBERS)).members().map(|members| members.len()), Some(MAX_MEMBERS));
+        assert_eq!(Value(&object(MAX_MEMBERS + 1)).members(), None);
     }
 
     #[test]

@@ -89,10 +89,10 @@ pub fn request(call: Call<'_>, body: &[u8]) -> Result<Translated, Refused> {
 /// An upstream's body that nothing can be made of for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableAnswer {
-    /// It is none of its protocol.
+    /// It, or a part of it, is none of its protocol.
     #[error("the upstream's answer is none of its protocol")]
     Unknown,
-    /// It says that it went wrong.
+    /// It says that it went wrong. That is the model's doing, and nobody else's.
     #[error("the upstream says that the model's answer went wrong: try again")]
     Failed,
 }
@@ -120,8 +120,16 @@ impl AnswerTranslator {
         }
     }
 
+    /// A whole body as the stream that the client asked for: some servers do not stream.
+    pub fn streamed(&mut self, body: &[u8]) -> Result<Bytes, UnreadableAnswer> {
+        match &mut self.0 {
+            Kind::Chat(chat) => chat.streamed(body),
+            Kind::Count(_) | Kind::Embeddings(_) | Kind::Rerank(_) => self.plain(body),
+        }
+    }
+
     /// What the client gets for an event of the upstream's stream, framed; nothing for those that only mean something
-    /// together with later ones. Comments and keep-alives become comments.
+    /// together with later ones. Comments and keep-alives become what the client takes for none of its data.
     pub fn event(&mut self, event: &[u8]) -> Bytes {
         match &mut self.0 {
             Kind::Chat(chat) => chat.event(event),
@@ -139,12 +147,12 @@ impl AnswerTranslator {
         }
     }
 
-    /// Whether the upstream said that the answer went wrong, so that nothing may be made of its end but an error.
-    pub fn has_failed(&self) -> bool {
+    /// What is wrong with the answer as far as it came, so that nothing may be made of its end but an error.
+    pub fn failure(&self) -> Option<UnreadableAnswer> {
         match &self.0 {
-            Kind::Chat(chat) => chat.has_failed(),
+            Kind::Chat(chat) => chat.failure(),
             // Never streamed.
-            Kind::Count(_) | Kind::Embeddings(_) | Kind::Rerank(_) => false,
+            Kind::Count(_) | Kind::Embeddings(_) | Kind::Rerank(_) => None,
         }
     }
 

@@ -1,12 +1,13 @@
 //! What a model takes, as data: one row per family in `capabilities.json`, found by the upstream's name for the model. The
 //! last row of each protocol is the newest behaviour, so that a model newer than this table is asked as its kin are. A
-//! model of the catalogue may say otherwise, field by field.
+//! model of the catalogue may say otherwise, field by field, in the fields of [`ez_contract::capability::FIELDS`].
 //!
 //! Sources: facts/protocols.md, sections 2.5 and 10.
 
 use std::sync::LazyLock;
 
 use ez_contract::Protocol;
+use ez_contract::capability::CapabilityOverrides;
 use serde::{Deserialize, Serialize};
 
 use super::params::Param;
@@ -200,9 +201,6 @@ fn read_family(mut fields: serde_json::Map<String, serde_json::Value>) -> Result
     Ok(Family { protocols, models, capabilities, fields })
 }
 
-/// What the catalogue says of a model, in the fields of [`Capabilities`].
-pub type Overrides = serde_json::Map<String, serde_json::Value>;
-
 /// Why a catalogue entry says nothing that is understood.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -216,9 +214,13 @@ impl Capabilities {
     }
 
     /// The same with what the catalogue says of the model.
-    pub fn overridden(protocol: Protocol, model: &str, overrides: &Overrides) -> Result<Self, InvalidOverrides> {
+    pub fn overridden(
+        protocol: Protocol,
+        model: &str,
+        overrides: &CapabilityOverrides,
+    ) -> Result<Self, InvalidOverrides> {
         let mut fields = family(protocol, model).map(|family| family.fields.clone()).unwrap_or_default();
-        fields.extend(overrides.iter().map(|(key, value)| (key.clone(), value.clone())));
+        fields.extend(overrides.fields().iter().map(|(key, value)| (key.clone(), value.clone())));
         Ok(serde_json::from_value(fields.into())?)
     }
 }
@@ -250,11 +252,13 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Map, Value as Json, json};
+
     use super::*;
 
     #[test]
     fn every_row_is_read_and_every_protocol_ends_with_one_for_all_models() {
-        let rows: Vec<Overrides> = serde_json::from_str(include_str!("capabilities.json")).unwrap();
+        let rows: Vec<Map<String, Json>> = serde_json::from_str(include_str!("capabilities.json")).unwrap();
         for row in rows {
             if let Err(e) = read_family(row.clone()) {
                 panic!("{row:?}: {e}");
@@ -304,14 +308,18 @@ mod tests {
         assert!(compatible("qwen3") && compatible("gpt-oss-20b") && compatible("gemini-3-pro") && !compatible("gpt-6"));
     }
 
+    fn overrides(said: Json) -> CapabilityOverrides {
+        serde_json::from_value(said).unwrap()
+    }
+
     #[test]
     fn the_catalogue_has_the_last_word() {
-        let overrides = serde_json::from_str(r#"{"rejects":["seed"],"default_max_output_tokens":5}"#).unwrap();
-        let own = Capabilities::overridden(Protocol::AnthropicMessages, "claude-opus-9", &overrides).unwrap();
+        let said = overrides(json!({"rejects": ["seed"], "default_max_output_tokens": 5}));
+        let own = Capabilities::overridden(Protocol::AnthropicMessages, "claude-opus-9", &said).unwrap();
         assert_eq!((own.rejects, own.default_max_output_tokens), (vec![Sampling::Seed], 5));
         assert!(own.mid_conversation_system);
-        let unknown = serde_json::from_str(r#"{"reject":["seed"]}"#).unwrap();
-        assert!(Capabilities::overridden(Protocol::Gemini, "x", &unknown).is_err());
+        let nothing = Capabilities::overridden(Protocol::Gemini, "x", &CapabilityOverrides::default()).unwrap();
+        assert_eq!(&nothing, Capabilities::of(Protocol::Gemini, "x"));
     }
 
     #[test]

@@ -31,13 +31,21 @@ pub(crate) fn settle<'a>(turns: Vec<Turn<'a>>, field: &str) -> Result<Vec<Turn<'
     }
     let mut settled: Vec<Turn<'a>> = Vec::with_capacity(rest.len() + results.all.len());
     let mut called = Vec::new();
-    for (at, turn) in rest.into_iter().enumerate() {
+    let mut uses: HashMap<Escaped<'a>, usize> = HashMap::new();
+    for (at, mut turn) in rest.into_iter().enumerate() {
         if turn.role != Role::Assistant {
             results.answer(&mut called, &mut settled, field)?;
         }
-        for block in &turn.blocks {
+        for block in &mut turn.blocks {
             if let Block::ToolCall(call) = block {
-                called.push(Called { at, id: call.id.clone(), name: call.name.clone() });
+                let id = call.id.clone();
+                let used = uses.entry(id.clone()).or_default();
+                *used += 1;
+                // Servers that count their calls anew in each answer give ids twice, which Anthropic refuses.
+                if *used > 1 {
+                    call.id.push(&Escaped::of_owned(format!("_use_{used}")));
+                }
+                called.push(Called { at, id, sent: call.id.clone(), name: call.name.clone() });
             }
         }
         // A turn that held results alone is nothing any more.
@@ -56,7 +64,10 @@ pub(crate) fn settle<'a>(turns: Vec<Turn<'a>>, field: &str) -> Result<Vec<Turn<'
 struct Called<'a> {
     /// Its turn.
     at: usize,
+    /// As the client's result has it.
     id: Escaped<'a>,
+    /// The same, unlike that of any call before.
+    sent: Escaped<'a>,
     name: Escaped<'a>,
 }
 
@@ -85,7 +96,7 @@ impl<'a> Results<'a> {
             let first = self.by_id.get_mut(&call.id).and_then(VecDeque::pop_front);
             let result = first.and_then(|first| self.all[first].take()).filter(|(at, _)| *at > call.at);
             let (_, mut result) = result.ok_or_else(|| unanswered(field, &call.id))?;
-            result.name = Some(call.name);
+            (result.id, result.name) = (call.sent, Some(call.name));
             blocks.push(Block::ToolResult(result));
         }
         to.push(Turn { role: Role::User, blocks });
@@ -184,16 +195,16 @@ mod tests {
             "User result:a result:b",
             "User wait",
             "User there",
-            "Assistant call:a ok",
-            "User result:a",
+            "Assistant call:a_use_2 ok",
+            "User result:a_use_2",
         ];
         assert_eq!(shown(&settled), expected);
         let expected = [
             "User hi",
             "Assistant call:a call:b",
             "User result:a result:b wait there",
-            "Assistant call:a ok",
-            "User result:a",
+            "Assistant call:a_use_2 ok",
+            "User result:a_use_2",
         ];
         assert_eq!(shown(&merged(settled)), expected);
     }

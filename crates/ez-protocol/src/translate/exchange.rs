@@ -14,9 +14,11 @@ use super::restore::Restorer;
 use super::target::{AnswerContext, Target};
 use super::tool_names::ToolNames;
 use super::{anthropic, chat, conversation, gemini, responses};
+use crate::api::Api;
 use crate::error::{self, Fault};
 use crate::json::Value;
 use crate::sse;
+use crate::stream::data_of;
 
 /// A chat request as it is sent, and what makes its answer the client's.
 pub(super) struct ChatExchange {
@@ -70,8 +72,8 @@ pub(super) struct ChatTranslator {
     reader: Reader,
     restorer: Restorer,
     writer: Writer,
-    /// Whether the upstream said that the answer went wrong.
-    has_failed: bool,
+    /// What is wrong with the answer, so that it has no proper end.
+    failure: Option<UnreadableAnswer>,
     /// Of the event under way; kept for its room.
     out: String,
 }
@@ -102,7 +104,7 @@ impl ChatTranslator {
             Protocol::AnthropicMessages => Writer::Anthropic(anthropic::AnswerWriter::new(context.clone())),
             Protocol::Gemini => Writer::Gemini(gemini::AnswerWriter::new(context.clone())),
         };
-        Self { upstream, context, reader, restorer, writer, has_failed: false, out: String::new() }
+        Self { upstream, context, reader, restorer, writer, failure: None, out: String::new() }
     }
 
     /// A whole body.
@@ -120,6 +122,21 @@ impl ChatTranslator {
         Ok(written.into())
     }
 
+    /// A whole body as the stream that the client asked for: some servers do not stream.
+    pub(super) fn streamed(&mut self, body: &[u8]) -> Result<Bytes, UnreadableAnswer> {
+        let body = Value::object_in(body).map_err(|_| UnreadableAnswer::Unknown)?;
+        let (upstream, mut is_answer) = (self.upstream, false);
+        self.pass(|_, sink| is_answer = read_plain(upstream, body, sink).is_some());
+        match self.failure {
+            Some(failure) => Err(failure),
+            None if is_answer => {
+                self.writer.finish(&mut self.out);
+                Ok(self.take())
+            }
+            None => Err(UnreadableAnswer::Unknown),
+        }
+    }
+
     /// The intermediate form of a whole body, as the client is to see it.
     fn whole(&mut self, body: &[u8]) -> Option<Answer> {
         let body = Value::object_in(body).ok()?;
@@ -131,10 +148,16 @@ impl ChatTranslator {
     }
 
     /// What the client gets for an event of the upstream's stream, framed; nothing for those that only mean something
-    /// together with later ones. Comments and keep-alives become comments.
+    /// together with later ones. Comments and keep-alives become what the client takes for none of its data.
     pub(super) fn event(&mut self, event: &[u8]) -> Bytes {
-        let Some(data) = sse::data(event) else { return self.keep_alive() };
-        let Ok(data) = Value::object_in(data.as_ref()) else { return Bytes::new() };
+        let Some(data) = stream_data(self.upstream, event) else { return self.keep_alive() };
+        let Ok(data) = Value::object_in(data.as_ref()) else {
+            // What began as an object and is none was a part of the answer: without it there is no proper end.
+            if data.as_ref().trim_ascii_start().first() == Some(&b'{') {
+                self.failure = Some(UnreadableAnswer::Unknown);
+            }
+            return Bytes::new();
+        };
         let is_ping = self.upstream == Protocol::AnthropicMessages && sse::event_name(event) == Some(b"ping");
         if is_ping {
             return self.keep_alive();
@@ -146,22 +169,22 @@ impl ChatTranslator {
     /// What ends the client's stream, where the upstream's has come to its proper end.
     pub(super) fn finish(&mut self) -> Bytes {
         self.pass(|reader, sink| reader.finish(sink));
-        if !self.has_failed {
+        if self.failure.is_none() {
             self.writer.finish(&mut self.out);
         }
         self.take()
     }
 
-    /// Whether the upstream said that the answer went wrong, so that nothing may be made of its end but an error.
-    pub(super) fn has_failed(&self) -> bool {
-        self.has_failed
+    /// What is wrong with the answer, so that nothing may be made of its end but an error.
+    pub(super) fn failure(&self) -> Option<UnreadableAnswer> {
+        self.failure
     }
 
     fn pass(&mut self, read: impl FnOnce(&mut Reader, &mut dyn FnMut(Event<'_>))) {
-        let Self { reader, restorer, writer, has_failed, out, .. } = self;
+        let Self { reader, restorer, writer, failure, out, .. } = self;
         read(reader, &mut |event| {
             restorer.restore(event, &mut |event| match event {
-                Event::Finish { reason: FinishReason::Failed, .. } => *has_failed = true,
+                Event::Finish { reason: FinishReason::Failed, .. } => *failure = Some(UnreadableAnswer::Failed),
                 event => writer.write(event, out),
             });
         });
@@ -182,9 +205,14 @@ impl ChatTranslator {
         if self.context.is_array { "application/json" } else { "text/event-stream" }
     }
 
+    /// What says that the stream is alive, and nothing else.
     fn keep_alive(&self) -> Bytes {
-        // White space between the elements of an array is none of its data.
-        if self.context.is_array { Bytes::new() } else { Bytes::from_static(b": keep-alive\n\n") }
+        Bytes::from_static(match self.context.client {
+            // Google's SDK takes a comment for the JSON text of an error. Empty lines it passes over, and between the
+            // elements of an array they are none of its data.
+            Protocol::Gemini => b"\r\n",
+            Protocol::OpenaiChat | Protocol::OpenaiResponses | Protocol::AnthropicMessages => b": keep-alive\n\n",
+        })
     }
 
     fn take(&mut self) -> Bytes {
@@ -209,7 +237,7 @@ impl Gatherer {
 
     /// Takes in an event as it came.
     pub fn event(&mut self, event: &[u8]) {
-        let data = sse::data(event);
+        let data = stream_data(self.reader.protocol(), event);
         if let Some(data) = data.as_ref().and_then(|data| Value::object_in(data.as_ref()).ok()) {
             self.reader.read(data, &mut |event| self.answer.add(event));
         }
@@ -238,7 +266,22 @@ fn read_plain(protocol: Protocol, body: Value<'_>, sink: &mut dyn FnMut(Event<'_
     }
 }
 
+/// The data of an event of an upstream's stream.
+fn stream_data(upstream: Protocol, event: &[u8]) -> Option<sse::Data<'_>> {
+    // Some servers send Gemini's chunks as one array, whatever they are asked for.
+    if upstream == Protocol::Gemini { data_of(Api::StreamGenerateContent, event) } else { sse::data(event) }
+}
+
 impl Reader {
+    const fn protocol(&self) -> Protocol {
+        match self {
+            Self::Chat(_) => Protocol::OpenaiChat,
+            Self::Responses(_) => Protocol::OpenaiResponses,
+            Self::Anthropic(_) => Protocol::AnthropicMessages,
+            Self::Gemini(_) => Protocol::Gemini,
+        }
+    }
+
     fn new(protocol: Protocol) -> Self {
         match protocol {
             Protocol::OpenaiChat => Self::Chat(chat::AnswerReader::default()),

@@ -33,6 +33,7 @@ mod responses;
 mod restore;
 mod target;
 mod tool_names;
+mod tool_schema;
 mod words;
 
 pub use call::{AnswerTranslator, Call, Translated, UnreadableAnswer, request};

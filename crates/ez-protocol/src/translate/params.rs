@@ -78,11 +78,13 @@ impl<'a> Params<'a> {
         self.given.iter().find(|given| given.param == param).map(|given| given.name)
     }
 
-    /// Takes a parameter that must be a number.
+    /// Takes a parameter that must be a number. Where vendors take whole ones alone, `40.0` becomes `40`: Google's SDK writes
+    /// every `topK` so.
     pub fn take_number(&mut self, param: Param) -> Result<Option<Value<'a>>, Refused> {
         let name = self.name(param).unwrap_or_default();
         match self.take(param) {
             Some(value) if value.number().is_none() => Err(Refused::wrong_type(name, "a number")),
+            Some(value) if matches!(param, Param::TopK | Param::Seed) => Ok(Some(value.without_empty_fraction())),
             taken => Ok(taken),
         }
     }

@@ -27,6 +27,17 @@ fn a_stream_cut_at_every_byte_translates_the_same() {
     }
 }
 
+/// Google's SDK takes whatever line is not empty for data; others know comments.
+#[test]
+fn keep_alives_are_what_the_clients_sdk_takes_for_none() {
+    let ping = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+    for client in [Protocol::OpenaiChat, Protocol::OpenaiResponses, Protocol::Gemini] {
+        let stream = translate_stream(client, Protocol::AnthropicMessages, &[ping, b": more\n\n"]);
+        let expected = if client == Protocol::Gemini { "\r\n\r\n" } else { ": keep-alive\n\n: keep-alive\n\n" };
+        assert!(stream.starts_with(expected), "{client}: {stream:?}");
+    }
+}
+
 /// Without what an answer is free to tell otherwise when it is streamed: ids that were made, and arguments of nothing.
 fn comparable(mut answer: Answer) -> Answer {
     answer.start = Start::default();

@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod accepted;
+mod catalogue;
+mod clients;
 mod corpus;
 mod cuts;
 mod goldens;
 mod matrix;
 mod properties;
+mod sdk_types;

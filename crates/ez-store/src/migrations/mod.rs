@@ -10,6 +10,7 @@ mod m0004_idempotency;
 mod m0005_models;
 mod m0006_client_gone;
 mod m0007_usage;
+mod m0008_capabilities;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use sea_orm_migration::prelude::{ColumnDef, ForeignKey, ForeignKeyAction, ForeignKeyCreateStatement, Index};
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_models::Migration),
             Box::new(m0006_client_gone::Migration),
             Box::new(m0007_usage::Migration),
+            Box::new(m0008_capabilities::Migration),
         ]
     }
 }

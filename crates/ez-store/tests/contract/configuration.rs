@@ -1,6 +1,7 @@
 //! Records of configuration: every field comes back, changes stand, what is deleted is gone.
 
 use ez_contract::TokenDigest;
+use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
 use ez_contract::selector::SelectorType;
@@ -13,6 +14,7 @@ use ez_store::provider_groups::NewProviderGroup;
 use ez_store::{Backend, IssuedBy, QuotaReset, Sort, StoreError};
 use ez_store::{api_keys, bindings, child_keys, masters, models, namespaces, provider_groups};
 use rust_decimal::Decimal;
+use serde_json::json;
 
 use crate::fixture::{
     FIRST_PAGE, Fixture, at, new_api_key, new_binding, new_child_key, new_master, new_namespace, new_provider_group,
@@ -391,6 +393,7 @@ pub(crate) async fn models_live_and_die(db: Fixture) {
         supports_tool_choice: true,
         supports_fim: false,
         supports_stream: true,
+        capabilities: CapabilityOverrides::default(),
         created_at: at(0),
     };
     let mut model = db.commit(async |tx| models::create(tx, &new).await).await;
@@ -415,9 +418,17 @@ pub(crate) async fn models_live_and_die(db: Fixture) {
     model.input_price = None;
     model.cache_write_price = price("0");
     model.supports_fim = true;
+    assert!(model.capabilities.is_empty());
+    let said = json!({"rejects": ["seed"], "reasoning": {"style": "budget", "min_budget": 0, "max_budget": 8}});
+    model.capabilities = serde_json::from_value(said).unwrap();
     model.updated_at = at(1);
     assert!(db.commit(async |tx| models::update(tx, &model).await).await);
     assert_eq!(models::get(&db.store, model.id).await.unwrap().as_ref(), Some(&model));
+    db.sql(r#"UPDATE models SET capabilities = '{"prefill":1}'"#).await;
+    let damaged = models::get(&db.store, model.id).await.unwrap_err();
+    assert!(damaged.to_string().contains("/prefill: must be true or false"), "{damaged}");
+    db.sql("UPDATE models SET capabilities = NULL").await;
+    assert!(models::get(&db.store, model.id).await.unwrap().unwrap().capabilities.is_empty());
     for (search, kind, expected) in [
         (Some("EMBED_"), None, 1),
         (Some("embedx"), None, 0),

@@ -18,6 +18,8 @@ pub struct TenantPlan {
     pub name: String,
     /// Type of the provider group.
     pub provider_type: String,
+    /// The protocols that the upstream speaks; empty is those of its type.
+    pub protocols: Vec<String>,
     /// Base URL of the upstream, as its SDK takes it.
     pub base_url: String,
     /// Secrets of the upstream's API keys.
@@ -34,6 +36,7 @@ impl TenantPlan {
         Self {
             name: name.to_owned(),
             provider_type: "compatible".to_owned(),
+            protocols: Vec::new(),
             base_url: base_url.to_owned(),
             secrets: vec!["sk-up-1".to_owned(), "sk-up-2".to_owned()],
             models: vec![("gpt-sim".to_owned(), "sim-large".to_owned())],
@@ -122,15 +125,14 @@ impl Tenant {
 async fn create_upstream(sandbox: &Sandbox, plan: &TenantPlan) -> anyhow::Result<i64> {
     let admin: &HttpClient = &sandbox.admin();
     let upstream_models: Vec<&String> = plan.models.iter().map(|(_, upstream)| upstream).collect();
-    let group = admin
-        .post(
-            "/admin/provider-groups",
-            &json!({
-                "name": format!("{}-upstream", plan.name), "type": plan.provider_type,
-                "base_url": plan.base_url, "models": upstream_models,
-            }),
-        )
-        .await?;
+    let mut group = json!({
+        "name": format!("{}-upstream", plan.name), "type": plan.provider_type, "base_url": plan.base_url,
+        "models": upstream_models,
+    });
+    if !plan.protocols.is_empty() {
+        group["protocols"] = json!(plan.protocols);
+    }
+    let group = admin.post("/admin/provider-groups", &group).await?;
     let group_id = id_of(&group)?;
     for secret in &plan.secrets {
         admin.post("/admin/api-keys", &json!({"group_id": group_id, "api_key": secret})).await?;

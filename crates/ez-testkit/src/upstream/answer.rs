@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::Behaviour;
+use super::attentive::Reply;
 use super::body::Event;
 use super::tools::ToolCall;
 
@@ -30,6 +31,8 @@ pub(super) struct Job<'a> {
     /// Whether a Gemini stream is SSE rather than a JSON array.
     pub(super) sse: bool,
     pub(super) tool_call: Option<ToolCall>,
+    /// What an attentive model says.
+    pub(super) reply: Option<Reply>,
 }
 
 /// Token counts of an answer.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Attentive;
+
 /// How requests are answered. The JSON form uses the same names, durations in milliseconds with the suffix `_ms`; fields left out take the default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,6 +40,9 @@ pub struct Behaviour {
     pub headers: BTreeMap<String, String>,
     /// The models that exist; empty accepts every model.
     pub models: Vec<String>,
+    /// Chats are answered by what they hold and checked as their vendor checks them; of the fields above, those about what is
+    /// said count for nothing then.
+    pub attentive: Option<Attentive>,
     /// What goes wrong.
     pub fault: Option<Fault>,
 }
@@ -123,6 +128,7 @@ impl Default for Behaviour {
             embedding_dimensions: 8,
             headers: BTreeMap::new(),
             models: Vec::new(),
+            attentive: None,
             fault: None,
         }
     }
@@ -133,6 +139,12 @@ impl Behaviour {
     #[must_use]
     pub fn failing(fault: Fault) -> Self {
         Self { fault: Some(fault), ..Self::default() }
+    }
+
+    /// A model that answers by what it is told.
+    #[must_use]
+    pub fn attentive() -> Self {
+        Self { attentive: Some(Attentive::default()), ..Self::default() }
     }
 
     /// The default fault of a status: [`Fault::Status`] with nothing but the status.

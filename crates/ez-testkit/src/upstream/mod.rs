@@ -7,6 +7,7 @@
 mod admin;
 mod answer;
 mod anthropic;
+mod attentive;
 mod behaviour;
 mod body;
 mod chat;
@@ -29,6 +30,7 @@ mod stored;
 mod text;
 mod tools;
 
+pub use attentive::{ATTENTIVE_USAGE, Attentive, PlannedCall};
 pub use behaviour::{Behaviour, Fault, parse_duration};
 pub(crate) use body::since_epoch;
 pub use body::{STAMP_END, STAMP_START};

@@ -10,7 +10,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
 use super::answer::{Job, Plan, json_string};
-use super::body::{Counters, Dropped, InFlight, SimBody, since_epoch};
+use super::attentive::Reply;
+use super::body::{Counters, Dropped, Event, InFlight, SimBody, since_epoch};
 use super::connection::SocketFault;
 use super::error::VendorError;
 use super::request::Ask;
@@ -19,8 +20,8 @@ use super::script::{Record, RecordedRequest, Script};
 use super::stored::{Stored, StoredRoute};
 use super::tools::ToolCall;
 use super::{
-    Fault, admin, anthropic, chat, completions, embeddings, gemini, input_tokens, media, models, multipart, responses,
-    scores,
+    Behaviour, Fault, admin, anthropic, attentive, chat, completions, embeddings, gemini, input_tokens, media, models,
+    multipart, responses, scores,
 };
 
 /// Larger requests get 413.
@@ -132,11 +133,22 @@ impl Order<'_> {
             }
             None => {}
         }
-        if let Err(error) = self.check(plan, parts).and_then(|()| self.check_previous(state)) {
-            in_flight.done();
-            return Ok(error.response(vendor, serial));
-        }
-        self.answer(state, plan, in_flight).await
+        let checked = self.check(plan, parts).and_then(|()| self.check_previous(state));
+        let reply = match checked.and_then(|()| self.reply(behaviour)) {
+            Ok(reply) => reply,
+            Err(error) => {
+                in_flight.done();
+                return Ok(error.response(vendor, serial));
+            }
+        };
+        self.answer(state, plan, reply, in_flight).await
+    }
+
+    /// What an attentive model says; none where the behaviour has no such.
+    fn reply(&self, behaviour: &Behaviour) -> Result<Option<Reply>, VendorError> {
+        let Some(attentive) = &behaviour.attentive else { return Ok(None) };
+        let model = self.model().unwrap_or_default();
+        attentive::reply(attentive, self.route.operation, model, self.body).transpose()
     }
 
     /// A response can only be gone on from with the credential that made it.
@@ -216,6 +228,7 @@ impl Order<'_> {
         self,
         state: &SimState,
         plan: &Plan,
+        reply: Option<Reply>,
         mut in_flight: InFlight,
     ) -> Result<Response<SimBody>, Dropped> {
         let (vendor, operation, serial) = (self.route.vendor, self.route.operation, self.serial);
@@ -234,19 +247,14 @@ impl Order<'_> {
             include_usage: ask.wants_usage(),
             sse: operation == Operation::StreamGenerate { sse: true },
             tool_call: ToolCall::answering(ask),
+            reply,
         };
         if operation == Operation::Responses && ask.store != Some(false) {
-            state.stored.lock().unwrap().keep(job.id("resp_"), &self.credential, responses::whole(&job));
+            let (_, made) = whole(operation, &job, ask);
+            state.stored.lock().unwrap().keep(job.id("resp_"), &self.credential, made);
         }
         if self.streams() {
-            let events = match operation {
-                Operation::Chat => chat::events(&job),
-                Operation::Completions => completions::events(&job),
-                Operation::Transcriptions => media::transcription_events(&job),
-                Operation::Responses => responses::events(&job),
-                Operation::Messages => anthropic::events(&job),
-                _ => gemini::events(&job),
-            };
+            let events = events(operation, &job);
             let error_events = match &behaviour.fault {
                 Some(Fault::ErrorInStream { after_events, status, code, message }) => {
                     let index = (*after_events).min(events.len());
@@ -290,9 +298,27 @@ impl Order<'_> {
     }
 }
 
+/// The events of a stream.
+fn events(operation: Operation, job: &Job<'_>) -> Vec<Event> {
+    if let Some(reply) = &job.reply {
+        return attentive::events(operation, job, reply);
+    }
+    match operation {
+        Operation::Chat => chat::events(job),
+        Operation::Completions => completions::events(job),
+        Operation::Transcriptions => media::transcription_events(job),
+        Operation::Responses => responses::events(job),
+        Operation::Messages => anthropic::events(job),
+        _ => gemini::events(job),
+    }
+}
+
 /// A plain answer: its content type and its bytes.
 fn whole(operation: Operation, job: &Job<'_>, ask: &Ask<'_>) -> (&'static str, Bytes) {
     let behaviour = &job.plan.behaviour;
+    if let Some(reply) = &job.reply {
+        return ("application/json", attentive::whole(operation, job, reply));
+    }
     let bytes = match operation {
         Operation::Chat => chat::whole(job),
         Operation::Completions => completions::whole(job),

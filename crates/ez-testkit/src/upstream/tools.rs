@@ -52,6 +52,11 @@ fn declarations(entry: &Value) -> Vec<&Value> {
     if declared.get("name").is_some() { vec![declared] } else { Vec::new() }
 }
 
+/// A value that fits a schema well enough to look real; an object where it says nothing.
+pub(super) fn example_of(schema: &Value) -> Value {
+    example(schema, SCHEMA_DEPTH_MAX)
+}
+
 /// A value that fits a schema well enough to look real.
 fn example(schema: &Value, depth_left: usize) -> Value {
     if let Some(first) = schema["enum"].get(0) {

@@ -60,5 +60,6 @@ fn all_of(facts: ModelFacts) -> ChangeFacts {
         supports_tool_choice: Some(facts.supports.tool_choice),
         supports_fim: Some(facts.supports.fim),
         supports_stream: Some(facts.supports.stream),
+        capabilities: Some(facts.capabilities.into()),
     }
 }

@@ -1,5 +1,6 @@
 //! Anthropic Messages: its requests and answers, read and written.
 
+mod output_schema;
 mod read_answer;
 mod read_blocks;
 mod read_request;

@@ -60,6 +60,10 @@ impl AnswerReader {
     /// Tells what was held back until the proper end.
     pub(in crate::translate) fn finish(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
         self.close(sink);
+        if self.has_started && !std::mem::replace(&mut self.has_finished, true) {
+            // Some servers do not say why.
+            sink(finish_of(&Vec::new(), self.has_called));
+        }
     }
 
     /// Some servers splice a second beginning into the stream: it says nothing new.
@@ -242,9 +246,10 @@ fn finish_of<'a>(message: &Members<'a>, has_called: bool) -> Event<'a> {
         Some("stop_sequence") => FinishReason::StopSequence,
         Some("max_tokens") => FinishReason::Length,
         Some("model_context_window_exceeded") => FinishReason::ContextFull,
-        Some("tool_use") if has_called => FinishReason::ToolCalls,
         Some("refusal") => FinishReason::Refused,
         Some("pause_turn") => FinishReason::Paused,
+        // Some servers say `end_turn` behind their calls.
+        _ if has_called => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     };
     Event::Finish { choice: 0, reason, stop_sequence: string_of(message, "stop_sequence") }

@@ -12,6 +12,7 @@ use super::super::event::{Event, Note, Part, Usage};
 use super::super::opaque::Opaque;
 use super::super::restore;
 use super::super::target::AnswerContext;
+use super::write_blocks::write_input;
 use super::write_plain::{self, Ending};
 use crate::json::{Escaped, Writer};
 
@@ -27,6 +28,11 @@ pub(in crate::translate) struct AnswerWriter {
     /// How many blocks have begun.
     blocks: u64,
     calls: usize,
+    /// Whether the block that began last holds words.
+    has_words_last: bool,
+    /// State without words, behind some: it is written in front of the next block, and left out where there is none
+    /// ([`write_plain`] says why).
+    waiting: Vec<Opaque<'static>>,
     ending: Ending,
     usage: Option<Usage>,
     /// Of the event under way; kept for its room.
@@ -45,9 +51,18 @@ enum Open {
         has_begun: bool,
         state: Option<Opaque<'static>>,
     },
-    Call,
+    Call(Arguments),
     /// A call whose free text is wrapped in an object.
     CustomCall,
+}
+
+/// The arguments of a call. Anthropic's are an object, and its SDK fails on anything else.
+#[derive(Debug)]
+enum Arguments {
+    /// They are an object as far as they came, and pass.
+    Object,
+    /// None yet, or something else: they are put into an object once they are whole.
+    Held(Escaped<'static>),
 }
 
 impl AnswerWriter {
@@ -60,6 +75,8 @@ impl AnswerWriter {
             open: Open::Nothing,
             blocks: 0,
             calls: 0,
+            has_words_last: false,
+            waiting: Vec::new(),
             ending: Ending::default(),
             usage: None,
             json: Writer::default(),
@@ -154,10 +171,10 @@ impl AnswerWriter {
                 if is_custom {
                     self.fragment("input_json_delta", "partial_json", &opening_of_input(), out);
                 }
-                if is_custom { Open::CustomCall } else { Open::Call }
+                if is_custom { Open::CustomCall } else { Open::Call(Arguments::Held(Escaped::EMPTY)) }
             }
             Part::Media { media_type, .. } => {
-                self.begin(out, |json| write_plain::write_text(json, &Escaped::EMPTY));
+                self.begin_words(out);
                 self.fragment("text_delta", "text", &write_plain::unseen(&media_type), out);
                 self.stop(out);
                 Open::Nothing
@@ -173,7 +190,7 @@ impl AnswerWriter {
             Open::Nothing => {}
             Open::Text { has_begun } => {
                 if !std::mem::replace(has_begun, true) {
-                    self.begin(out, |json| write_plain::write_text(json, &Escaped::EMPTY));
+                    self.begin_words(out);
                 }
                 self.fragment("text_delta", "text", text, out);
             }
@@ -183,7 +200,12 @@ impl AnswerWriter {
                 }
                 self.fragment("thinking_delta", "thinking", text, out);
             }
-            Open::Call => self.fragment("input_json_delta", "partial_json", text, out),
+            Open::Call(Arguments::Object) => self.fragment("input_json_delta", "partial_json", text, out),
+            Open::Call(arguments @ Arguments::Held(_)) => {
+                if let Some(passing) = arguments.take(text) {
+                    self.fragment("input_json_delta", "partial_json", &passing, out);
+                }
+            }
             // The text stands inside a string of the arguments, which stand inside a string themselves.
             Open::CustomCall => self.fragment("input_json_delta", "partial_json", &Escaped::of(text.as_str()), out),
         }
@@ -192,7 +214,16 @@ impl AnswerWriter {
     fn close(&mut self, out: &mut String) {
         match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Nothing | Open::Text { has_begun: false } => {}
-            Open::Text { has_begun: true } | Open::Call => self.stop(out),
+            Open::Text { has_begun: true } | Open::Call(Arguments::Object) => self.stop(out),
+            Open::Call(Arguments::Held(held)) => {
+                // A call without arguments began with all of them.
+                if !held.is_empty() {
+                    let mut input = Writer::default();
+                    write_input(&mut input, &held);
+                    self.fragment("input_json_delta", "partial_json", &Escaped::of(input.as_str()), out);
+                }
+                self.stop(out);
+            }
             Open::CustomCall => {
                 self.fragment("input_json_delta", "partial_json", &Escaped::of("\"}"), out);
                 self.stop(out);
@@ -213,6 +244,7 @@ impl AnswerWriter {
                 self.stop(out);
             }
             Some(state) if has_begun => self.sign(&state, out),
+            Some(state) if self.has_words_last => self.waiting.push(state.into_owned()),
             Some(state) => self.thinking(&state, out),
         }
     }
@@ -229,8 +261,17 @@ impl AnswerWriter {
         self.stop(out);
     }
 
+    fn begin_words(&mut self, out: &mut String) {
+        self.begin(out, |json| write_plain::write_text(json, &Escaped::EMPTY));
+        self.has_words_last = true;
+    }
+
     /// Begins a block.
     fn begin(&mut self, out: &mut String, fill: impl FnOnce(&mut Writer)) {
+        self.has_words_last = false;
+        for state in std::mem::take(&mut self.waiting) {
+            self.thinking(&state, out);
+        }
         let index = self.blocks;
         self.blocks += 1;
         self.json.clear();
@@ -270,6 +311,20 @@ impl AnswerWriter {
         for part in ["event: ", name, "\ndata: ", self.json.as_str(), "\n\n"] {
             out.push_str(part);
         }
+    }
+}
+
+impl Arguments {
+    /// Takes more of arguments that were held. Gives all of them once they are known to be an object.
+    fn take(&mut self, more: &Escaped<'_>) -> Option<Escaped<'static>> {
+        let Self::Held(held) = self else { return None };
+        let is_known = !held.text().trim_start().is_empty();
+        held.push(more);
+        if is_known || !held.text().trim_start().starts_with('{') {
+            return None;
+        }
+        let Self::Held(held) = std::mem::replace(self, Self::Object) else { return None };
+        Some(held)
     }
 }
 

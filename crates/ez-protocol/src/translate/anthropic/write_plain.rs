@@ -27,7 +27,7 @@ pub(in crate::translate) fn write_plain(answer: &Answer, context: &AnswerContext
         write_head(json, answer.start.id.as_ref(), context);
         json.key("content").array(|json| {
             let mut calls = 0;
-            for part in parts {
+            for part in without_last_state(parts) {
                 write_part(json, part, &mut calls, context);
             }
         });
@@ -35,6 +35,22 @@ pub(in crate::translate) fn write_plain(answer: &Answer, context: &AnswerContext
         json.key("usage").object(|json| write_usage(json, answer.usage));
     });
     json.finish()
+}
+
+/// The parts without the state that stands alone behind the last words, as Gemini signs texts: nobody needs it back, and
+/// an answer of this protocol does not end with a thinking block. Clients look for their text in the last one.
+fn without_last_state(parts: &[WholePart]) -> &[WholePart] {
+    let is_nothing = |part: &WholePart| match &part.part {
+        Part::Text | Part::Refusal => part.text.is_empty(),
+        Part::Reasoning => part.text.is_empty() && !part.signature.as_ref().is_some_and(is_redacted),
+        Part::Media { .. } | Part::ToolCall { .. } => false,
+    };
+    let last = parts.iter().rposition(|part| !is_nothing(part));
+    let is_words = |part: &WholePart| matches!(part.part, Part::Text | Part::Refusal | Part::Media { .. });
+    match last.and_then(|last| parts.get(..=last)) {
+        Some(shown) if shown.last().is_some_and(is_words) => shown,
+        _ => parts,
+    }
 }
 
 /// Writes the blocks that a part becomes: none where it is empty, two where its state needs a block of its own.

@@ -3,13 +3,16 @@
 use super::super::params::{Param, Params};
 use super::super::refused::Refused;
 use super::super::report::Report;
-use super::super::request::{CacheMarker, ChatRequest, OutputFormat};
+use super::super::request::{Block, CacheMarker, ChatRequest, OutputFormat};
 use super::super::target::{Target, Written};
+use super::output_schema;
 use super::write_thinking::Thinking;
 use super::write_tools::{Choice, Tools};
 use super::write_turns::Conversation;
 use crate::json::{Escaped, Value, Writer};
 
+/// The most `cache_control` of a request.
+const MAX_CACHE_MARKERS: usize = 4;
 /// The most characters of `metadata.user_id`.
 const MAX_USER_ID: usize = 256;
 
@@ -23,6 +26,9 @@ pub(in crate::translate) fn write_request(
 ) -> Result<Written, Refused> {
     check(&request)?;
     let words = request.words();
+    if limit_cache_markers(&mut request) {
+        report.dropped(words.cache);
+    }
     let (turns, mut params) = (std::mem::take(&mut request.turns), std::mem::take(&mut request.params));
     let conversation = Conversation::of(turns, target.capabilities, words, report)?;
     let tools = Tools::of(&request, &conversation, &target, report);
@@ -69,6 +75,33 @@ fn check(request: &ChatRequest<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
+/// Takes off the cache markers that are more than Anthropic takes, the foremost first: what is cached up to a later one
+/// holds what stands before it. True where there were some.
+fn limit_cache_markers(request: &mut ChatRequest<'_>) -> bool {
+    let mut markers: Vec<&mut Option<CacheMarker>> = request.tools.iter_mut().map(|tool| &mut tool.cache).collect();
+    for block in request.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
+        match block {
+            Block::Text(text) => markers.push(&mut text.cache),
+            Block::Media(media) => markers.push(&mut media.cache),
+            Block::ToolCall(call) => markers.push(&mut call.cache),
+            Block::ToolResult(result) => {
+                markers.extend(result.content.iter_mut().filter_map(|inner| match inner {
+                    Block::Text(text) => Some(&mut text.cache),
+                    Block::Media(media) => Some(&mut media.cache),
+                    _ => None,
+                }));
+                markers.push(&mut result.cache);
+            }
+            Block::Reasoning(_) | Block::Refusal(_) => {}
+        }
+    }
+    markers.retain(|marker| marker.is_some());
+    let most = MAX_CACHE_MARKERS - usize::from(request.cache.is_some());
+    let excess = markers.len().saturating_sub(most);
+    markers.into_iter().take(excess).for_each(|marker| *marker = None);
+    excess > 0
+}
+
 fn write_output_config(json: &mut Writer, thinking: &Thinking, output: &OutputFormat<'_>, has_output_tool: bool) {
     let schema = match output {
         OutputFormat::JsonSchema { schema, .. } if !has_output_tool => Some(*schema),
@@ -85,7 +118,7 @@ fn write_output_config(json: &mut Writer, thinking: &Thinking, output: &OutputFo
         if let Some(schema) = schema {
             json.key("format").object(|json| {
                 json.key("type").string("json_schema");
-                json.key("schema").value(schema);
+                output_schema::write(json.key("schema"), schema);
             });
         }
     });

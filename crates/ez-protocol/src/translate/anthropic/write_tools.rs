@@ -8,6 +8,7 @@ use super::super::report::Report;
 use super::super::request::{Block, ChatRequest, OutputFormat, Tool, ToolChoice, ToolKind};
 use super::super::restore;
 use super::super::target::Target;
+use super::output_schema;
 use super::write_request::write_cache;
 use super::write_turns::Conversation;
 use crate::json::{Escaped, Value, Writer};
@@ -157,7 +158,7 @@ fn output_tool<'r>(
     let (description, schema) = match &request.output {
         OutputFormat::Text => return None,
         OutputFormat::JsonObject => (None, None),
-        OutputFormat::JsonSchema { description, .. } if is_native => {
+        OutputFormat::JsonSchema { description, schema, .. } if is_native && !output_schema::is_open(*schema) => {
             if description.is_some() {
                 report.dropped(&format!("{}.description", words.output));
             }

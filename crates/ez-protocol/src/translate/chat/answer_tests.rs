@@ -236,7 +236,7 @@ fn chunks_are_what_clients_expect() {
         r#"{"role":"assistant","content":null,"reasoning_content":"hm"}"#,
         r#"{"reasoning_details":[{"type":"reasoning.text","text":"hm","signature":"sig","format":"anthropic-claude-v1","index":0}]}"#,
         r#"{"content":"a\n"}"#,
-        r#"{"annotations":[{"type":"url_citation","url_citation":{"start_index":0,"end_index":2,"url":"https://e.org","title":"https://e.org"}}]}"#,
+        r#"{"annotations":[{"index":0,"type":"url_citation","url_citation":{"start_index":0,"end_index":2,"url":"https://e.org","title":"https://e.org"}}]}"#,
         r#"{"tool_calls":[{"index":0,"id":"call_seed0","type":"function","function":{"name":"f","arguments":""},"extra_content":{"google":{"thought_signature":"QUJD"}}}]}"#,
         r#"{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}"#,
         r#"{"tool_calls":[{"index":1,"id":"toolu_1","type":"function","function":{"name":"f","arguments":""}}]}"#,

@@ -40,6 +40,10 @@ struct Choice {
     calls: u64,
     /// How many items of `reasoning_details` it has.
     details: u64,
+    /// How many of `annotations`.
+    annotations: u64,
+    /// How many of `images`.
+    images: u64,
     /// How many characters of text, and how many of them came before the open part.
     characters: u64,
     characters_before: u64,
@@ -205,8 +209,11 @@ impl AnswerWriter {
             }
             Part::Media { media_type, data } => {
                 choice.open = Open::Whole;
-                let fill = |json: &mut Writer| json.key("images").array(|json| write_image(json, &media_type, &data));
-                self.chunk(index, None, out, fill);
+                let number = Some(choice.images);
+                choice.images += 1;
+                self.chunk(index, None, out, |json| {
+                    json.key("images").array(|json| write_image(json, number, &media_type, &data));
+                });
             }
         }
     }
@@ -263,10 +270,11 @@ impl AnswerWriter {
             },
             Note::Citation(citation) => {
                 let (from, to) = (choice.characters_before, choice.characters);
-                let fill = |json: &mut Writer| {
-                    json.key("annotations").array(|json| write_citation(json, citation, from, to));
-                };
-                self.chunk(index, None, out, fill);
+                let number = Some(choice.annotations);
+                choice.annotations += 1;
+                self.chunk(index, None, out, |json| {
+                    json.key("annotations").array(|json| write_citation(json, number, citation, from, to));
+                });
             }
         }
     }

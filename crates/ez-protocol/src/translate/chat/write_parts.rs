@@ -25,9 +25,7 @@ pub(super) struct CallHead<'c> {
 /// Writes an element of `tool_calls`.
 pub(super) fn write_call(json: &mut Writer, call: &CallHead<'_>) {
     json.object(|json| {
-        if let Some(index) = call.index {
-            json.key("index").count(index);
-        }
+        write_index(json, call.index);
         json.key("id").escaped(call.id);
         let (kind, arguments) = if call.is_custom { ("custom", "input") } else { ("function", "arguments") };
         json.key("type").string(kind);
@@ -42,21 +40,32 @@ pub(super) fn write_call(json: &mut Writer, call: &CallHead<'_>) {
     });
 }
 
-/// Writes an element of `images`, as OpenRouter has it.
-pub(super) fn write_image(json: &mut Writer, media_type: &Escaped<'_>, data: &Escaped<'_>) {
+/// Writes the number of an element where it is told in a stream: OpenAI's SDK puts lists of deltas together by it, and
+/// fails where a second element has none.
+fn write_index(json: &mut Writer, index: Option<u64>) {
+    if let Some(index) = index {
+        json.key("index").count(index);
+    }
+}
+
+/// Writes an element of `images`, as OpenRouter has it. `index` is its number, where it is told in a stream.
+pub(super) fn write_image(json: &mut Writer, index: Option<u64>, media_type: &Escaped<'_>, data: &Escaped<'_>) {
     json.object(|json| {
+        write_index(json, index);
         json.key("type").string("image_url");
         json.key("image_url").object(|json| media::write_data_url(json.key("url"), media_type, data));
     });
 }
 
-/// Writes an element of `annotations`. `from` and `to` are where the cited part stands in the message, in characters.
-pub(super) fn write_citation(json: &mut Writer, citation: &Citation<'_>, from: u64, to: u64) {
+/// Writes an element of `annotations`. `index` is its number, where it is told in a stream; `from` and `to` are where the
+/// cited part stands in the message, in characters.
+pub(super) fn write_citation(json: &mut Writer, index: Option<u64>, citation: &Citation<'_>, from: u64, to: u64) {
     let (start, end) = match citation.range {
         Some((start, end)) => (from.saturating_add(start), from.saturating_add(end)),
         None => (from, to),
     };
     json.object(|json| {
+        write_index(json, index);
         json.key("type").string("url_citation");
         json.key("url_citation").object(|json| {
             json.key("start_index").count(start);

@@ -82,7 +82,7 @@ fn write_message(json: &mut Writer, parts: &[WholePart], context: &AnswerContext
         json.key("images").array(|json| {
             for part in parts {
                 if let Part::Media { media_type, data } = &part.part {
-                    write_image(json, media_type, data);
+                    write_image(json, None, media_type, data);
                 }
             }
         });
@@ -98,7 +98,7 @@ fn write_citations(json: &mut Writer, parts: &[WholePart]) {
         let mut from: u64 = 0;
         for part in parts.iter().filter(|part| part.part == Part::Text) {
             let to = from.saturating_add(characters(&part.text));
-            part.citations.iter().for_each(|citation| write_citation(json, citation, from, to));
+            part.citations.iter().for_each(|citation| write_citation(json, None, citation, from, to));
             from = to;
         }
     });

@@ -13,6 +13,10 @@ use crate::json::{Escaped, Value, Writer};
 
 /// The most stop sequences that OpenAI takes.
 const MAX_STOPS: usize = 4;
+/// The most characters that OpenAI takes for who the user is.
+const MAX_USER: usize = 64;
+/// The same for other vendors' servers (OpenRouter, Zhipu, Doubao). Claude Code's are longer than both.
+const MAX_USER_ELSEWHERE: usize = 128;
 
 /// The request for an upstream. What it has no words for is reported as dropped, or refused.
 pub(in crate::translate) fn write_request(
@@ -180,8 +184,10 @@ fn extras<'a>(params: &mut Params<'a>, target: Target<'_>) -> Vec<Member<'a>> {
     let mut members: Vec<Member<'a>> = Vec::new();
     while let Some(name) = params.name(Param::User) {
         let key = if name == "safety_identifier" && is_openai { "safety_identifier" } else { "user" };
-        let is_text = params.get(Param::User).is_some_and(|value| value.string().is_some());
-        if !is_text || members.iter().any(|(taken, _)| *taken == key) {
+        let longest = if is_openai { MAX_USER } else { MAX_USER_ELSEWHERE };
+        let user = params.get(Param::User).and_then(Value::string);
+        let fits = user.is_some_and(|user| user.text().chars().count() <= longest);
+        if !fits || members.iter().any(|(taken, _)| *taken == key) {
             break;
         }
         members.extend(params.take(Param::User).map(|value| (key, value.as_str().into())));

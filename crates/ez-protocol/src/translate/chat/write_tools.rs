@@ -6,6 +6,7 @@ use super::super::report::Report;
 use super::super::request::{ChatRequest, Tool, ToolChoice, ToolKind};
 use super::super::restore::CUSTOM_SCHEMA;
 use super::super::target::Target;
+use super::super::tool_schema;
 use crate::json::{Escaped, Value, Writer};
 
 /// Which tools are sent, and with what choice.
@@ -81,7 +82,7 @@ fn write_tool(json: &mut Writer, tool: &Tool<'_>, target: Target<'_>) {
             json.key("type").string("function");
             json.key("function").object(|json| {
                 head(json);
-                json.key("parameters").raw(schema.map_or(r#"{"type":"object","properties":{}}"#, Value::as_str));
+                json.key("parameters").raw(&tool_schema::of_object(schema));
                 if let Some(strict) = tool.strict {
                     json.key("strict").bool(strict);
                 }

@@ -2,8 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::super::target::AnswerContext;
 use crate::json::{Escaped, Value};
 use crate::scan;
+
+/// The type of an item of the input that adds tools. What they are is kept under this name for the answer, which repeats
+/// them nowhere.
+pub(super) const ADDITIONAL_TOOLS: &str = "additional_tools";
 
 /// The flat name of a tool: the namespace in front. Clients that flatten by themselves end theirs with `__`
 /// (`mcp__files__`), which is kept as it is.
@@ -31,12 +36,20 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Those of the request's `tools`, a JSON array.
-    pub(super) fn of(tools: &str) -> Self {
-        let mut by_flat = HashMap::new();
+    /// Those of the request that an answer is for.
+    pub(super) fn of(context: &AnswerContext) -> Self {
+        let mut namespaces = Self::default();
+        for (_, tools) in context.echo.iter().filter(|(key, _)| matches!(*key, "tools" | ADDITIONAL_TOOLS)) {
+            namespaces.add(tools);
+        }
+        namespaces
+    }
+
+    /// Adds those of `tools`, a JSON array.
+    fn add(&mut self, tools: &str) {
         // Nearly no request has one.
         if !tools.contains("\"namespace\"") {
-            return Self::default();
+            return;
         }
         for place in scan::elements(tools.as_bytes(), usize::MAX).unwrap_or_default() {
             let Some(tool) = Value::parse_object(&tools[place]).filter(|tool| is_namespace(*tool)) else { continue };
@@ -45,10 +58,10 @@ impl Namespaces {
                 let Some(name) = inner.get("name").and_then(Value::string) else { continue };
                 let Some(namespace) = namespace.as_ref().filter(|namespace| !namespace.is_empty()) else { continue };
                 let flat = flat_name(Some(namespace), name.clone()).text().into_owned();
-                by_flat.insert(flat, Spaced { namespace: namespace.clone().into_owned(), name: name.into_owned() });
+                self.by_flat
+                    .insert(flat, Spaced { namespace: namespace.clone().into_owned(), name: name.into_owned() });
             }
         }
-        Self { by_flat }
     }
 
     /// What stands behind a flat name; `None` where it is a name of its own.
@@ -72,7 +85,8 @@ mod tests {
     fn flat_names_come_back() {
         let tools = r#"[{"type":"function","name":"plain"},{"type":"namespace","name":"crm","tools":[{"type":"function",
             "name":"find"}]},{"type":"namespace","name":"mcp__fs__","tools":[{"name":"read"},7]},7]"#;
-        let namespaces = Namespaces::of(tools);
+        let mut namespaces = Namespaces::default();
+        namespaces.add(tools);
         for (space, name, flat) in [("crm", "find", "crm__find"), ("mcp__fs__", "read", "mcp__fs__read")] {
             let (space, name) = (Escaped::of(space), Escaped::of(name));
             assert_eq!(flat_name(Some(&space), name.clone()).as_str(), flat);
@@ -81,6 +95,8 @@ mod tests {
         }
         assert!(namespaces.get(&Escaped::of("plain")).is_none());
         assert_eq!(flat_name(None, Escaped::of("plain")).as_str(), "plain");
-        assert!(Namespaces::of("\"namespace\"").by_flat.is_empty());
+        let mut none = Namespaces::default();
+        none.add("\"namespace\"");
+        assert!(none.by_flat.is_empty());
     }
 }

@@ -9,12 +9,17 @@ use super::super::report::Report;
 use super::super::request::{
     Arguments, Block, Media, MediaKind, MediaSource, Reasoning, Role, Text, ToolCall, ToolResult, Turn,
 };
-use super::namespaces::flat_name;
+use super::namespaces::{ADDITIONAL_TOOLS, flat_name};
 use super::read_content::{read_content, read_output};
+use super::read_tools::Tools;
 use crate::json::{Escaped, Kind, Value};
 
-/// The turns of an `input`: a string, or items.
-pub(super) fn read_input<'a>(input: Value<'a>, report: &mut Report) -> Result<Vec<Turn<'a>>, Refused> {
+/// The turns of an `input`: a string, or items. Some of these add tools.
+pub(super) fn read_input<'a>(
+    input: Value<'a>,
+    tools: &mut Tools<'a>,
+    report: &mut Report,
+) -> Result<Vec<Turn<'a>>, Refused> {
     if let Some(text) = input.string() {
         return Ok(vec![Turn { role: Role::User, blocks: vec![Block::Text(Text::plain(text))] }]);
     }
@@ -22,7 +27,12 @@ pub(super) fn read_input<'a>(input: Value<'a>, report: &mut Report) -> Result<Ve
     let mut turns = Turns::default();
     let path = Path::Key(&Path::Root, "input");
     for (at, item) in items.into_iter().enumerate() {
-        turns.read(Fields::of(item, Path::Index(&path, at))?, report)?;
+        let fields = Fields::of(item, Path::Index(&path, at))?;
+        if item.get("type").is_some_and(|kind| kind.is(ADDITIONAL_TOOLS)) {
+            tools.read_item(item, fields, report)?;
+        } else {
+            turns.read(fields, report)?;
+        }
     }
     Ok(turns.finish())
 }

@@ -10,7 +10,7 @@ use super::super::request::{
     Block, ChatRequest, Effort, OutputFormat, ReasoningRequest, Role, Shown, SummaryLength, Text, Turn,
 };
 use super::read_input::read_input;
-use super::read_tools::{read_tool_choice, read_tools};
+use super::read_tools::{Tools, read_tool_choice};
 use crate::json::Value;
 
 /// What a response repeats of its request, as far as the client wrote it; [`super::response`] knows the defaults. `store`
@@ -44,8 +44,11 @@ pub(in crate::translate) fn read_request<'a>(body: Value<'a>, report: &mut Repor
         let blocks = vec![Block::Text(Text::plain(instructions))];
         request.turns.push(Turn { role: Role::System, blocks });
     }
-    request.turns.extend(read_input(fields.require("input")?, report)?);
-    let tools = read_tools(&mut fields, report)?;
+    let (mut tools, mut added) = (Tools::default(), Tools::default());
+    request.turns.extend(read_input(fields.require("input")?, &mut added, report)?);
+    tools.read(&mut fields, report)?;
+    tools.add(added);
+    request.echo.extend(tools.additional());
     request.tool_choice = read_tool_choice(&mut fields, report)?;
     request.tools = tools.finish(request.tool_choice.as_ref())?;
     request.parallel_tool_calls = fields.bool("parallel_tool_calls")?;

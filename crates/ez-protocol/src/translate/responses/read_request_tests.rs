@@ -191,6 +191,31 @@ fn tools_and_choices_are_read() {
 }
 
 #[test]
+fn tools_that_the_input_adds_hold_for_all_of_it() {
+    let (request, dropped) = read(corpus!("agent_codex_additional_tools")).unwrap();
+    let names: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["functions__exec", "functions__wait", "clock__sleep"]);
+    assert!(turns(&request).iter().any(|turn| turn.contains("call call_1 functions__exec")), "{:?}", turns(&request));
+    assert_eq!(dropped, ["input.tools.description", "reasoning.context", "client_metadata"]);
+    // Told again, further on: the place stays, so that the prefix does.
+    let (request, _) = read(
+        r#"{"tools":[{"type":"function","name":"a"}],"input":[
+            {"type":"additional_tools","tools":[{"type":"function","name":"b"}]},{"role":"user","content":"hi"},
+            {"type":"additional_tools","tools":[{"type":"function","name":"c"},{"type":"function","name":"a","strict":true}]}]}"#,
+    )
+    .unwrap();
+    let tools: Vec<_> = request.tools.iter().map(|tool| (tool.name.as_str(), tool.strict)).collect();
+    assert_eq!(tools, [("a", Some(true)), ("b", None), ("c", None)]);
+    assert_eq!(request.turns.len(), 1);
+    let (refused, hosted) = (
+        r#"{"input":[{"type":"additional_tools","tools":7}]}"#,
+        r#"{"input":[{"type":"additional_tools","tools":[{"type":"web_search"}]}]}"#,
+    );
+    assert_eq!(read(refused).unwrap_err().param, "input[0].tools");
+    assert_eq!(read(hosted).unwrap_err().param, "tools");
+}
+
+#[test]
 fn settings_are_read() {
     let (request, dropped) = read(corpus!("reasoning")).unwrap();
     let expected = ReasoningRequest {

@@ -1,20 +1,62 @@
 //! Reads the tools of a Responses request and the choice among them.
 
+use std::collections::HashMap;
+
 use super::super::fields::{Fields, Path};
 use super::super::refused::Refused;
 use super::super::report::Report;
 use super::super::request::{Tool, ToolChoice, ToolKind};
-use super::namespaces::flat_name;
+use super::namespaces::{ADDITIONAL_TOOLS, flat_name};
 use crate::json::{Escaped, Value};
 
 /// The tools of a request: those that the client runs, and whether there were others.
+#[derive(Default)]
 pub(super) struct Tools<'a> {
     client: Vec<Tool<'a>>,
+    /// The arrays that stood in the input, as they were written.
+    additional: Vec<Value<'a>>,
     /// The type of the first one that the vendor runs.
     hosted: Option<Escaped<'a>>,
 }
 
 impl<'a> Tools<'a> {
+    /// Reads `tools` of the request.
+    pub(super) fn read(&mut self, fields: &mut Fields<'a, '_>, report: &mut Report) -> Result<(), Refused> {
+        let (parent, tools) = (*fields.path(), fields.array("tools")?.unwrap_or_default());
+        let path = Path::Key(&parent, "tools");
+        for (at, tool) in tools.into_iter().enumerate() {
+            read_tool(self, None, Fields::of(tool, Path::Index(&path, at))?, report)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an item of the input that adds tools. Other protocols have them in one place, so they hold for the whole
+    /// conversation.
+    pub(super) fn read_item(
+        &mut self,
+        item: Value<'a>,
+        mut fields: Fields<'a, '_>,
+        report: &mut Report,
+    ) -> Result<(), Refused> {
+        self.additional.extend(item.get("tools"));
+        self.read(&mut fields, report)?;
+        fields.ignore(&["type", "id", "status", "role"]);
+        fields.finish(report);
+        Ok(())
+    }
+
+    /// Adds the tools of the input behind those of the request, where new ones leave the prefix as it is.
+    pub(super) fn add(&mut self, added: Self) {
+        self.client.extend(added.client);
+        self.additional.extend(added.additional);
+        self.hosted = self.hosted.take().or(added.hosted);
+    }
+
+    /// What the input added, as the answer's writer needs it.
+    pub(super) fn additional(&self) -> impl Iterator<Item = (&'static str, Value<'a>)> {
+        self.additional.iter().map(|tools| (ADDITIONAL_TOOLS, *tools))
+    }
+
     /// Those that can be passed on. Refused where the vendor's own were all that there was.
     pub(super) fn finish(self, choice: Option<&ToolChoice<'_>>) -> Result<Vec<Tool<'a>>, Refused> {
         match self.hosted {
@@ -24,19 +66,24 @@ impl<'a> Tools<'a> {
                     format!("holds `{kind}` alone, which only an upstream that speaks Responses runs: leave it out");
                 Err(Refused::inexpressible("tools", &reason))
             }
+            _ if !self.additional.is_empty() => Ok(latest(self.client)),
             _ => Ok(self.client),
         }
     }
 }
 
-/// Reads `tools`.
-pub(super) fn read_tools<'a>(fields: &mut Fields<'a, '_>, report: &mut Report) -> Result<Tools<'a>, Refused> {
-    let mut tools = Tools { client: Vec::new(), hosted: None };
-    let path = Path::Key(&Path::Root, "tools");
-    for (at, tool) in fields.array("tools")?.unwrap_or_default().into_iter().enumerate() {
-        read_tool(&mut tools, None, Fields::of(tool, Path::Index(&path, at))?, report)?;
+/// The tools without those that were told again: each stands where it stood first, as it was told last.
+fn latest(tools: Vec<Tool<'_>>) -> Vec<Tool<'_>> {
+    let mut places = HashMap::new();
+    let mut latest: Vec<Tool<'_>> = Vec::with_capacity(tools.len());
+    for tool in tools {
+        let place = *places.entry(tool.name.text().into_owned()).or_insert(latest.len());
+        match latest.get_mut(place) {
+            Some(told) => *told = tool,
+            None => latest.push(tool),
+        }
     }
-    Ok(tools)
+    latest
 }
 
 fn read_tool<'a>(

@@ -60,8 +60,7 @@ struct Thoughts {
 
 impl AnswerWriter {
     pub(in crate::translate) fn new(context: Arc<AnswerContext>) -> Self {
-        let tools = context.echo.iter().find(|(key, _)| *key == "tools");
-        let namespaces = tools.map(|(_, tools)| Namespaces::of(tools)).unwrap_or_default();
+        let namespaces = Namespaces::of(&context);
         Self {
             context,
             namespaces,

@@ -201,7 +201,14 @@ fn a_response_repeats_what_was_asked() {
 
 #[test]
 fn a_call_in_a_namespace_comes_back_as_such() {
-    let body = include_str!("../../../tests/translate/corpus/responses/requests/namespace_tools.json");
+    let namespaced = include_str!("../../../tests/translate/corpus/responses/requests/namespace_tools.json");
+    check_namespace(namespaced, "crm", "find_customer");
+    let added = include_str!("../../../tests/translate/corpus/responses/requests/agent_codex_additional_tools.json");
+    check_namespace(added, "clock", "sleep");
+}
+
+/// Checks that a call of a request's tool is told in the tool's namespace.
+fn check_namespace(body: &str, namespace: &str, name: &str) {
     let call = Call {
         client: Api::Responses,
         upstream: Api::Responses,
@@ -216,15 +223,17 @@ fn a_call_in_a_namespace_comes_back_as_such() {
     };
     let mut translated = call::request(call, body.as_bytes()).unwrap();
     let sent: Json = serde_json::from_slice(&translated.body).unwrap();
-    assert_eq!((&sent["model"], &sent["tools"][0]["name"]), (&json!("gpt-5.4"), &json!("crm__find_customer")));
-    let item = r#"{"type":"function_call","name":"crm__find_customer","call_id":"call_1","arguments":"{}"}"#;
+    let flat = format!("{namespace}__{name}");
+    let has_tool = sent["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == flat);
+    assert_eq!((&sent["model"], has_tool), (&json!("gpt-5.4"), true));
+    let item = format!(r#"{{"type":"function_call","name":"{flat}","call_id":"call_1","arguments":"{{}}"}}"#);
     let done = format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{item}}}"#);
     let mut stream = translated.answer.event(format!("data: {done}\n\n").as_bytes()).to_vec();
     stream.extend(translated.answer.event(b"data: {\"type\":\"response.completed\",\"response\":{}}\n\n"));
     stream.extend(translated.answer.finish());
     let events = read_back(std::str::from_utf8(&stream).unwrap());
     let call = &events.last().unwrap()["response"]["output"][0];
-    assert_eq!((&call["name"], &call["namespace"]), (&json!("find_customer"), &json!("crm")));
+    assert_eq!((&call["name"], &call["namespace"]), (&json!(name), &json!(namespace)));
     assert_eq!((&call["call_id"], &events[0]["response"]["model"]), (&json!("call_1"), &json!("alias")));
 }
 

@@ -141,10 +141,7 @@ impl<'w> Input<'w> {
     }
 
     fn thoughts(&mut self, json: &mut Writer) {
-        for reasoning in std::mem::take(&mut self.reasoning) {
-            let id = self.made_id("rs_");
-            write_reasoning(json, reasoning, &id);
-        }
+        std::mem::take(&mut self.reasoning).into_iter().for_each(|reasoning| write_reasoning(json, reasoning));
     }
 
     /// An id by place, so that the same conversation gives the same bytes.
@@ -199,10 +196,11 @@ fn write_words(json: &mut Writer, words: &[Block<'_>], id: &str) {
     });
 }
 
-fn write_reasoning(json: &mut Writer, reasoning: &Reasoning<'_>, id: &str) {
+/// Writes thoughts without an id: the vendor compares one with that inside the encrypted content, and refuses any other
+/// (`invalid_encrypted_content`); without one it does not ask. Its own agent sends none.
+fn write_reasoning(json: &mut Writer, reasoning: &Reasoning<'_>) {
     json.object(|json| {
         json.key("type").string("reasoning");
-        json.key("id").string(id);
         json.key("summary").array(|json| {
             if !reasoning.text.is_empty() {
                 json.object(|json| {

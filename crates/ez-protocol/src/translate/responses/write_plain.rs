@@ -13,8 +13,7 @@ pub(in crate::translate) fn write_plain(answer: &Answer, context: &AnswerContext
     let choice = answer.choices.iter().find(|choice| choice.index == 0);
     let parts = choice.map_or(&[][..], |choice| choice.parts.as_slice());
     let status = Status::of(choice.and_then(|choice| choice.finish));
-    let tools = context.echo.iter().find(|(key, _)| *key == "tools");
-    let namespaces = tools.map(|(_, tools)| Namespaces::of(tools)).unwrap_or_default();
+    let namespaces = Namespaces::of(context);
     let mut output = Vec::with_capacity(parts.len());
     let mut runs = parts.chunk_by(|a, b| is_words(a) && is_words(b)).peekable();
     while let Some(run) = runs.next() {

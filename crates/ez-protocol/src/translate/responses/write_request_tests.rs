@@ -83,13 +83,13 @@ fn a_request_is_written_in_one_order() {
         r#""additionalProperties": false},"strict":false}],"tool_choice":"auto","parallel_tool_calls":false,"#,
         r#""instructions":"You are a coding agent.","#,
         r#""input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"List the files."}]},"#,
-        r#"{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"**Listing files**\n\nI'll use ls."#,
+        r#"{"type":"reasoning","summary":[{"type":"summary_text","text":"**Listing files**\n\nI'll use ls."#,
         r#"\n\n**Going on**"}],"encrypted_content":"gAAAAABo9b7Kx-_=="},"#,
         r#"{"type":"function_call","call_id":"call_ls","name":"shell","arguments":"{\"command\":[\"ls\"]}"},"#,
         r#"{"type":"function_call_output","call_id":"call_ls","#,
         r#""output":"{\"output\":\"a\\nb\\n\",\"metadata\":{\"exit_code\":0}}"},"#,
-        r#"{"type":"reasoning","id":"rs_2","summary":[],"encrypted_content":"gAAAAABo9b7M"},"#,
-        r#"{"type":"message","id":"msg_3","status":"completed","role":"assistant","content":[{"type":"output_text","#,
+        r#"{"type":"reasoning","summary":[],"encrypted_content":"gAAAAABo9b7M"},"#,
+        r#"{"type":"message","id":"msg_1","status":"completed","role":"assistant","content":[{"type":"output_text","#,
         r#""text":"There are `a` and `b`.","annotations":[]}]},"#,
         r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"Thanks. Delete b."}]}]}"#,
     );
@@ -129,6 +129,14 @@ fn what_was_read_is_written_as_it_was() {
         "input": "print(\"hello world\")\n"});
     assert_eq!(written["input"][1], call);
     assert_eq!(written["input"][2]["type"], "custom_tool_call_output");
+}
+
+#[test]
+fn grammars_are_flat() {
+    let body = r#"{"model":"m","input":"hi","tools":[{"type":"custom","name":"f","format":{"type":"grammar",
+        "grammar":{"syntax":"lark","definition":"start: /.+/"}}}]}"#;
+    let flat = json!({"type": "grammar", "definition": "start: /.+/", "syntax": "lark"});
+    assert_eq!(rewritten("gpt-5.1", body)["tools"][0]["format"], flat);
 }
 
 #[test]

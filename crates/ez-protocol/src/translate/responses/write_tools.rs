@@ -3,10 +3,8 @@
 use super::super::refused::Refused;
 use super::super::request::{ChatRequest, Tool, ToolChoice, ToolKind};
 use super::super::tool_names::ToolNames;
+use super::super::tool_schema;
 use crate::json::{Escaped, Value, Writer};
-
-/// The schema of a function that takes nothing.
-const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 
 /// Writes `tools`, where there are some: the vendor refuses an empty list.
 pub(super) fn write_tools(json: &mut Writer, tools: &[Tool<'_>], names: &ToolNames) {
@@ -26,23 +24,30 @@ fn write_tool(json: &mut Writer, tool: &Tool<'_>, names: &ToolNames) {
         }
         match tool.kind {
             ToolKind::Function { schema } => {
-                json.key("parameters")
-                    .raw(schema.filter(|schema| !is_empty(*schema)).map_or(NO_PARAMETERS, Value::as_str));
+                json.key("parameters").raw(&tool_schema::of_object(schema));
                 // The vendor's own default is true, and refuses most schemas.
                 json.key("strict").bool(tool.strict.unwrap_or(false));
             }
             ToolKind::Custom { format } => {
                 if let Some(format) = format {
-                    json.key("format").value(format);
+                    write_format(json.key("format"), format);
                 }
             }
         }
     });
 }
 
-/// Whether it is `{}`, which the vendor refuses: it wants a type.
-fn is_empty(schema: Value<'_>) -> bool {
-    schema.as_str().bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
+/// Writes a custom tool's format: Chat Completions has the grammar in an object of its own, Responses flat.
+fn write_format(json: &mut Writer, format: Value<'_>) {
+    let Some(grammar) = format.get("grammar") else { return json.value(format) };
+    json.object(|json| {
+        json.key("type").string("grammar");
+        for key in ["definition", "syntax"] {
+            if let Some(value) = grammar.get(key) {
+                json.key(key).value(value);
+            }
+        }
+    });
 }
 
 /// Writes `tool_choice`. Refused where it wants a call and there is no tool.

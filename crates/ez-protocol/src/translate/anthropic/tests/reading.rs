@@ -62,6 +62,9 @@ fn what_is_dropped_and_refused_is_told() {
         ("thinking_adaptive_summarized", "output_config.task_budget"),
         ("unknown_fields", "messages.clear_at speed context_management diagnostics betas new_knob"),
         ("hosted_beside_others", "tools.web_search tools.bash"),
+        ("agent_claude_code_first", "context_management"),
+        ("agent_claude_code_result", "context_management"),
+        ("agent_claude_code_system_turn", "tools.defer_loading context_management"),
     ];
     let refused = [
         ("hosted_alone", "tools"),
@@ -101,6 +104,9 @@ fn what_is_read_is_written_again() {
         "sampling",
         "tool_choice_none",
         "unicode_numbers",
+        "agent_claude_code_first",
+        "agent_claude_code_result",
+        "agent_claude_code_system_turn",
     ];
     for (name, body) in corpus("requests").into_iter().filter(|(name, _)| !others.contains(&name.as_str())) {
         let Ok((written, dropped)) = again(&body) else { continue };

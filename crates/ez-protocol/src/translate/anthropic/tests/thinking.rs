@@ -121,7 +121,7 @@ fn sampling_is_what_the_model_takes() {
         (MANUAL, "t", effort(Effort::Low), "- - -", "temperature top_p top_k"),
         (MANUAL, "one", effort(Effort::Low), "1 - -", "top_p top_k"),
         (MANUAL, "hot", effort(Effort::Low), "1.0 - -", "top_p top_k"),
-        (MANUAL, "t", effort(Effort::None), "0.30 0.9 40", ""),
+        (MANUAL, "t", effort(Effort::None), "0.30 - 40", "top_p"),
     ];
     for (model, temperature, reasoning, expected, lost) in cases {
         let (body, _, dropped) = sent(request(temperature, reasoning), model).unwrap();

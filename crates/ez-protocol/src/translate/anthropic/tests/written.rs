@@ -219,6 +219,31 @@ fn parts_become_blocks() {
 }
 
 #[test]
+fn an_answer_does_not_end_with_state_alone() {
+    let words = || vec![open(Part::Text), delta("a"), CLOSE];
+    let state = || {
+        let state = state(Protocol::Gemini, OpaqueKind::Signature);
+        vec![open(Part::Reasoning), Event::Note { choice: 0, note: Note::Signature(state) }, CLOSE]
+    };
+    let empty = || vec![open(Part::Text), CLOSE];
+    let (text, thinking) =
+        (json!({"type": "text", "text": "a"}), json!({"type": "thinking", "thinking": "", "signature": "ez1.gs.data"}));
+    let cases = [
+        (vec![words(), state()], json!([text])),
+        (vec![words(), state(), empty(), state()], json!([text])),
+        (vec![words(), state(), words()], json!([text, thinking, text])),
+        (vec![words(), state(), state(), words(), state()], json!([text, thinking, thinking, text])),
+        (vec![state()], json!([thinking])),
+        (vec![state(), words()], json!([thinking, text])),
+    ];
+    for (events, expected) in cases {
+        assert_eq!(message(&events.concat())["content"], expected, "{events:?}");
+    }
+    let called = [words(), state(), vec![call(false, None), CLOSE]].concat();
+    assert_eq!(message(&called)["content"][1], thinking);
+}
+
+#[test]
 fn a_character_cut_in_two_in_a_custom_call_is_whole_again() {
     let half = |written: &'static str| {
         let text = Value::parse_object(written).and_then(|object| object.get("t")?.string()).unwrap();

@@ -273,9 +273,9 @@ fn parameters_are_written_or_reported() {
     request.parallel_tool_calls = Some(false);
     let mut report = Report::default();
     let body = written(request, NEW, &mut report).unwrap();
-    let config = r#""generationConfig":{"candidateCount":2,"maxOutputTokens":9,"stopSequences":["x"],"temperature":0.70,"frequencyPenalty":-1},"serviceTier":"standard"}"#;
+    let config = r#""generationConfig":{"candidateCount":2,"maxOutputTokens":9,"stopSequences":["x"],"temperature":0.70},"serviceTier":"standard"}"#;
     assert!(body.ends_with(config), "{body}");
-    assert_eq!(report.names(), ["parallel_tool_calls", "seed", "logit_bias", "metadata"]);
+    assert_eq!(report.names(), ["parallel_tool_calls", "seed", "frequency_penalty", "logit_bias", "metadata"]);
 }
 
 #[test]
