@@ -10,9 +10,9 @@ TARGET_DIR = $(shell cargo metadata --locked --no-deps --format-version 1 | sed 
 FAIL_POINTS = $(if $(filter dev,$(PROFILE)),--features ez-state/fail-points)
 PROGRAMS = $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 CARGO_DENY_VERSION := 0.20.2
-# Where the SDKs and the property-based tester are; installs what is missing.
-PYTHONS = sdk=$$(scripts/python-env) && fuzz=$$(scripts/python-env tests/fuzz/requirements.txt) && \
-	EZ_TEST_PYTHON=$$sdk EZ_TEST_FUZZ_PYTHON=$$fuzz
+# Where the SDKs, the property-based tester and the agent programs are; installs what is missing.
+CLIENTS = sdk=$$(scripts/python-env) && fuzz=$$(scripts/python-env tests/fuzz/requirements.txt) && \
+	agents=$$(scripts/node-env) && EZ_TEST_PYTHON=$$sdk EZ_TEST_FUZZ_PYTHON=$$fuzz EZ_TEST_AGENTS=$$agents
 LINT = python=$$(scripts/python-env tests/lint/requirements.txt) && bin=$${python%/*}
 
 .PHONY: help
@@ -39,7 +39,7 @@ demo: build ## Show the main job with a simulated vendor: set-up, two calls, the
 .PHONY: test
 test: ## Run every test in its short form, on both backends
 	cargo test --locked --workspace --no-run
-	$(PYTHONS) scripts/with-servers cargo test --locked --workspace --no-fail-fast $(ARGS)
+	$(CLIENTS) scripts/with-servers cargo test --locked --workspace --no-fail-fast $(ARGS)
 
 # A filter that matches nothing would be a success to cargo.
 .PHONY: soak
@@ -47,16 +47,24 @@ soak: ## Run the long tests (named soak_*), one after another: hours
 	cargo test --locked --workspace --no-run
 	@cargo test --locked --workspace --quiet --tests -- --ignored --list soak_ | grep ': test$$' || \
 		{ echo 'make soak: there is no test named soak_*' >&2; exit 1; }
-	$(PYTHONS) scripts/with-servers \
+	$(CLIENTS) scripts/with-servers \
 		cargo test --locked --workspace --tests --no-fail-fast -- --ignored --nocapture --test-threads 1 soak_
 
 .PHONY: fuzz
 fuzz: ## Call the control plane in ways that a tool makes up from its OpenAPI document, in the short form
 	cargo test --locked --workspace --no-run
-	$(PYTHONS) scripts/with-servers cargo test --locked --workspace --test sandbox -- --nocapture made_up_calls $(ARGS)
+	$(CLIENTS) scripts/with-servers cargo test --locked --workspace --test sandbox -- --nocapture made_up_calls $(ARGS)
+
+.PHONY: fuzz-protocol
+fuzz-protocol: ## Feed the decoders of the protocols what libFuzzer makes up (ARGS="--seconds N TARGET")
+	scripts/fuzz-protocol $(ARGS)
+
+.PHONY: fuzz-protocol-short
+fuzz-protocol-short: ## The same for two seconds each
+	scripts/fuzz-protocol --seconds 2
 
 .PHONY: bench
-bench: ## Measure what the gateway adds to a call, beside nginx and a hyper pass-through
+bench: ## Measure what the gateway adds to a call, beside nginx and a hyper pass-through, and what translation costs
 	scripts/bench $(ARGS)
 
 .PHONY: bench-large
@@ -66,6 +74,7 @@ bench-large: ## Measure with tens of millions of rows
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt --all
+	cargo fmt --manifest-path crates/ez-protocol/fuzz/Cargo.toml
 
 .PHONY: lint
 lint: lint-format lint-clippy lint-dependencies lint-arrows lint-text lint-shell lint-docker lint-openapi ## Check the code without running it
@@ -73,6 +82,7 @@ lint: lint-format lint-clippy lint-dependencies lint-arrows lint-text lint-shell
 .PHONY: lint-format
 lint-format:
 	cargo fmt --all --check
+	cargo fmt --manifest-path crates/ez-protocol/fuzz/Cargo.toml --check
 
 .PHONY: lint-clippy
 lint-clippy:

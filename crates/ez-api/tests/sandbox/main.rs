@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod agents;
 mod bad_input;
 mod crash;
 mod credentials;
@@ -21,6 +22,7 @@ mod sdk;
 mod standstill;
 mod traffic;
 mod transfer;
+mod translated;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
 

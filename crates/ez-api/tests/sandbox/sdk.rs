@@ -53,20 +53,37 @@ async fn official_python_sdks(backends: Backends) {
 }
 
 async fn run(script: &Script, sandbox: &Sandbox, tenant: &Tenant) {
-    let file = format!("{}/../../tests/sdk/{}", env!("CARGO_MANIFEST_DIR"), script.name);
+    let failing_model = script.model.replace("-sim", "-failing");
+    let models = [
+        ("EZ_SDK_MODEL", script.model),
+        ("EZ_SDK_EMBEDDING_MODEL", EMBEDDING_MODEL),
+        ("EZ_SDK_FAILING_MODEL", &failing_model),
+    ];
+    run_script(script.name, script.base_path, sandbox, tenant, &models, script.steps).await.unwrap();
+}
+
+/// Runs a script of `tests/sdk` against the gateway, with further settings; what it tells where it has not done all of its
+/// steps.
+pub(crate) async fn run_script(
+    name: &str,
+    base_path: &str,
+    sandbox: &Sandbox,
+    tenant: &Tenant,
+    settings: &[(&str, &str)],
+    steps: usize,
+) -> Result<(), String> {
+    let file = format!("{}/../../tests/sdk/{name}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(python())
-        .arg(file)
-        .env("EZ_SDK_BASE_URL", format!("{}{}", sandbox.gateway_url(), script.base_path))
+        .args(["-B".to_owned(), file])
+        .env("EZ_SDK_BASE_URL", format!("{}{base_path}", sandbox.gateway_url()))
         .env("EZ_SDK_API_KEY", &tenant.token)
-        .env("EZ_SDK_MODEL", script.model)
-        .env("EZ_SDK_EMBEDDING_MODEL", EMBEDDING_MODEL)
-        .env("EZ_SDK_FAILING_MODEL", script.model.replace("-sim", "-failing"))
+        .envs(settings.iter().copied())
         .output()
         .await
         .unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}: {text}", script.name);
-    assert_eq!(text.matches("ok ").count(), script.steps, "{}: {text}", script.name);
+    let done = text.lines().filter(|line| line.starts_with("ok ")).count();
+    if output.status.success() && done == steps { Ok(()) } else { Err(format!("{name}: {done} of {steps}\n{text}")) }
 }
 
 #[expect(clippy::disallowed_methods, reason = "`make test` tells where it put the SDKs")]
