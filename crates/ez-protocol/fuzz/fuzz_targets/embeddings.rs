@@ -1,0 +1,5 @@
+//! Embeddings: requests and answers.
+
+#![no_main]
+
+ez_protocol_fuzz::target!(|bytes| ez_protocol_fuzz::embeddings(bytes));

@@ -1,0 +1,5 @@
+//! Requests of OpenAI Chat.
+
+#![no_main]
+
+ez_protocol_fuzz::target!(|bytes| ez_protocol_fuzz::request(ez_protocol_fuzz::Protocol::OpenaiChat, bytes));

@@ -1,0 +1,5 @@
+//! Requests of Anthropic Messages.
+
+#![no_main]
+
+ez_protocol_fuzz::target!(|bytes| ez_protocol_fuzz::request(ez_protocol_fuzz::Protocol::AnthropicMessages, bytes));

@@ -1,0 +1,5 @@
+//! Streamed answers of OpenAI Responses.
+
+#![no_main]
+
+ez_protocol_fuzz::target!(|bytes| ez_protocol_fuzz::stream(ez_protocol_fuzz::Protocol::OpenaiResponses, bytes));
