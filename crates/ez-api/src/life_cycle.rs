@@ -22,7 +22,7 @@ pub(crate) struct LifeCycle {
     pub(crate) stop: CancellationToken,
     /// Ends the gateway's background work.
     pub(crate) gateway: GatewayStops,
-    /// Ends scheduler and follower.
+    /// Ends scheduler, ingestion and follower.
     pub(crate) background: CancellationToken,
     /// The gateway's listener.
     pub(crate) calls: TaskTracker,
@@ -32,7 +32,7 @@ pub(crate) struct LifeCycle {
     pub(crate) control: TaskTracker,
     /// Ends the control listener.
     pub(crate) control_stop: CancellationToken,
-    /// Scheduler, follower, readiness.
+    /// Scheduler, ingestion, follower, readiness.
     pub(crate) others: TaskTracker,
 }
 
@@ -93,7 +93,11 @@ impl LifeCycle {
         self.control_stop.cancel();
         end(&self.control, "control requests still running are dropped").await;
         self.background.cancel();
-        end(&self.others, "changes not published stay in the outbox for the next start").await;
+        end(
+            &self.others,
+            "changes not published stay in the outbox for the next start, records not stored with their gateways",
+        )
+        .await;
     }
 }
 

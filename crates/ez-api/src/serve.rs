@@ -15,8 +15,10 @@ use axum::extract::ConnectInfo;
 use ez_contract::Clock;
 use ez_contract::secret::SecretKey;
 use ez_control::scheduler::Scheduler;
-use ez_control::{Control, ControlConfig, ControlParts, FirstRun};
-use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, ServedSnapshot, public_router, router};
+use ez_control::{Control, ControlConfig, ControlParts, FirstRun, ingestion};
+use ez_control_api::{
+    ApiState, BuildInfo, EventStreams, ProcessInfo, Readiness, ServedSnapshot, public_router, router,
+};
 use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::routing::{
     FollowerConfig, RoutingSnapshot, SavedSnapshot, SavedSnapshotError, SnapshotCell, SnapshotState, SnapshotWatch,
@@ -165,7 +167,9 @@ async fn serve(mut settings: Settings, role: Role, metrics: Metrics, calls_on: &
         Some(Plane { control, store, first_run }) => {
             let scheduler = Scheduler::new(control.clone());
             life_cycle.others.spawn(scheduler.clone().run(life_cycle.background.clone()));
-            (Some(store), first_run, router(ApiState { control, scheduler, process }))
+            life_cycle.others.spawn(ingestion::run(control.clone(), life_cycle.background.clone()));
+            let streams = EventStreams::new(life_cycle.stop.clone());
+            (Some(store), first_run, router(ApiState { control, scheduler, process, streams }))
         }
         None => (None, FirstRun { admin_token: None }, public_router(process)),
     };
@@ -206,7 +210,13 @@ async fn open_control(
         outbox_batch_size: settings.outbox_batch_size,
         outbox_max_retries: settings.outbox_max_retries,
         job_intervals: settings.job_intervals.clone(),
+        log_body_max_bytes: settings.gateway.log_body_max_bytes,
+        log_retention: settings.log_retention,
         upstream_tls: Some(settings.gateway.upstream.tls.client_config()),
+        log_batch_size: settings.gateway.usage_log.ship_batch,
+        log_flush_interval: settings.gateway.usage_log.ship_interval,
+        log_queue_capacity: settings.gateway.usage_log.queue_capacity,
+        webhook_allow_private: settings.webhook_allow_private,
         ..ControlConfig::default()
     };
     let parts = ControlParts { store: store.clone(), state, clock, secret_key, config };

@@ -2,16 +2,20 @@
 //! secret envelope. Pure: the same input gives the same output; no I/O, no clock, no async.
 
 pub mod access;
+pub mod alerts;
 pub mod capability;
 pub mod clock;
 pub mod digest;
+pub mod flush;
 pub mod google;
 pub mod health;
+pub mod live;
 pub mod model_ref;
 pub mod models;
 pub mod operation;
 pub mod provider;
 pub mod reach;
+pub mod request_body;
 pub mod response;
 pub mod routing;
 pub mod secret;

@@ -37,7 +37,8 @@ pub enum Forbidden {
 const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata", "metadata.goog", "instance-data"];
 
 /// Link-local addresses, where most metadata services are, and those that are elsewhere: Alibaba Cloud, Azure, Oracle
-/// Cloud, and over IPv6 AWS, Google Cloud and Scaleway.
+/// Cloud, and over IPv6 AWS, Google Cloud and Scaleway. And addresses of a NAT64 of one's own (RFC 8215), which may lead to any
+/// of these: where in them the IPv4 address stands is up to whoever runs it (RFC 6052).
 const METADATA: &[&str] = &[
     "169.254.0.0/16",
     "fe80::/10",
@@ -47,6 +48,7 @@ const METADATA: &[&str] = &[
     "fd00:ec2::/32",
     "fd20:ce::254/128",
     "fd00:42::42/128",
+    "64:ff9b:1::/48",
 ];
 
 /// Networks that are nobody's on the public internet (the registries of special-purpose addresses, RFC 6890). Of IPv6 only
@@ -126,14 +128,13 @@ fn is_within(networks: &[&str], address: IpAddr) -> bool {
 }
 
 /// The IPv4 address that an IPv6 address stands for: compatible (`::/96`), mapped (`::ffff:0:0/96`), translated
-/// (`::ffff:0:0:0/96`), behind NAT64 (`64:ff9b::/96`, `64:ff9b:1::/48`) or 6to4 (`2002::/16`).
+/// (`::ffff:0:0:0/96`), behind the NAT64 that all know (`64:ff9b::/96`) or 6to4 (`2002::/16`).
 fn embedded_v4(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     match address.segments() {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, ..] => {
             let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
             Some(Ipv4Addr::new(a, b, c, d))
@@ -183,7 +184,11 @@ mod tests {
             ("http://[ff02::1]/", Err(NotPublic)),
             ("http://[::ffff:0:127.0.0.1]/", Err(NotPublic)),
             ("http://[::10.0.0.1]/", Err(NotPublic)),
-            ("http://[64:ff9b:1::10.0.0.1]/", Err(NotPublic)),
+            // 10.0.0.1, 8.8.8.8 and 169.254.169.254 in the ways of RFC 6052.
+            ("http://[64:ff9b:1::10.0.0.1]/", Err(Metadata)),
+            ("http://[64:ff9b:1:a00:0:100::]/", Err(Metadata)),
+            ("http://[64:ff9b:1:808:8:800::]/", Err(Metadata)),
+            ("http://[64:ff9b:1:a9fe:a9:fe00:808:808]/", Err(Metadata)),
             ("http://[100::1]/", Err(NotPublic)),
             ("http://[1234::1]/", Err(NotPublic)),
             ("http://[4000::1]/", Err(NotPublic)),
@@ -211,6 +216,9 @@ mod tests {
             "http://169.254.169.254/",
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://[64:ff9b:1::a9fe:a9fe]/",
+            "http://[64:ff9b:1:a9fe:a9:fe00::]/",
+            "http://[64:ff9b:1:a9fe:a9:fe00:808:808]/",
+            "http://[64:ff9b:1:808:8:800::]/",
             "http://[::169.254.169.254]/",
             "http://[::ffff:0:169.254.169.254]/",
             "http://[2002:a9fe:a9fe::1]/",

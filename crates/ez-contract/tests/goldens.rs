@@ -3,9 +3,13 @@
 #![allow(clippy::expect_used, reason = "a test stops where it fails")]
 
 use ez_contract::UsageRecord;
+use ez_contract::alerts::AlertFinding;
 use ez_contract::capability::{FIELDS, Field, Shape};
+use ez_contract::flush::ApiKeyFlush;
 use ez_contract::health::{CredentialReport, HealthState};
+use ez_contract::live::LiveReport;
 use ez_contract::models::ModelsMeta;
+use ez_contract::request_body::RequestBody;
 use ez_contract::snapshot::{
     BindingSnapshot, ConfigEvent, MasterSnapshot, ModelSnapshot, ProviderSnapshot, TokenSnapshot,
 };
@@ -32,11 +36,15 @@ fn every_shape_is_byte_for_byte_its_golden_file() {
     check::<MasterSnapshot>(include_str!("../goldens/master.json"));
     check::<ConfigEvent>(include_str!("../goldens/config_event.json"));
     check::<UsageRecord>(include_str!("../goldens/usage_record.json"));
+    check::<RequestBody>(include_str!("../goldens/request_body.json"));
+    check::<ApiKeyFlush>(include_str!("../goldens/apikey_stats_flush.json"));
     check::<HealthState>(include_str!("../goldens/health_cooldown.json"));
     check::<HealthState>(include_str!("../goldens/health_breaker.json"));
     check::<CredentialReport>(include_str!("../goldens/report_ban.json"));
     check::<CredentialReport>(include_str!("../goldens/report_cooldown.json"));
     check::<CredentialReport>(include_str!("../goldens/report_breaker.json"));
+    check::<AlertFinding>(include_str!("../goldens/report_alert.json"));
+    check::<LiveReport>(include_str!("../goldens/live_report.json"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) const X_DRY_RUN: &str = "X-Dry-Run";
 pub(crate) const IDEMPOTENCY_REPLAYED: &str = "Idempotency-Replayed";
 
 /// Operations that change nothing which a rollback could undo, by id: they take no dry run.
-const CHANGE_NOTHING: &[&str] = &["login", "test_api_key", "run_job"];
+const CHANGE_NOTHING: &[&str] = &["login", "test_api_key", "run_job", "test_log_webhook"];
 
 /// One tag and more, or `*`. Tags hold no white space.
 const TAGS: &str = r#"^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$"#;

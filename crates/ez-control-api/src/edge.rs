@@ -6,10 +6,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ez_telemetry::RequestId;
+use ez_telemetry::metrics::{CONTROL_REQUEST_SECONDS, CONTROL_REQUESTS};
 use ez_telemetry::request_id::X_REQUEST_ID;
 use futures_util::FutureExt;
-use http::HeaderValue;
 use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::problem::{self, ApiError};
@@ -19,6 +21,7 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     let request_id = RequestId::from_headers(request.headers());
     // The pattern, not the path: ids stay out of it, so that lines group by route.
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let (method, arrived) = (method_word(request.method()), Instant::now());
     let span = tracing::info_span!("request", %request_id, method = %request.method(), %route);
     request.extensions_mut().insert(request_id.clone());
 
@@ -30,6 +33,7 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     });
     let mut response = problem::render(answer, &request_id);
     tracing::debug!(status = response.status().as_u16(), "answered");
+    count(route, method, response.status(), arrived);
 
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, request_id.to_header_value());
@@ -38,12 +42,36 @@ pub(crate) async fn edge(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Those that routes take; what else a caller may write is one word, as anyone can make up more.
+fn method_word(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn count(route: String, method: &'static str, status: StatusCode, arrived: Instant) {
+    let class = match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    };
+    metrics::counter!(CONTROL_REQUESTS, "route" => route.clone(), "method" => method, "status" => class).increment(1);
+    metrics::histogram!(CONTROL_REQUEST_SECONDS, "route" => route, "method" => method).record(arrived.elapsed());
+}
+
 #[cfg(test)]
 mod tests {
     use axum::Router;
     use axum::body::{Body, to_bytes};
     use axum::routing::get;
-    use http::StatusCode;
     use tower::ServiceExt;
 
     use super::*;

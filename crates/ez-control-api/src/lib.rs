@@ -7,6 +7,7 @@
 mod capabilities;
 mod conventions;
 mod edge;
+mod event_stream;
 mod examples;
 mod extract;
 mod listing;
@@ -23,6 +24,7 @@ mod timestamp;
 mod words;
 mod writing;
 
+pub use event_stream::EventStreams;
 pub use openapi::openapi_json;
 pub use router::{public_router, router};
 pub use state::{ApiState, BuildInfo, ProcessInfo, Readiness, ServedSnapshot};

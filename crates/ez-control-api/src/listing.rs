@@ -3,6 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::DateTime;
+use ez_contract::TokenDigest;
+use ez_store::alerts::AlertCursor;
 use ez_store::logs::LogCursor;
 use ez_store::{Page, Paged, Sort, SortField};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -170,7 +172,24 @@ pub(crate) fn decode_log_cursor(text: &str) -> Result<LogCursor, ApiError> {
         let place = decode(text, "log:")?;
         let (micros, id) = place.split_once(':')?;
         let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-        Some(LogCursor { created_at, id: id.to_owned() })
+        let cursor = LogCursor { created_at, id: id.to_owned() };
+        (encode_log_cursor(&cursor) == text).then_some(cursor)
+    };
+    decode().ok_or_else(unknown_cursor)
+}
+
+/// The cursor after this alert.
+pub(crate) fn encode_alert_cursor(cursor: &AlertCursor) -> String {
+    encode(&format!("alert:{}:{}", cursor.created_at.timestamp_micros(), cursor.id))
+}
+
+/// Errors: 422 where the text is not what [`encode_alert_cursor`] makes.
+pub(crate) fn decode_alert_cursor(text: &str) -> Result<AlertCursor, ApiError> {
+    let decode = || {
+        let place = decode(text, "alert:")?;
+        let (micros, id) = place.split_once(':')?;
+        let created_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+        Some(AlertCursor { created_at, id: id.parse().ok()? })
     };
     decode().ok_or_else(unknown_cursor)
 }
@@ -185,12 +204,23 @@ pub(crate) fn decode_id_cursor(text: &str) -> Result<i64, ApiError> {
     decode(text, "id:").and_then(|id| id.parse().ok()).ok_or_else(unknown_cursor)
 }
 
+/// Bytes of the sum before each place, so that half a cursor, or one that was typed, is not taken for another place.
+const SUM_CHARS: usize = 8;
+
 fn encode(place: &str) -> String {
-    URL_SAFE_NO_PAD.encode(place)
+    URL_SAFE_NO_PAD.encode(format!("{}{place}", sum(place)))
+}
+
+fn sum(place: &str) -> String {
+    TokenDigest::of(place).to_string().chars().take(SUM_CHARS).collect()
 }
 
 fn decode(text: &str, kind: &str) -> Option<String> {
     let place = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+    let (given, place) = place.split_at_checked(SUM_CHARS)?;
+    if given != sum(place) {
+        return None;
+    }
     // No id holds a NUL, and not every database takes one in a comparison.
     place.strip_prefix(kind).filter(|place| !place.contains('\0')).map(str::to_owned)
 }
@@ -226,11 +256,22 @@ mod tests {
         let cursor = LogCursor { created_at: DateTime::from_timestamp_micros(17).unwrap(), id: "a:b".to_owned() };
         assert_eq!(decode_log_cursor(&encode_log_cursor(&cursor)).unwrap(), cursor);
         assert_eq!(decode_id_cursor(&encode_id_cursor(-4)).unwrap(), -4);
+        let of_alert = AlertCursor { created_at: cursor.created_at, id: 9 };
+        assert_eq!(decode_alert_cursor(&encode_alert_cursor(&of_alert)).unwrap(), of_alert);
+        assert!(decode_alert_cursor(&encode_log_cursor(&cursor)).is_err());
         assert!(decode_log_cursor(&encode_id_cursor(1)).is_err());
         let with_nul = encode("log:17:a\0b");
         for forged in ["", "!", "bG9nOg", "bG9nOjE", "aWQ6eA", with_nul.as_str()] {
             assert!(decode_log_cursor(forged).is_err(), "{forged}");
             assert!(decode_id_cursor(forged).is_err(), "{forged}");
+            assert!(decode_alert_cursor(forged).is_err(), "{forged}");
+        }
+        let whole = encode_log_cursor(&cursor);
+        for length in 0..whole.len() {
+            assert!(decode_log_cursor(&whole[..length]).is_err(), "{length}");
+        }
+        for unwritten in ["log:017:a", "log:+17:a", "log:17", "log::a", "log:99999999999999999999:a"] {
+            assert!(decode_log_cursor(&encode(unwritten)).is_err(), "{unwritten}");
         }
     }
 }

@@ -34,6 +34,7 @@ const SECURITY_SCHEMES: &[(&str, &str)] = &[
 /// The problems that an operation can answer with and that routes need not spell out one by one.
 const ANSWERED: &[ProblemKind] = &[
     ProblemKind::MalformedJson,
+    ProblemKind::TooMuch,
     ProblemKind::Unauthenticated,
     ProblemKind::Forbidden,
     ProblemKind::NotFound,
@@ -46,6 +47,9 @@ const ANSWERED: &[ProblemKind] = &[
     ProblemKind::Internal,
     ProblemKind::Unavailable,
 ];
+
+/// Operations that add log records up, besides those with `group_by`: the database may take too long.
+const ADD_UP: [&str; 2] = ["get_dashboard_summary", "summarise_api_keys"];
 
 /// Secrets in answers, which replays and dry runs go without.
 const SHOWN_ONCE: [&str; 2] = ["master_key", "token"];
@@ -71,6 +75,9 @@ const TAGS: &[(&str, &str)] = &[
     ("models", "What models can do and what they cost."),
     ("features", "Runtime flags."),
     ("logs", "Accounts of calls."),
+    ("dashboard", "What calls add up to, at a glance."),
+    ("alerts", "What somebody should look at."),
+    ("realtime", "What goes on at present."),
     ("sync", "Publication of the snapshot."),
     ("jobs", "What the control plane does by itself."),
     ("audit", "Who changed what."),
@@ -177,6 +184,7 @@ fn document_problems(operation: &mut Operation, is_write: bool) {
     for kind in ANSWERED {
         let is_possible = match kind {
             ProblemKind::MalformedJson | ProblemKind::TooLarge | ProblemKind::UnsupportedMediaType => has_body,
+            ProblemKind::TooMuch => adds_up(operation),
             ProblemKind::Unauthenticated | ProblemKind::TooMany | ProblemKind::Unavailable => signs_in,
             ProblemKind::Forbidden => signs_in && has_security_of_people(operation),
             ProblemKind::NotFound => has_path,
@@ -191,6 +199,13 @@ fn document_problems(operation: &mut Operation, is_write: bool) {
             operation.responses.responses.entry(status).or_insert(RefOr::Ref(reference));
         }
     }
+}
+
+/// Whether it adds log records up: by what its caller says, or always.
+fn adds_up(operation: &Operation) -> bool {
+    let mut parameters = operation.parameters.iter().flatten();
+    parameters.any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "group_by"))
+        || operation.operation_id.as_deref().is_some_and(|id| ADD_UP.contains(&id))
 }
 
 /// Declares each property as always there, `null` or not, but for secrets.

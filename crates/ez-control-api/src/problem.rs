@@ -30,6 +30,8 @@ pub(crate) struct ApiError {
 pub(crate) enum ProblemKind {
     /// The body is no JSON.
     MalformedJson,
+    /// More is asked for at once than can be answered.
+    TooMuch,
     /// Nobody signed in, or with something that is not accepted.
     Unauthenticated,
     /// Signed in, but this is for others.
@@ -101,7 +103,7 @@ pub(crate) struct FaultResponse {
 impl ProblemKind {
     pub(crate) const fn status(self) -> StatusCode {
         match self {
-            Self::MalformedJson => StatusCode::BAD_REQUEST,
+            Self::MalformedJson | Self::TooMuch => StatusCode::BAD_REQUEST,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -121,6 +123,7 @@ impl ProblemKind {
     pub(crate) const fn code(self) -> &'static str {
         match self {
             Self::MalformedJson => "malformed_json",
+            Self::TooMuch => "too_much",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
@@ -142,6 +145,7 @@ impl ProblemKind {
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::MalformedJson => "The body is not well-formed JSON",
+            Self::TooMuch => "Too much at once",
             Self::Unauthenticated => "Not signed in",
             Self::Forbidden => "Not allowed",
             Self::NotFound => "Not found",
@@ -177,6 +181,11 @@ impl ApiError {
     /// One field of the body, or one query parameter, has a fault.
     pub(crate) fn invalid_at(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self::invalid(vec![FaultResponse { pointer: pointer.into(), message: message.into() }])
+    }
+
+    /// When to try again.
+    pub(crate) fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     pub(crate) fn with_faults(self, faults: Vec<FaultResponse>) -> Self {
@@ -217,6 +226,7 @@ impl From<ControlError> for ApiError {
                     faults.into_iter().map(|FieldFault { pointer, message }| FaultResponse { pointer, message });
                 Self::invalid(faults.collect())
             }
+            ControlError::TooMuch { .. } => Self::new(ProblemKind::TooMuch, detail),
             ControlError::Conflict { references, .. } => {
                 Self { references, ..Self::new(ProblemKind::Conflict, detail) }
             }
@@ -225,6 +235,9 @@ impl From<ControlError> for ApiError {
             ControlError::Unauthenticated { .. } => Self::new(ProblemKind::Unauthenticated, detail),
             ControlError::TooMany { retry_after } => {
                 Self { retry_after: Some(retry_after), ..Self::new(ProblemKind::TooMany, detail) }
+            }
+            ControlError::Overloaded { retry_after } | ControlError::Busy { retry_after, .. } => {
+                Self { retry_after: Some(retry_after), ..Self::new(ProblemKind::Unavailable, detail) }
             }
             ControlError::Unavailable(source) => {
                 tracing::warn!(error = %chain(source.as_ref()), "a request met an outage");
@@ -283,4 +296,21 @@ pub(crate) fn render(response: Response, request_id: &RequestId) -> Response {
 fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&cause| cause.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_now_is_told_when_to_come_again() {
+        for (retry_after, seconds) in [(Duration::from_millis(1), "1"), (Duration::from_millis(2_001), "3")] {
+            let busy = ControlError::Busy { message: "not now".to_owned(), retry_after };
+            for error in [ControlError::Overloaded { retry_after }, busy] {
+                let refused = ApiError::from(error).into_response();
+                assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+                assert_eq!(refused.headers()[RETRY_AFTER], seconds);
+            }
+        }
+    }
 }

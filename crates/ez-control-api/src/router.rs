@@ -10,9 +10,10 @@ use utoipa_axum::routes;
 use crate::edge::edge;
 use crate::openapi;
 use crate::routes::{
-    access, api_key_batches, api_keys, audit, auth, bindings, catalogue, credential_reports, docs, features, internal,
-    jobs, keys, logs, masters, models, namespaces, provider_groups, providers, public, resolve, rotation, sync,
-    test_call, tokens,
+    access, alert_reports, alert_thresholds, alerts, api_key_batches, api_key_stats, api_keys, audit, auth, bindings,
+    catalogue, credential_reports, dashboard, docs, features, flushes, internal, jobs, keys, log_bodies, log_deletion,
+    logs, masters, models, namespaces, provider_groups, providers, public, realtime, resolve, rotation, statistics,
+    sync, test_call, tokens, webhooks,
 };
 use crate::state::{ApiState, ProcessInfo, PublicState};
 
@@ -41,9 +42,12 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(tokens::get, tokens::update, tokens::delete))
         .routes(routes!(rotation::rotate_token))
         .routes(routes!(logs::list_own))
+        .routes(routes!(statistics::get_own))
+        .routes(routes!(realtime::of_own))
         // /admin
         .routes(routes!(masters::list, masters::create))
         .routes(routes!(masters::get, masters::update, masters::delete))
+        .routes(routes!(realtime::of_master))
         .routes(routes!(masters::revoke_keys))
         .routes(routes!(masters::rotate_key))
         .routes(routes!(access::get_of_master, access::update_of_master))
@@ -61,6 +65,7 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(api_key_batches::create))
         .routes(routes!(api_key_batches::set_status))
         .routes(routes!(test_call::test))
+        .routes(routes!(api_key_stats::summary))
         .routes(routes!(providers::create_preset))
         .routes(routes!(providers::create_custom))
         .routes(routes!(bindings::list, bindings::create))
@@ -74,8 +79,22 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(catalogue::list))
         .routes(routes!(models::get, models::update, models::delete))
         .routes(routes!(features::get, features::update))
-        .routes(routes!(logs::list))
+        .routes(routes!(logs::list, log_deletion::delete))
+        .routes(routes!(statistics::get))
         .routes(routes!(logs::get))
+        .routes(routes!(dashboard::summary))
+        .routes(routes!(log_bodies::get))
+        .routes(routes!(webhooks::get, webhooks::update))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::list_deliveries))
+        .routes(routes!(alerts::list, alerts::create))
+        .routes(routes!(alerts::stats))
+        .routes(routes!(alert_thresholds::get, alert_thresholds::update))
+        .routes(routes!(alerts::get))
+        .routes(routes!(alerts::acknowledge))
+        .routes(routes!(alerts::resolve))
+        .routes(routes!(alerts::dismiss))
+        .routes(routes!(realtime::of_system))
         .routes(routes!(sync::status))
         .routes(routes!(sync::rebuild))
         .routes(routes!(jobs::list))
@@ -85,6 +104,9 @@ pub(crate) fn table() -> OpenApiRouter<ApiState> {
         .routes(routes!(internal::ingest).layer(DefaultBodyLimit::max(internal::MAX_LOG_BODY_BYTES)))
         .routes(routes!(internal::heartbeat))
         .routes(routes!(credential_reports::report))
+        .routes(routes!(flushes::flush_api_keys))
+        .routes(routes!(flushes::flush_keys))
+        .routes(routes!(alert_reports::report))
 }
 
 fn public_table<S>() -> OpenApiRouter<S>

@@ -11,6 +11,8 @@ use ez_control::scheduler::Scheduler;
 use ez_telemetry::metrics::Metrics;
 use secrecy::SecretString;
 
+use crate::event_stream::EventStreams;
+
 /// What the routes of a control plane work with.
 #[derive(Clone)]
 pub struct ApiState {
@@ -20,6 +22,8 @@ pub struct ApiState {
     pub scheduler: Scheduler,
     /// What the public routes tell of this process.
     pub process: ProcessInfo,
+    /// Answers that go on for as long as somebody watches.
+    pub streams: EventStreams,
 }
 
 /// What the public routes tell of this process.
@@ -114,6 +118,12 @@ impl FromRef<ApiState> for PublicState {
 impl FromRef<ApiState> for Control {
     fn from_ref(state: &ApiState) -> Self {
         state.control.clone()
+    }
+}
+
+impl FromRef<ApiState> for EventStreams {
+    fn from_ref(state: &ApiState) -> Self {
+        state.streams.clone()
     }
 }
 

@@ -46,6 +46,8 @@ word_schemas! {
     CandidateError = ez_contract::snapshot::CandidateError;
     /// How token counts came about.
     UsageSource = ez_contract::usage::UsageSource;
+    /// How a request body is written.
+    BodyEncoding = ez_contract::request_body::BodyEncoding;
     /// Who ended a call.
     EndedBy = ez_contract::usage::EndedBy;
     /// Who acted.
@@ -58,8 +60,16 @@ word_schemas! {
     SnapshotKind = ez_contract::snapshot::SnapshotKind;
     /// What a run of a job came to.
     JobOutcome = ez_control::scheduler::JobOutcome;
+    /// What an alert is about.
+    AlertType = ez_contract::alerts::AlertType;
+    /// How bad an alert is.
+    AlertSeverity = ez_contract::alerts::AlertSeverity;
+    /// Where an alert stands.
+    AlertStatus = ez_store::AlertStatus;
     /// What a model is for.
     ModelKind = ez_contract::models::ModelKind;
+    /// State of a webhook's delivery.
+    DeliveryStatus = ez_store::DeliveryStatus;
     /// Kind of a record.
     RecordKind = ez_store::RecordKind;
 }

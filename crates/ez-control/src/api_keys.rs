@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use ez_contract::health::HealthState;
 use ez_contract::secret::SecretPlace;
 use ez_contract::status::ApiKeyStatus;
-use ez_store::api_keys::{self as stored, ApiKey, ApiKeyFilter, NewApiKey};
+use ez_store::api_keys::{self as stored, ApiKey, ApiKeyFilter, ApiKeyTotals, NewApiKey};
 use ez_store::{Page, Paged, RecordKind, Sort, provider_groups};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
@@ -182,6 +182,11 @@ pub(crate) fn with_status(api_key: &ApiKey, status: ApiKeyStatus, now: DateTime<
 pub(crate) fn reference(api_key: &ApiKey) -> String {
     let name = if api_key.name.is_empty() { "no name" } else { &api_key.name };
     format!("API key {} ({name})", api_key.id)
+}
+
+/// What API keys add up to, of one provider group or of all, by state: every attempt ever made with those that there are.
+pub async fn totals(control: &Control, group_id: Option<i64>) -> Result<Vec<ApiKeyTotals>, ControlError> {
+    Ok(stored::totals(control.store(), group_id).await?)
 }
 
 /// The record that the caller wants to change, as it stands until the transaction ends. Errors: `NotFound`, `Stale`.

@@ -12,15 +12,21 @@ use ez_contract::{Clock, TokenDigest};
 use ez_state::SharedState;
 use ez_store::{Store, settings};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use crate::ControlError;
 use crate::catalogue::Kept;
+use crate::counters;
 use crate::credentials::{ClearToken, random_text};
 use crate::error::Faults;
+use crate::ingestion::Queue;
+use crate::log_cleaner::LogRetention;
+use crate::outbound::Resolver;
 use crate::publisher::KeptReport;
+use crate::realtime;
 use crate::sign_in::{Attempts, Legacy, Sessions};
+use crate::statistics;
 use crate::write::{Actor, Write};
 
 /// Settings that the first start makes.
@@ -61,11 +67,25 @@ pub struct ControlConfig {
     pub job_intervals: BTreeMap<&'static str, Duration>,
     /// First runs of jobs with a lease are spread over this time, so that processes that start at once do not crowd.
     pub job_spread: Duration,
-    /// TLS of test calls, which trusts what gateways trust (`EZ_UPSTREAM_CA_FILE`); the public certificate authorities
+    /// TLS of test calls and of the webhook, which trusts what gateways trust (`EZ_UPSTREAM_CA_FILE`); the public certificate authorities
     /// alone where absent.
     pub upstream_tls: Option<Arc<rustls::ClientConfig>>,
+    /// The most that is kept of a call's request body, bytes (`EZ_LOG_BODY_MAX_BYTES`); 0 keeps nothing of them.
+    pub log_body_max_bytes: usize,
+    /// How long log records and roll-ups are kept.
+    pub log_retention: LogRetention,
+    /// Usage records that are stored at once, give or take what one gateway hands in (`EZ_LOG_BATCH_SIZE`).
+    pub log_batch_size: usize,
+    /// How long fewer of them gather (`EZ_LOG_FLUSH_INTERVAL`).
+    pub log_flush_interval: Duration,
+    /// Usage records that may wait to be stored (`EZ_LOG_QUEUE_CAPACITY`).
+    pub log_queue_capacity: usize,
     /// How long a gateway counts as seen after a heartbeat.
     pub gateway_ttl: Duration,
+    /// Whether the webhook's receiver may be at a loopback or private address (`EZ_WEBHOOK_ALLOW_PRIVATE`).
+    pub webhook_allow_private: bool,
+    /// Finds the addresses of names that test calls and the webhook go to.
+    pub resolver: Resolver,
 }
 
 /// What the very first start made and is to be shown once.
@@ -91,6 +111,9 @@ struct Parts {
     legacy: Legacy,
     publishing: Publishing,
     catalogue: Kept,
+    ingestion: Queue,
+    questions: Semaphore,
+    realtime: realtime::Kept,
 }
 
 /// What the publisher of this process keeps in memory.
@@ -118,7 +141,14 @@ impl Default for ControlConfig {
             job_intervals: BTreeMap::new(),
             job_spread: Duration::from_secs(5),
             upstream_tls: None,
+            log_body_max_bytes: 64 << 10,
+            log_retention: LogRetention::default(),
+            log_batch_size: 500,
+            log_flush_interval: Duration::from_millis(200),
+            log_queue_capacity: 10_000,
             gateway_ttl: Duration::from_secs(60),
+            webhook_allow_private: false,
+            resolver: Resolver::default(),
         }
     }
 }
@@ -132,6 +162,7 @@ impl Control {
     pub async fn prepare(parts: ControlParts) -> Result<(Self, FirstRun), ControlError> {
         let ControlParts { store, state, clock, secret_key, config } = parts;
         refuse_empty_secrets(&config)?;
+        counters::show();
         let (admin_digest, first_run) = admin_digest(&store, &config).await?;
         let jwt_secret = jwt_secret(&store, &secret_key, &config).await?;
         let publishing = Publishing {
@@ -145,6 +176,7 @@ impl Control {
         let attempts = Attempts::new();
         let legacy = Legacy::default();
         let catalogue = Kept::default();
+        let realtime = realtime::Kept::default();
         let parts = Parts {
             store,
             state,
@@ -157,6 +189,9 @@ impl Control {
             legacy,
             publishing,
             catalogue,
+            ingestion: Queue::default(),
+            questions: Semaphore::new(statistics::QUESTIONS_AT_ONCE),
+            realtime,
         };
         Ok((Self(Arc::new(parts)), first_run))
     }
@@ -204,6 +239,11 @@ impl Control {
         &self.0.attempts
     }
 
+    /// Room for statistics that are added up from the records themselves.
+    pub(crate) fn questions(&self) -> &Semaphore {
+        &self.0.questions
+    }
+
     pub(crate) fn legacy(&self) -> &Legacy {
         &self.0.legacy
     }
@@ -213,8 +253,18 @@ impl Control {
         &self.0.catalogue
     }
 
+    /// The live figures, as they were read last.
+    pub(crate) fn realtime(&self) -> &realtime::Kept {
+        &self.0.realtime
+    }
+
     pub(crate) fn publishing(&self) -> &Publishing {
         &self.0.publishing
+    }
+
+    /// What gateways handed in and the writer has not taken yet.
+    pub(crate) fn ingestion(&self) -> &Queue {
+        &self.0.ingestion
     }
 }
 

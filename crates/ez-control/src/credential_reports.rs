@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use ez_contract::alerts::{AlertFinding, AlertSeverity, AlertType};
 use ez_contract::health::{BreakerState, CredentialReport, Evidence, Finding, HealthKind, HealthState};
 use ez_contract::status::ApiKeyStatus;
 use ez_store::api_keys::{self as stored, ApiKey};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+use crate::alerts::raise_all;
 use crate::api_key_batches::record;
 use crate::vendor_words::shown;
 use crate::{Actor, Control, ControlError, Origin};
@@ -153,11 +155,31 @@ async fn take_bans(
         return Ok(());
     }
     record(&write, "ban", &changes).await?;
+    raise_all(&write, banned.values().map(switched_off).collect()).await?;
     let count = changes.len();
     write.commit().await?;
     tracing::warn!(count, "API keys were switched off, as their upstreams refuse them");
     taken.applied += u64::try_from(count).unwrap_or(u64::MAX);
     Ok(())
+}
+
+/// What is said of an API key that was switched off. It stands until somebody has seen to it, also where the ban ends by
+/// itself.
+fn switched_off(api_key: &ApiKey) -> AlertFinding {
+    let metadata = json!({
+        "group_id": api_key.group_id, "reason": api_key.ban_reason, "ban_until": api_key.ban_until,
+    });
+    AlertFinding {
+        alert_type: AlertType::KeyDisabled,
+        severity: AlertSeverity::Warning,
+        title: format!("API key {} was switched off", api_key.id),
+        message: api_key.ban_reason.clone().unwrap_or_default(),
+        related_type: Some("api_key".to_owned()),
+        related_id: Some(api_key.id),
+        related_name: Some(api_key.name.clone()).filter(|name| !name.is_empty()),
+        metadata: metadata.as_object().cloned().unwrap_or_default(),
+        fingerprint: format!("key_disabled:api_key:{}", api_key.id),
+    }
 }
 
 /// Whether a ban is news: the key is in use, may be banned, and is still what the ban is about.

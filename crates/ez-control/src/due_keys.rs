@@ -1,16 +1,25 @@
 //! Child keys that time has caught up with: found in batches, each settled in a transaction of its own.
 
 use chrono::{DateTime, Utc};
+use ez_contract::alerts::{AlertFinding, AlertSeverity, AlertType};
 use ez_contract::status::KeyStatus;
 use ez_store::child_keys::{self as stored, ChildKey};
 use ez_store::{Store, StoreError, logs};
+use serde_json::json;
 
+use crate::alerts::raise_all;
 use crate::error::chain;
 use crate::quotas::{next_reset, status_of};
 use crate::{Actor, Control, ControlError, Write};
 
 /// Keys of one transaction.
 const BATCH: u64 = 200;
+
+/// Keys of one transaction that ends them: each may raise an alert besides, and be told to the webhook.
+const EXPIRY_BATCH: u64 = 25;
+
+/// Keys of one run whose end has an alert: where more end at once, nobody reads one of each.
+const MAX_ALERTS: usize = 100;
 
 /// What has come due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +40,40 @@ pub(crate) async fn settle_due(control: &Control, due: Due) -> Result<u64, Contr
     loop {
         // Outside of the transaction: nothing due is the rule, and must not hold up those who write.
         let ids = due.list(control.store(), now, after_id).await?;
-        let Some(last) = ids.last() else { return Ok(settled) };
+        let Some(last) = ids.last() else { break };
         after_id = *last;
         let write = control.write(Actor::system()).await?;
-        settled += settle(&write, due, &ids).await?;
+        let changed = settle(&write, due, &ids).await?;
+        if due == Due::Expiry {
+            raise_all(&write, changed.iter().take(MAX_ALERTS.saturating_sub(settled)).map(ended).collect()).await?;
+        }
+        settled += changed.len();
         write.commit().await?;
+    }
+    if due == Due::Expiry && settled > MAX_ALERTS {
+        tracing::warn!(expired = settled, alerts = MAX_ALERTS, "more child keys expired at once than have an alert");
+    }
+    Ok(settled as u64)
+}
+
+/// What is said of a key whose time is over.
+fn ended(key: &ChildKey) -> AlertFinding {
+    let metadata = json!({ "master_id": key.master_id, "expires_at": key.expires_at });
+    AlertFinding {
+        alert_type: AlertType::KeyExpired,
+        severity: AlertSeverity::Info,
+        title: format!("child key {} has expired", key.id),
+        message: "calls with it are refused from now on; give it a later end, or issue another".to_owned(),
+        related_type: Some("key".to_owned()),
+        related_id: Some(key.id),
+        related_name: Some(key.name.clone()).filter(|name| !name.is_empty()),
+        metadata: metadata.as_object().cloned().unwrap_or_default(),
+        fingerprint: format!("key_expired:key:{}", key.id),
     }
 }
 
-async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlError> {
+/// Settles those of the keys that are due; each as it is then.
+async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<Vec<ChildKey>, ControlError> {
     let mut changes = Vec::new();
     for id in ids {
         let before = match stored::get_for_update_if_free(write.tx(), *id).await {
@@ -60,12 +94,11 @@ async fn settle(write: &Write, due: Due, ids: &[i64]) -> Result<u64, ControlErro
         }
         changes.push((before, after));
     }
-    if changes.is_empty() {
-        return Ok(0);
+    if !changes.is_empty() {
+        let recorded: Vec<_> = changes.iter().map(|(before, after)| (Some(before), after)).collect();
+        write.record_all(due.action(), &recorded, &[]).await?;
     }
-    let changes: Vec<_> = changes.iter().map(|(before, after)| (Some(before), after)).collect();
-    write.record_all(due.action(), &changes, &[]).await?;
-    Ok(changes.len() as u64)
+    Ok(changes.into_iter().map(|(_, after)| after).collect())
 }
 
 /// What calls have used that arrived since the quota should have started anew. The key is held, so ingestion counts none
@@ -82,7 +115,7 @@ async fn used_since_reset(write: &Write, key: &ChildKey) -> Result<u64, ControlE
 impl Due {
     async fn list(self, store: &Store, now: DateTime<Utc>, after_id: i64) -> Result<Vec<i64>, StoreError> {
         match self {
-            Self::Expiry => stored::list_expired(store, now, after_id, BATCH).await,
+            Self::Expiry => stored::list_expired(store, now, after_id, EXPIRY_BATCH).await,
             Self::OverlapEnd => stored::list_overlap_ended(store, now, after_id, BATCH).await,
             Self::QuotaReset => stored::list_quota_due(store, now, after_id, BATCH).await,
         }

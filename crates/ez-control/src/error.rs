@@ -26,6 +26,12 @@ pub enum ControlError {
     /// Fields of the request break rules; all of them are told at once.
     #[error("the request is not valid: {}", Listed(.0))]
     Invalid(Vec<FieldFault>),
+    /// More is asked for at once than can be answered.
+    #[error("{message}")]
+    TooMuch {
+        /// What to ask for instead.
+        message: String,
+    },
     /// The request is fine but does not fit what stands.
     #[error("{message}")]
     Conflict {
@@ -55,6 +61,20 @@ pub enum ControlError {
     /// Too many attempts; later ones are answered again.
     #[error("too many failed sign-ins from this address; try again in {} seconds", .retry_after.as_secs())]
     TooMany {
+        /// When.
+        retry_after: Duration,
+    },
+    /// More usage records wait to be stored than may; later ones are taken again.
+    #[error("too many usage records wait to be stored; hand them in again in {} seconds", .retry_after.as_secs())]
+    Overloaded {
+        /// When.
+        retry_after: Duration,
+    },
+    /// Not now, for a reason of this process; the same request may succeed later.
+    #[error("{message}")]
+    Busy {
+        /// Why, and what to do.
+        message: String,
         /// When.
         retry_after: Duration,
     },
@@ -123,6 +143,12 @@ impl ControlError {
 
     pub(crate) fn unauthenticated(message: impl Into<String>) -> Self {
         Self::Unauthenticated { message: message.into() }
+    }
+
+    /// Whether a stored value that cannot be read is what it came from.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        let Self::Internal(error) = self else { return false };
+        error.downcast_ref().is_some_and(|error| matches!(error, StoreError::Corrupt { .. }))
     }
 
     pub(crate) fn internal(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use ez_contract::request_body::KEEPS_REQUEST_BODIES;
 use ez_contract::snapshot::SnapshotKey;
 use ez_store::{Executor, Readable, RecordKind, StoreError, settings};
 use serde_json::{Value as Json, json};
@@ -15,7 +16,7 @@ use crate::{Control, ControlError, Write};
 /// Every flag, and what it is until someone says otherwise.
 const FLAGS: &[(&str, bool)] = &[
     // Request bodies are stored with log records.
-    ("log_request_body_enabled", false),
+    (KEEPS_REQUEST_BODIES, false),
     // Someone has read what using subscriptions through OAuth providers means.
     ("oauth_providers_acknowledged", false),
 ];

@@ -2,8 +2,10 @@
 //! been resolved and is the one that is connected to, redirects are not followed, and time and size are bounded.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
-use url::Url;
+use url::{Host, Url};
 
 pub(crate) use ez_contract::reach::{Forbidden, Reach};
 
@@ -25,6 +27,11 @@ pub(crate) use ez_contract::reach::{Forbidden, Reach};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 const AGENT: &str = concat!("ez-api/", env!("CARGO_PKG_VERSION"));
+
+/// How much of a body that nobody reads is heard out, so that whoever sends it meets no broken connection.
+const DRAINED_BYTES: usize = 64 << 10;
+/// And how long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Trust in the public certificate authorities; made once, as it takes a millisecond.
 static TLS: LazyLock<Result<ClientConfig, rustls::Error>> = LazyLock::new(|| {
@@ -44,15 +51,26 @@ pub(crate) struct OutboundRequest {
     pub(crate) reach: Reach,
     /// Whom it trusts besides; the public certificate authorities alone where absent.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// Finds the addresses of its name.
+    pub(crate) resolver: Resolver,
     /// Bound on the whole exchange.
     pub(crate) timeout: Duration,
-    /// A longer answer is an error.
-    pub(crate) max_answer_bytes: usize,
+    /// A longer answer is an error. Where absent its body is not read, however long it is.
+    pub(crate) max_answer_bytes: Option<usize>,
 }
+
+/// Finds the addresses of a name. What it finds is checked each time, and it is asked once for each connection: nobody gets
+/// by with one answer for the check and another for the connection.
+#[derive(Clone)]
+pub struct Resolver(Arc<dyn Fn(String) -> Resolving + Send + Sync>);
+
+type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// What came back, whatever its status.
 pub(crate) struct OutboundAnswer {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Empty where nobody wanted to read it.
     pub(crate) body: Bytes,
 }
 
@@ -73,35 +91,93 @@ pub(crate) enum OutboundError {
     TooLarge(usize),
 }
 
-/// Sends a request and reads the whole answer.
+impl Resolver {
+    /// One that asks this; tests script theirs.
+    pub fn new<Lookup, Found>(lookup: Lookup) -> Self
+    where
+        Lookup: Fn(String) -> Found + Send + Sync + 'static,
+        Found: Future<Output = io::Result<Vec<IpAddr>>> + Send + 'static,
+    {
+        Self(Arc::new(move |name| Box::pin(lookup(name))))
+    }
+
+    /// The addresses of a name. One of them out of reach and none is good: such a name is set up to deceive, or by mistake.
+    async fn addresses(&self, name: &str, reach: Reach) -> io::Result<Vec<SocketAddr>> {
+        let addresses = (self.0)(name.to_owned()).await?;
+        for address in &addresses {
+            reach.check_address(*address).map_err(io::Error::other)?;
+        }
+        // The port is the URL's; the connector puts it in.
+        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect())
+    }
+}
+
+/// As the operating system resolves names.
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new(async |name| {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+/// Refuses a URL that is out of reach by its text, or by what its name resolves to now. A name that does not resolve in time
+/// is fine: it is resolved again before anything is sent.
+pub(crate) async fn check(url: &Url, reach: Reach, resolver: &Resolver, timeout: Duration) -> Result<(), Forbidden> {
+    reach.check(url)?;
+    let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+    match tokio::time::timeout(timeout, resolver.addresses(name, reach)).await {
+        Ok(Err(error)) => forbidden_in(&error).map_or(Ok(()), Err),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Sends a request and reads the answer.
 pub(crate) async fn send(request: OutboundRequest) -> Result<OutboundAnswer, OutboundError> {
     let timeout = request.timeout;
     tokio::time::timeout(timeout, exchange(request)).await.unwrap_or(Err(OutboundError::TimedOut(timeout)))
 }
 
 async fn exchange(outbound: OutboundRequest) -> Result<OutboundAnswer, OutboundError> {
-    let OutboundRequest { method, url, mut headers, body, reach, tls, max_answer_bytes, .. } = outbound;
+    let OutboundRequest { method, url, mut headers, body, reach, tls, resolver, max_answer_bytes, .. } = outbound;
     // The connector resolves names alone; an address in the URL is checked here.
     reach.check(&url).map_err(OutboundError::Forbidden)?;
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
     let mut request = Request::builder().method(method).uri(url.as_str()).body(Full::new(body)).map_err(unreachable)?;
     *request.headers_mut() = headers;
 
-    let answer = client(reach, tls.as_deref())?.request(request).await.map_err(failure)?;
+    let answer = client(reach, tls.as_deref(), resolver)?.request(request).await.map_err(failure)?;
     let (head, body) = answer.into_parts();
-    let body = Limited::new(body, max_answer_bytes).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_answer_bytes) } else { unreachable(error) }
+    let Some(max_bytes) = max_answer_bytes else {
+        // Whatever comes of it, the head told all that is wanted.
+        let drained = tokio::time::timeout(DRAIN_TIMEOUT, Limited::new(body, DRAINED_BYTES).collect()).await;
+        drop(drained);
+        return Ok(OutboundAnswer { status: head.status, headers: head.headers, body: Bytes::new() });
+    };
+    let body = Limited::new(body, max_bytes).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { OutboundError::TooLarge(max_bytes) } else { unreachable(error) }
     })?;
-    Ok(OutboundAnswer { status: head.status, body: body.to_bytes() })
+    Ok(OutboundAnswer { status: head.status, headers: head.headers, body: body.to_bytes() })
 }
 
 /// A client per request: none of these is frequent, and no connection outlives the check of its address.
 fn client(
     reach: Reach,
     tls: Option<&ClientConfig>,
+    resolver: Resolver,
 ) -> Result<Client<impl Connect + Clone + Send + Sync + 'static, Full<Bytes>>, OutboundError> {
-    let resolver = tower::service_fn(move |name: Name| resolve(name, reach));
-    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    let resolve = tower::service_fn(move |name: Name| {
+        let resolver = resolver.clone();
+        async move { Ok::<_, io::Error>(resolver.addresses(name.as_str(), reach).await?.into_iter()) }
+    });
+    let mut tcp = HttpConnector::new_with_resolver(resolve);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.enforce_http(false);
@@ -109,15 +185,6 @@ fn client(
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
-}
-
-/// The addresses of a name. One of them out of reach and none is good: such a name is set up to deceive, or by mistake.
-async fn resolve(name: Name, reach: Reach) -> io::Result<std::vec::IntoIter<SocketAddr>> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-    for address in &addresses {
-        reach.check_address(address.ip()).map_err(io::Error::other)?;
-    }
-    Ok(addresses.into_iter())
 }
 
 fn failure(error: hyper_util::client::legacy::Error) -> OutboundError {
@@ -157,8 +224,9 @@ mod tests {
             body: Bytes::new(),
             reach,
             tls: None,
+            resolver: Resolver::default(),
             timeout: Duration::from_secs(5),
-            max_answer_bytes: 100,
+            max_answer_bytes: Some(100),
         }
     }
 
@@ -200,17 +268,52 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_checked_after_it_was_resolved() {
         // The name tells nothing by its text, and stands for a loopback address.
-        let name: Name = "localhost".parse().unwrap();
-        let error = resolve(name, Reach::Public).await.unwrap_err();
+        let error = Resolver::default().addresses("localhost", Reach::Public).await.unwrap_err();
         assert_eq!(forbidden_in(&error), Some(Forbidden::NotPublic));
 
         // By the client, too, which alone knows the address that it connects to.
         let there = Request::get("http://localhost:9/").body(Full::default()).unwrap();
-        let refused = client(Reach::Public, None).unwrap().request(there).await.map(|_| ()).map_err(failure);
+        let client = client(Reach::Public, None, Resolver::default()).unwrap();
+        let refused = client.request(there).await.map(|_| ()).map_err(failure);
         assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))), "{refused:?}");
 
         let refused = send(request("http://127.0.0.1:9/", Reach::Public)).await;
         assert!(matches!(refused, Err(OutboundError::Forbidden(Forbidden::NotPublic))));
+    }
+
+    #[tokio::test]
+    async fn a_name_with_one_address_out_of_reach_is_out_of_reach() {
+        let (public, private) = ("192.88.98.1".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let resolver = Resolver::new(move |name: String| async move {
+            match name.as_str() {
+                "gone.test" => Err(io::Error::other("no such name")),
+                "public.test" => Ok(vec![public]),
+                _ => Ok(vec![public, private]),
+            }
+        });
+        let verdict =
+            async |url: &str| check(&url.parse().unwrap(), Reach::Public, &resolver, Duration::from_secs(5)).await;
+        assert_eq!(verdict("http://mixed.test/").await, Err(Forbidden::NotPublic));
+        assert_eq!(verdict("http://public.test/").await, Ok(()));
+        assert_eq!(verdict("http://gone.test/").await, Ok(()), "it is checked again when it is there");
+        assert_eq!(verdict("http://10.0.0.1/").await, Err(Forbidden::NotPublic));
+        let mixed = OutboundRequest { resolver: resolver.clone(), ..request("http://mixed.test/", Reach::Public) };
+        assert!(matches!(send(mixed).await, Err(OutboundError::Forbidden(Forbidden::NotPublic))));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_may_be_of_any_length() {
+        let length = 10 * DRAINED_BYTES;
+        let (port, _) = server(format!("HTTP/1.1 204 No\r\nretry-after: 7\r\n\r\n{}", "x".repeat(length)));
+        let wanted = request(&format!("http://127.0.0.1:{port}/"), Reach::Operator);
+        let got = send(OutboundRequest { max_answer_bytes: None, ..wanted }).await.unwrap();
+        assert_eq!((got.status, got.headers["retry-after"].to_str().unwrap()), (StatusCode::NO_CONTENT, "7"));
+        assert_eq!(got.body, Bytes::new());
+
+        let (port, _) = server(answer(&"x".repeat(length)));
+        let wanted = request(&format!("http://127.0.0.1:{port}/"), Reach::Operator);
+        let got = send(OutboundRequest { max_answer_bytes: None, ..wanted }).await.unwrap();
+        assert_eq!((got.status, got.body), (StatusCode::OK, Bytes::new()));
     }
 
     #[tokio::test]

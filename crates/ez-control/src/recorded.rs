@@ -251,6 +251,6 @@ impl Recorded for Model {
 
 /// Shows that there is a secret, and whether it is the same as elsewhere. The mark is of the envelope, whose nonce is
 /// random, so it tells nothing of the secret.
-fn masked(envelope: Option<&str>) -> Option<String> {
+pub(crate) fn masked(envelope: Option<&str>) -> Option<String> {
     envelope.map(|envelope| format!("***{:.8}", TokenDigest::of(envelope).to_string()))
 }

@@ -7,7 +7,7 @@ use ez_store::settings;
 use uuid::Uuid;
 
 use crate::control::JWT_SECRET;
-use crate::{Control, ControlError};
+use crate::{Control, ControlError, webhooks};
 
 /// API keys that are read at once.
 const PAGE: u64 = 500;
@@ -25,6 +25,7 @@ pub struct SecretsReport {
 pub async fn check_all(control: &Control) -> Result<SecretsReport, ControlError> {
     let mut report = SecretsReport::default();
     report.count(open_kept_secret(control).await?);
+    report.count(open_webhook_secret(control).await?);
     let mut last = 0;
     loop {
         let page = api_keys::list_after(control.store(), last, PAGE).await?;
@@ -39,8 +40,13 @@ pub async fn check_all(control: &Control) -> Result<SecretsReport, ControlError>
 /// Refuses to go on with a secret key that opens nothing of what is stored. Errors: `Internal`, `Unavailable`.
 pub(crate) async fn require_key(control: &Control) -> Result<(), ControlError> {
     let kept = open_kept_secret(control).await?;
+    let of_webhook = open_webhook_secret(control).await?;
     let first_keys = api_keys::list_after(control.store(), 0, PAGE).await?;
-    let opened: Vec<_> = kept.into_iter().chain(first_keys.iter().flat_map(|key| open_api_key(control, key))).collect();
+    let opened: Vec<_> = kept
+        .into_iter()
+        .chain(of_webhook)
+        .chain(first_keys.iter().flat_map(|key| open_api_key(control, key)))
+        .collect();
     // One damaged row is no sign of another key.
     match opened.iter().find_map(|opened| opened.err()) {
         Some(error) if opened.iter().all(Result::is_err) => Err(error.into()),
@@ -63,6 +69,11 @@ async fn open_kept_secret(control: &Control) -> Result<Option<Result<(), SecretE
     let place = SecretPlace { table: "settings", uuid: Uuid::nil(), field: JWT_SECRET };
     let kept = settings::get(control.store(), JWT_SECRET).await?;
     Ok(kept.map(|envelope| control.secret_key().open(&envelope, place).map(drop)))
+}
+
+async fn open_webhook_secret(control: &Control) -> Result<Option<Result<(), SecretError>>, ControlError> {
+    let webhook = webhooks::get(control).await?;
+    Ok(webhooks::open_secret(control, &webhook).map(|opened| opened.map(drop)))
 }
 
 fn open_api_key(control: &Control, key: &ApiKey) -> Vec<Result<(), SecretError>> {

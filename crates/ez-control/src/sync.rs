@@ -5,10 +5,18 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
 use ez_state::StateError;
-use ez_store::outbox;
+use ez_store::{StoreError, outbox};
+use ez_telemetry::metrics::{
+    DATABASE_UP, GATEWAYS_SEEN, OUTBOX_DEPTH, OUTBOX_OLDEST, PUBLISHED_VERSION, SHARED_STATE_UP,
+};
+use metrics::gauge;
+use tokio::time::timeout;
 
 use crate::publisher::{self, ReconcileReport};
 use crate::{Control, ControlError};
+
+/// How long a reader of the metrics is made to wait.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the publication of changes stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +55,29 @@ pub async fn status(control: &Control) -> Result<SyncStatus, ControlError> {
         gateways,
         last_reconcile: publisher::last_report(control).await,
     })
+}
+
+/// Looks at what operators watch of publication and its servers, for whoever reads the metrics next. Answers within
+/// [`SAMPLE_TIMEOUT`]; what does not answer by then counts as down, and what it would have told stays as it was.
+pub async fn sample(control: &Control) {
+    let database = timeout(SAMPLE_TIMEOUT, async {
+        let depth = outbox::depth(control.store()).await?;
+        Ok::<_, StoreError>((depth, outbox::oldest_at(control.store()).await?))
+    });
+    let (database, state) = tokio::join!(database, timeout(SAMPLE_TIMEOUT, read_state(control)));
+    let (database, state) = (database.ok().and_then(Result::ok), state.ok().and_then(Result::ok));
+    let up = |is_up: bool| f64::from(u8::from(is_up));
+    gauge!(DATABASE_UP).set(up(database.is_some()));
+    gauge!(SHARED_STATE_UP).set(up(state.is_some()));
+    if let Some((depth, oldest_at)) = database {
+        let now = control.now();
+        gauge!(OUTBOX_DEPTH).set(depth as f64);
+        gauge!(OUTBOX_OLDEST).set(oldest_at.map_or(0.0, |at| age(at, now).as_secs_f64()));
+    }
+    if let Some((meta, gateways)) = state {
+        gauge!(PUBLISHED_VERSION).set(meta.version as f64);
+        gauge!(GATEWAYS_SEEN).set(gateways.len() as f64);
+    }
 }
 
 /// Keeps a gateway's heartbeat, stamped with the time now. Errors: `Unavailable`.

@@ -106,7 +106,7 @@ async fn call(
     let project = account.as_ref().and_then(ServiceAccount::project_id);
     let Ask { url, headers, body } = ask(group, credential, project, model)?;
     Ok(match send(control, url, headers, Bytes::from(body.to_string())).await {
-        Ok(OutboundAnswer { status, body }) => (Some(status), told(status, &body, credential)),
+        Ok(OutboundAnswer { status, body, .. }) => (Some(status), told(status, &body, credential)),
         Err(error) => (None, error.to_string()),
     })
 }
@@ -116,7 +116,7 @@ async fn access_token(control: &Control, account: &ServiceAccount) -> Result<Res
     let form = account.token_request(control.now()).map_err(ControlError::internal)?;
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
-    let OutboundAnswer { status, body } =
+    let OutboundAnswer { status, body, .. } =
         match send(control, account.token_uri().clone(), headers, form.clone().into()).await {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(error.to_string())),
@@ -137,8 +137,9 @@ async fn send(control: &Control, url: Url, headers: HeaderMap, body: Bytes) -> R
         body,
         reach: Reach::Operator,
         tls: control.config().upstream_tls.clone(),
+        resolver: control.config().resolver.clone(),
         timeout: TIMEOUT,
-        max_answer_bytes: MAX_ANSWER_BYTES,
+        max_answer_bytes: Some(MAX_ANSWER_BYTES),
     };
     outbound::send(request).await
 }

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use ez_contract::alerts::{AlertSeverity, AlertType};
 use ez_contract::snapshot::SnapshotKey;
 use ez_state::fail_point::{FailPoint, reach};
+use ez_store::alerts::Alert;
 use ez_store::audit::{self, NewAuditEntry};
 use ez_store::outbox::{self, NewOutboxEntry};
 use ez_store::{ActorKind, RecordKind, StoreTx};
+use ez_telemetry::metrics::ALERTS_RAISED;
 use serde_json::{Map, Value as Json};
 
 use crate::recorded::Recorded;
@@ -64,6 +68,8 @@ pub struct Write {
     expectation: Option<Expectation>,
     is_expectation_met: AtomicBool,
     is_dry_run: bool,
+    /// Alerts that come to be, or become worse, with the commit.
+    raised: Mutex<Vec<(AlertType, AlertSeverity)>>,
 }
 
 /// Records that go with the one that they belong to.
@@ -125,7 +131,8 @@ impl Write {
     pub(crate) fn new(control: Control, tx: StoreTx, actor: Actor) -> Self {
         let now = control.now();
         let is_expectation_met = AtomicBool::new(false);
-        Self { control, tx, actor, now, expectation: None, is_expectation_met, is_dry_run: false }
+        let raised = Mutex::default();
+        Self { control, tx, actor, now, expectation: None, is_expectation_met, is_dry_run: false, raised }
     }
 
     /// The same, for a change that is meant for one state of its record: another is `Stale`.
@@ -154,6 +161,10 @@ impl Write {
         self.tx.commit().await?;
         reach(FailPoint::Committed);
         self.control.publishing().wake.notify_one();
+        for (alert_type, severity) in self.raised.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let labels = [("type", alert_type.as_str()), ("severity", severity.as_str())];
+            metrics::counter!(ALERTS_RAISED, &labels).increment(1);
+        }
         Ok(())
     }
 
@@ -204,6 +215,21 @@ impl Write {
         // Where it stood before cannot be read from the record any more.
         let left = before.map(Recorded::snapshot_keys).unwrap_or_default();
         self.enqueue(R::KIND, record.id(), &left).await
+    }
+
+    /// The same for a record that is in no snapshot.
+    pub(crate) async fn record_unpublished<R: Recorded>(
+        &self,
+        action: &str,
+        before: Option<&R>,
+        after: &R,
+    ) -> Result<(), ControlError> {
+        self.audit::<R>(action, after.id(), before.map(Recorded::audited), Some(after.audited())).await
+    }
+
+    /// Notes an alert that comes to be, or becomes worse, with the commit.
+    pub(crate) fn note_raised(&self, alert: &Alert) {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).push((alert.alert_type, alert.severity));
     }
 
     /// Records one kind of change to many records at once: an audit entry each, and few outbox entries for all. Each

@@ -42,7 +42,7 @@ pub(crate) fn admit(
 
 /// A key whose quota the ledger has used up, told like one that a gateway counted: when it starts anew, if ever.
 fn exhausted(dead: DeadKey, token: &TokenSnapshot, now: DateTime<Utc>) -> Refusal {
-    let refusal = Refusal::client(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, dead.code(), dead.message());
+    let refusal = Refusal::limited(StatusCode::TOO_MANY_REQUESTS, FaultKind::RateLimit, dead.code(), dead.message());
     match token.quota.as_ref().and_then(|quota| quota.reset_at) {
         Some(at) => {
             let seconds = u64::try_from(at - now.timestamp()).unwrap_or_default();
@@ -62,6 +62,7 @@ mod tests {
 
     use ez_contract::snapshot::{MasterSnapshot, Quota};
     use ez_contract::status::{KeyStatus, RecordStatus};
+    use ez_contract::usage::EndedBy;
 
     use super::*;
 
@@ -87,7 +88,9 @@ mod tests {
                 token.status = KeyStatus::Exhausted;
                 token.quota = Some(Quota { limit: 5, used: 5, reset_at });
             });
-            assert_eq!(refusal.unwrap().retry_after.map(|after| after.as_secs()), retry_after);
+            let refusal = refusal.unwrap();
+            assert_eq!(refusal.retry_after.map(|after| after.as_secs()), retry_after);
+            assert_eq!(refusal.ended_by(), EndedBy::Limit);
         }
     }
 

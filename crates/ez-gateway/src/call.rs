@@ -161,11 +161,20 @@ async fn prepare(
     let CallScope { gateway, snapshot, arrival, caller, form, .. } = scope;
     admit::admit(caller, arrival.client_ip, arrival.route.operation(), gateway.clock.now())?;
     gateway.settler.check()?;
-    let inspected = inspect::inspect(scope, body).await?;
+    let body = inspect::read(scope, body).await?;
+    if snapshot.keeps_request_bodies() {
+        account.keep_body(&body, gateway.config.log_body_max_bytes);
+    }
+    let inspected = inspect::inspect(scope, body)?;
     account.note_request(&inspected);
     let target = plan::resolve(snapshot, caller, &inspected.peek.model)?;
-    account.note_target(&target);
-    let model = snapshot.model(&binding_key(&target.namespace, &target.public_model));
+    let key = binding_key(&target.namespace, &target.public_model);
+    // A name that someone made up is none of a namespace, whatever becomes of the call: what a limit refuses is counted by
+    // model, too.
+    if snapshot.binding(&key).is_some() {
+        account.note_target(&target);
+    }
+    let model = snapshot.model(&key);
     let demand = Demand::of(&inspected, model.map(Arc::as_ref), gateway.clock.now());
     let reserved = gateway.limiter.reserve(caller, demand).await;
     let reservation = reserved.map_err(|limited| account.note_limited(*limited))?;

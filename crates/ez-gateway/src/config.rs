@@ -37,8 +37,14 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether each call with a known key leaves a line in the process log.
     pub access_log: bool,
+    /// How often the counts of attempts by API key go to the control plane.
+    pub stats_flush_interval: Duration,
+    /// The most that is kept of a request body while bodies are kept, bytes.
+    pub log_body_max_bytes: usize,
     /// Where spans go, as `…/v1/traces`; none are made without it.
     pub otlp_traces: Option<http::Uri>,
+    /// Where GenAI metrics go, as `…/v1/metrics`; none are counted without it.
+    pub otlp_metrics: Option<http::Uri>,
     /// Health of upstream credentials, and how calls are spread over them.
     pub health: HealthConfig,
     /// Connections to upstreams.

@@ -15,7 +15,7 @@ use ez_protocol::stream::{Meaning, StreamReader};
 use ez_protocol::translate::{AnswerTranslator, Translated, without_foreign_state};
 use ez_protocol::vendor_limits::read_limit;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use tokio::time::{Instant, timeout_at};
 
@@ -102,6 +102,12 @@ impl Sent {
     }
 }
 
+/// A request that is still to be signed in and sent.
+struct Prepared {
+    request: Request<Full<Bytes>>,
+    sent: Sent,
+}
+
 /// What an attempt came to.
 enum Outcome {
     /// The client gets this.
@@ -110,6 +116,16 @@ enum Outcome {
     TryNext(Refusal),
     /// No candidate would do better.
     Refuse(Refusal),
+}
+
+impl Outcome {
+    fn end(&self) -> AttemptEnd {
+        match self {
+            Self::Deliver(_) => AttemptEnd::Delivered,
+            Self::TryNext(_) => AttemptEnd::Failed,
+            Self::Refuse(_) => AttemptEnd::Refused,
+        }
+    }
 }
 
 /// Bound on waiting for the body of an error answer, which only explains what the status says.
@@ -141,14 +157,22 @@ pub(crate) async fn dispatch(
             Ok(permit) => permit,
             Err(unpicked) => return Err(picker.refusal(Some(unpicked), last)),
         };
-        let choice = permit.choice();
-        account.note_attempt(choice);
-        let provider_type = choice.upstream.snapshot.provider_type;
-        let api_key_id = choice.upstream.snapshot.id;
+        let provider = &permit.choice().upstream.snapshot;
+        let (provider_type, api_key_id) = (provider.provider_type, provider.id);
         let attempt = Attempt { scope, inspected, model };
-        match attempt.run(choice.clone()).await {
+        let outcome = match attempt.prepare(permit.choice().clone()) {
+            Ok(prepared) => {
+                account.note_attempt(permit.choice());
+                permit.count();
+                let outcome = attempt.send(prepared).await;
+                observer.attempted(provider_type, outcome.end());
+                outcome
+            }
+            // Nobody was asked, so that it is no attempt.
+            Err(refusal) => Outcome::TryNext(refusal),
+        };
+        match outcome {
             Outcome::Deliver(answer) => {
-                observer.attempted(provider_type, AttemptEnd::Delivered);
                 if answer.head.status.is_success() {
                     denied.iter().for_each(|choice| book.note_denied(choice, scope.arrival.request_id.as_str()));
                 }
@@ -161,13 +185,12 @@ pub(crate) async fn dispatch(
                 }
                 return Ok(answer);
             }
-            Outcome::Refuse(refusal) => {
-                observer.attempted(provider_type, AttemptEnd::Refused);
-                return Err(refusal);
-            }
+            Outcome::Refuse(refusal) => return Err(refusal),
             Outcome::TryNext(refusal) => {
-                observer.attempted(provider_type, AttemptEnd::Failed);
                 let request_id = scope.arrival.request_id.as_str();
+                if refusal.blame.is_some() {
+                    permit.count_failure();
+                }
                 // What the call's own deadline cut short may have been about to answer.
                 if let Some(blame) = refusal.blame.filter(|_| Instant::now() < scope.deadline) {
                     permit.failed(blame, refusal.retry_after, request_id);
@@ -188,15 +211,29 @@ pub(crate) async fn fetch_stored(
     scope: &CallScope<'_>,
     inspected: &Inspected,
     choice: UpstreamChoice,
-    id: &str,
-    action: StoredAction,
+    stored: (&str, StoredAction),
+    account: &mut Account,
 ) -> Result<Box<Answer>, Refusal> {
     // Its protocol is the client's, so that nothing is asked of its model.
     let attempt = Attempt { scope, inspected, model: None };
-    match attempt.fetch_stored(choice, id, action).await {
+    let prepared = attempt.prepare_stored(choice, stored)?;
+    account.note_attempt(&prepared.sent.choice);
+    let mut counted = scope.gateway.health.attempts().begin(prepared.sent.choice.upstream.snapshot.id);
+    match attempt.send(prepared).await {
         Outcome::Deliver(answer) => Ok(answer),
-        Outcome::TryNext(refusal) | Outcome::Refuse(refusal) => Err(refusal),
+        Outcome::Refuse(refusal) => Err(refusal),
+        Outcome::TryNext(refusal) => {
+            if refusal.blame.is_some() {
+                counted.failed();
+            }
+            Err(refusal)
+        }
     }
+}
+
+fn target_of(choice: &UpstreamChoice) -> Result<&UpstreamTarget, Refusal> {
+    let target = choice.upstream.target.as_ref();
+    target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))
 }
 
 struct Attempt<'c> {
@@ -207,45 +244,60 @@ struct Attempt<'c> {
 }
 
 impl Attempt<'_> {
-    async fn run(&self, choice: UpstreamChoice) -> Outcome {
-        let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
-        let translated = match translate(self.scope, self.inspected, self.model, &choice) {
-            Ok(translated) => translated,
-            Err(refusal) => return Outcome::TryNext(refusal),
-        };
-        let (body, sent) = match translated {
+    /// Makes the request, before anybody is asked. Errors: why this credential cannot be asked it.
+    fn prepare(&self, choice: UpstreamChoice) -> Result<Prepared, Refusal> {
+        let (body, sent, query) = match translate(self.scope, self.inspected, self.model, &choice)? {
             None => {
                 let body = self.inspected.peek.upstream_body(&self.inspected.body, &choice.upstream_model);
                 // A conversation may have begun at an upstream of another protocol.
                 let cleaned = without_foreign_state(choice.api.protocol(), &body);
-                (cleaned.unwrap_or(body), Sent::as_it_came(choice))
+                (cleaned.unwrap_or(body), Sent::as_it_came(choice), self.client_query())
             }
             Some(Translated { body, dropped, answer }) => {
-                (body, Sent { choice, translator: Some(Box::new(answer)), dropped })
+                let query = if choice.api == Api::StreamGenerateContent { "alt=sse" } else { "" };
+                (body, Sent { choice, translator: Some(Box::new(answer)), dropped }, query)
             }
         };
-        match timeout_at(head_by, self.encode(&sent, body)).await {
+        let Sent { choice, .. } = &sent;
+        let uri = target_of(choice)?.url(choice.api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, choice.api.protocol());
+        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.inspected.peek, &self.scope.arrival.headers));
+        Ok(Prepared { request, sent })
+    }
+
+    /// The same for a stored response.
+    fn prepare_stored(&self, choice: UpstreamChoice, (id, action): (&str, StoredAction)) -> Result<Prepared, Refusal> {
+        let uri = target_of(&choice)?.response_url(id, action.suffix(), self.client_query());
+        let mut request = Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = action.method();
+        *request.uri_mut() = uri.map_err(|e| without_url(&e))?;
+        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, choice.api.protocol());
+        Ok(Prepared { request, sent: Sent::as_it_came(choice) })
+    }
+
+    fn client_query(&self) -> &str {
+        self.scope.arrival.query.as_deref().unwrap_or_default()
+    }
+
+    /// Signs the request in, and sends it.
+    async fn send(&self, prepared: Prepared) -> Outcome {
+        let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
+        let Prepared { mut request, sent } = prepared;
+        match timeout_at(head_by, self.sign_in(&mut request, &sent.choice)).await {
             Err(_) => Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
             Ok(Err(refusal)) => Outcome::TryNext(refusal),
-            Ok(Ok(request)) => self.exchange(request, sent, head_by).await,
+            Ok(Ok(())) => self.exchange(request, sent, head_by).await,
         }
     }
 
-    async fn fetch_stored(&self, choice: UpstreamChoice, id: &str, action: StoredAction) -> Outcome {
-        let head_by = self.by(self.scope.gateway.config.first_byte_timeout);
-        let query = self.scope.arrival.query.as_deref().unwrap_or_default();
-        let Some(target) = choice.upstream.target.as_ref() else {
-            return Outcome::TryNext(unreachable_upstream("its base URL or secret cannot be used".to_owned()));
-        };
-        let uri = match target.response_url(id, action.suffix(), query) {
-            Ok(uri) => uri,
-            Err(e) => return Outcome::TryNext(without_url(&e)),
-        };
-        match timeout_at(head_by, self.signed(target, choice.api, action.method(), uri, Bytes::new())).await {
-            Err(_) => Outcome::TryNext(timed_out("the upstream's token endpoint did not answer in time")),
-            Ok(Err(refusal)) => Outcome::TryNext(refusal),
-            Ok(Ok(request)) => self.exchange(request, Sent::as_it_came(choice), head_by).await,
-        }
+    async fn sign_in(&self, request: &mut Request<Full<Bytes>>, choice: &UpstreamChoice) -> Result<(), Refusal> {
+        let sign_in = target_of(choice)?.sign_in(choice.api.protocol(), &self.scope.gateway.tokens).await;
+        let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
+        request.headers_mut().insert(name, value);
+        Ok(())
     }
 
     /// Sends a request, and reads what comes back as far as no byte of it may reach the client yet.
@@ -270,41 +322,6 @@ impl Attempt<'_> {
         } else {
             self.read_plain(response, sent).await
         }
-    }
-
-    /// The request as it goes out, signed in.
-    async fn encode(&self, sent: &Sent, body: Bytes) -> Result<Request<Full<Bytes>>, Refusal> {
-        let Sent { choice, translator, .. } = sent;
-        let query = match translator {
-            None => self.scope.arrival.query.as_deref().unwrap_or_default(),
-            Some(_) if choice.api == Api::StreamGenerateContent => "alt=sse",
-            Some(_) => "",
-        };
-        let target = choice.upstream.target.as_ref();
-        let target = target.ok_or_else(|| unreachable_upstream("its base URL or secret cannot be used".to_owned()))?;
-        let uri = target.url(choice.api, &choice.upstream_model, query).map_err(|e| without_url(&e))?;
-        let mut request = self.signed(target, choice.api, Method::POST, uri, body).await?;
-        request.headers_mut().insert(CONTENT_TYPE, content_type_of(&self.inspected.peek, &self.scope.arrival.headers));
-        Ok(request)
-    }
-
-    async fn signed(
-        &self,
-        target: &UpstreamTarget,
-        api: Api,
-        method: Method,
-        uri: Uri,
-        body: Bytes,
-    ) -> Result<Request<Full<Bytes>>, Refusal> {
-        let protocol = api.protocol();
-        let sign_in = target.sign_in(protocol, &self.scope.gateway.tokens).await;
-        let (name, value) = sign_in.map_err(|e| sign_in_failed(&e))?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers::for_upstream(&self.scope.arrival.headers, protocol);
-        request.headers_mut().insert(name, value);
-        Ok(request)
     }
 
     /// A status outside 2xx: the client's own fault is told to it in the vendor's words, all else goes on.

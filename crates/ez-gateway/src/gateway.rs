@@ -9,15 +9,19 @@ use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attempts::flush_attempts;
 use crate::call::{self, AnswerBody};
 use crate::config::GatewayConfig;
 use crate::control_link::ControlLink;
+use crate::counters;
+use crate::faults::{FaultReporter, report_faults};
 use crate::gauges::{Sampled, keep_gauges};
 use crate::health::{HealthBook, Sharer, report_bans, share};
 use crate::heartbeat::{Heart, beat};
 use crate::lent_body::LentBody;
 use crate::limits::{self, Ledger, Limiter};
-use crate::observe::{Observer, SpanExporter, export};
+use crate::live::{LiveBook, Teller, tell};
+use crate::observe::{Collector, GenAiMetrics, MetricExporter, Observer, export_metrics, export_spans};
 use crate::relay::Abandonment;
 use crate::routing::{SnapshotCell, SnapshotWatch};
 use crate::settle::{Settler, settle_cancelled};
@@ -72,10 +76,10 @@ pub struct GatewayStops {
 /// The background work of a gateway.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayTasks {
-    /// Settles cancelled calls, leases limits, sends heartbeats and spans, samples gauges, shares and reports the health of
-    /// credentials.
+    /// Settles cancelled calls, leases limits, sends heartbeats, spans and metrics, samples gauges, shares and reports the
+    /// health of credentials, reports faults, tells live figures.
     pub settling: TaskTracker,
-    /// Hands usage records to the control plane.
+    /// Hands usage records and counts of attempts to the control plane.
     pub shipping: TaskTracker,
 }
 
@@ -84,11 +88,17 @@ impl Gateway {
     /// when `stops.shipping` is set, which must come after.
     pub fn start(parts: GatewayParts, stops: &GatewayStops, tasks: &GatewayTasks) -> Arc<Self> {
         let GatewayParts { config, snapshot, snapshot_watch, usage_log, state, control_link, clock } = parts;
-        let (observer, spans) = Observer::new(config.access_log, config.otlp_traces.is_some());
-        let (settler, cancelled) = Settler::new(usage_log.clone(), clock.clone(), observer, stops.cut_off.clone());
+        counters::show();
+        let gen_ai = config.otlp_metrics.as_ref().map(|_| Arc::<GenAiMetrics>::default());
+        let (observer, spans) = Observer::new(config.access_log, config.otlp_traces.is_some(), gen_ai.clone());
+        let live = Arc::new(LiveBook::new());
+        let (settler, cancelled) =
+            Settler::new(usage_log.clone(), clock.clone(), observer, live.clone(), stops.cut_off.clone());
         tasks.settling.spawn(settle_cancelled(usage_log.clone(), cancelled));
         let limiter =
             limits::start(state.clone(), Ledger::of(&usage_log, &clock), &tasks.settling, stops.cut_off.clone());
+        let teller = Teller { book: live, state: state.clone(), node_id: config.node_id.clone() };
+        tasks.settling.spawn(tell(teller, stops.cut_off.clone()));
         let heart = Heart {
             node_id: config.node_id.clone(),
             version: config.version.clone(),
@@ -105,13 +115,30 @@ impl Gateway {
         tasks.settling.spawn(report_bans(health.clone(), control_link.clone(), stops.cut_off.clone()));
         let sampled = Sampled { usage_log: usage_log.clone(), snapshot: snapshot_watch, clock: clock.clone() };
         tasks.settling.spawn(keep_gauges(sampled, stops.cut_off.clone()));
+        let reporter = FaultReporter {
+            node_id: config.node_id.clone(),
+            usage_log: usage_log.clone(),
+            control_link: control_link.clone(),
+        };
+        tasks.settling.spawn(report_faults(reporter, stops.cut_off.clone()));
+        let attempts = health.attempts().clone();
+        let interval = config.stats_flush_interval;
+        tasks.shipping.spawn(flush_attempts(attempts, control_link.clone(), interval, stops.shipping.clone()));
         tasks.shipping.spawn(usage_log::ship(usage_log, control_link, stops.shipping.clone()));
         let abandonment = Abandonment::new(config.on_client_gone, tasks.settling.clone(), stops.cut_off.clone());
         let transport = Transport::new(&config.upstream, config.connect_timeout);
-        if let (Some(url), Some(spans)) = (config.otlp_traces.clone(), spans) {
-            let (node_id, version) = (config.node_id.clone(), config.version.clone());
-            let exporter = SpanExporter { transport: transport.clone(), url, node_id, version };
-            tasks.settling.spawn(export(exporter, spans, stops.cut_off.clone()));
+        let collector = |url: &http::Uri| Collector {
+            transport: transport.clone(),
+            url: url.clone(),
+            node_id: config.node_id.clone(),
+            version: config.version.clone(),
+        };
+        if let (Some(url), Some(spans)) = (&config.otlp_traces, spans) {
+            tasks.settling.spawn(export_spans(collector(url), spans, stops.cut_off.clone()));
+        }
+        if let (Some(url), Some(metrics)) = (&config.otlp_metrics, gen_ai) {
+            let exporter = MetricExporter { collector: collector(url), metrics, clock: clock.clone() };
+            tasks.settling.spawn(export_metrics(exporter, stops.cut_off.clone()));
         }
         let tokens = TokenClient {
             transport: transport.clone(),

@@ -27,8 +27,8 @@ pub(crate) struct Inspected {
 /// Bound on a client that stops sending in the middle of its body.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads a request, up to the bound of the gateway's configuration.
-pub(crate) async fn inspect<B>(scope: &CallScope<'_>, body: B) -> Result<Inspected, Refusal>
+/// Reads the body of a request, up to the bound of the gateway's configuration.
+pub(crate) async fn read<B>(scope: &CallScope<'_>, body: B) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -38,7 +38,11 @@ where
         return Err(coded_body());
     }
     let max_bytes = scope.gateway.config.max_body_bytes;
-    let body = read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await?;
+    read_bounded(&scope.arrival.headers, body, max_bytes, scope.deadline).await
+}
+
+/// Finds in a body what routing needs of it.
+pub(crate) fn inspect(scope: &CallScope<'_>, body: Bytes) -> Result<Inspected, Refusal> {
     let peek = RequestPeek::of(scope.form, &body).map_err(|e| malformed(&e))?;
     if let Some(field) = peek.kept_by_vendor.filter(|_| !scope.gateway.config.passes_vendor_objects) {
         return Err(kept_by_vendor(field));

@@ -2,11 +2,14 @@
 //! database. `call` is the table of contents of a call; each stage stands in the module of its name.
 
 mod admit;
+mod attempts;
 mod authn;
 mod call;
 mod capabilities;
+mod counters;
 mod dispatch;
 mod failure;
+mod faults;
 mod gauges;
 mod headers;
 mod health;
@@ -15,6 +18,7 @@ mod ingress;
 mod inspect;
 mod lent_body;
 mod limits;
+mod live;
 mod metering;
 mod models;
 mod observe;

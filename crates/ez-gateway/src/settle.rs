@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ez_contract::Operation;
 use ez_contract::clock::Clock;
+use ez_contract::request_body::RequestBody;
 use ez_contract::usage::{EndedBy, TokenUsage, UsageRecord, UsageSource};
 use ez_protocol::redact::redact;
 use ez_telemetry::request_id::sortable_id;
@@ -18,6 +19,7 @@ use crate::health::Permit;
 use crate::ingress::Arrival;
 use crate::inspect::Inspected;
 use crate::limits::{Charge, Limited, RateHeaders, Reservation};
+use crate::live::{LiveBook, LiveCall};
 use crate::metering::counts_input;
 use crate::observe::{Observer, Trace};
 use crate::plan::{Target, UpstreamChoice};
@@ -32,12 +34,19 @@ const STATUS_CLIENT_CLOSED: u16 = 499;
 const STATUS_INTERNAL: u16 = 500;
 const MAX_ERROR_CHARS: usize = 500;
 
+/// What is left of a call that was dropped.
+pub(crate) struct Cancelled {
+    record: UsageRecord,
+    body: Option<Box<RequestBody>>,
+}
+
 /// Where accounts are settled.
 pub(crate) struct Settler {
     usage_log: UsageLog,
     clock: Arc<dyn Clock>,
-    cancelled: mpsc::UnboundedSender<UsageRecord>,
+    cancelled: mpsc::UnboundedSender<Cancelled>,
     pub(crate) observer: Observer,
+    live: Arc<LiveBook>,
     /// Set once calls are cut off because the process ends.
     cut_off: CancellationToken,
 }
@@ -47,10 +56,11 @@ impl Settler {
         usage_log: UsageLog,
         clock: Arc<dyn Clock>,
         observer: Observer,
+        live: Arc<LiveBook>,
         cut_off: CancellationToken,
-    ) -> (Self, mpsc::UnboundedReceiver<UsageRecord>) {
+    ) -> (Self, mpsc::UnboundedReceiver<Cancelled>) {
         let (cancelled, receiver) = mpsc::unbounded_channel();
-        (Self { usage_log, clock, cancelled, observer, cut_off }, receiver)
+        (Self { usage_log, clock, cancelled, observer, live, cut_off }, receiver)
     }
 }
 
@@ -72,9 +82,9 @@ pub(crate) fn not_accountable() -> Refusal {
 }
 
 /// Settles the accounts of cancelled calls until every call is gone.
-pub(crate) async fn settle_cancelled(usage_log: UsageLog, mut cancelled: mpsc::UnboundedReceiver<UsageRecord>) {
-    while let Some(record) = cancelled.recv().await {
-        if usage_log.append(&record).await.is_err() {
+pub(crate) async fn settle_cancelled(usage_log: UsageLog, mut cancelled: mpsc::UnboundedReceiver<Cancelled>) {
+    while let Some(Cancelled { record, body }) = cancelled.recv().await {
+        if usage_log.append_with_body(&record, body.as_deref()).await.is_err() {
             usage_log.hold(record);
         }
     }
@@ -83,10 +93,14 @@ pub(crate) async fn settle_cancelled(usage_log: UsageLog, mut cancelled: mpsc::U
 /// The account of one call. Dropping it unsettled reports the call as cancelled.
 pub(crate) struct Account {
     record: UsageRecord,
+    /// What is kept of the request's body, where bodies are kept.
+    body: Option<Box<RequestBody>>,
     arrived: Instant,
     settler: Arc<Settler>,
     operation: Option<Operation>,
     trace: Option<Trace>,
+    /// Counts the call among those in flight until the account is gone.
+    live: LiveCall,
     /// Of the attempt whose answer is under way to the client.
     permit: Option<Permit>,
     is_open: bool,
@@ -157,12 +171,15 @@ impl Account {
             response_bytes: 0,
         };
         settler.observer.in_flight().increment(1.0);
+        let live = settler.live.begin(caller.master.id);
         Box::new(Self {
             record,
+            body: None,
             arrived,
             settler,
             operation: arrival.route.operation(),
             trace: arrival.trace.clone(),
+            live,
             permit: None,
             is_open: true,
             reservation: None,
@@ -172,9 +189,17 @@ impl Account {
         })
     }
 
+    /// Keeps a body with the record: a copy of its beginning, so that the rest need not stay in memory as long.
+    pub(crate) fn keep_body(&mut self, body: &[u8], max_bytes: usize) {
+        self.body = Some(Box::new(RequestBody::of(body, max_bytes)));
+    }
+
     pub(crate) fn note_request(&mut self, inspected: &Inspected) {
         self.record.request_bytes = inspected.body.len() as u64;
         self.record.stream = inspected.peek.stream;
+        if inspected.peek.stream {
+            self.live.note_stream();
+        }
         self.prompt_tokens = counts_input(inspected.api).then(|| inspected.peek.estimated_input_tokens());
         self.record.model.clone_from(&inspected.peek.model);
     }
@@ -211,7 +236,7 @@ impl Account {
         self.record.provider_type = Some(provider.provider_type);
         self.record.upstream_model = Some(choice.upstream_model.clone());
         if let (Some(trace), Some(target)) = (&mut self.trace, &choice.upstream.target) {
-            trace.note_server(target.host());
+            trace.note_server(target.host(), target.port());
         }
     }
 
@@ -246,6 +271,7 @@ impl Account {
     /// Notes that a limit refuses the call, and why.
     pub(crate) fn note_limited(&mut self, limited: Limited) -> Refusal {
         self.rate = limited.rate;
+        self.live.note_limited();
         limited.refusal
     }
 
@@ -273,7 +299,7 @@ impl Account {
             permit.succeeded();
         }
         self.close(end);
-        let appended = self.settler.usage_log.append(&self.record).await;
+        let appended = self.settler.usage_log.append_with_body(&self.record, self.body.as_deref()).await;
         self.is_open = false;
         if appended.is_err() {
             let withheld = self.withheld();
@@ -305,7 +331,7 @@ impl Account {
         let error = format!("{}: {}", refusal.fault.code, refusal.fault.message);
         if self.record.attempts == 0 {
             self.close(End { ended_by: refusal.ended_by(), error: Some(error) });
-            self.settler.usage_log.append_refusal(&self.record).await;
+            self.settler.usage_log.append_refusal(&self.record, self.body.as_deref()).await;
             self.is_open = false;
             self.observe(&self.record);
             return Ok(());
@@ -328,9 +354,10 @@ impl Account {
             record.cost = Some(cost.to_string());
             record.price_version = Some(version.to_owned());
         }
-        let Some(reservation) = self.reservation.take() else { return };
         let TokenUsage { input_tokens, output_tokens, .. } = record.tokens;
         let counted = input_tokens.unwrap_or_default().saturating_add(output_tokens.unwrap_or_default());
+        self.live.settle(counted);
+        let Some(reservation) = self.reservation.take() else { return };
         let is_known = input_tokens.is_some() || output_tokens.is_some();
         reservation.settle(Charge {
             tokens: (is_known || used_nothing).then_some(counted),
@@ -404,7 +431,7 @@ impl Drop for Account {
         record.error = end.error;
         record.latency_ms = self.elapsed_ms();
         self.observe(&record);
-        if self.settler.cancelled.send(record).is_err() {
+        if self.settler.cancelled.send(Cancelled { record, body: self.body.take() }).is_err() {
             tracing::error!(
                 request_id = self.record.request_id,
                 "usage record of a cancelled call lost: settlement has ended"

@@ -284,8 +284,7 @@ pub(crate) async fn prepare(
     let upstream = upstream.ok_or_else(owner_gone)?.clone();
     let choice =
         UpstreamChoice { upstream, upstream_model: owner.upstream_model, api: Api::Responses, on_client_gone: None };
-    account.note_attempt(&choice);
-    let answer = dispatch::fetch_stored(scope, &inspected, choice, id, action).await?;
+    let answer = dispatch::fetch_stored(scope, &inspected, choice, (id, action), account).await?;
     Ok((inspected, answer))
 }
 

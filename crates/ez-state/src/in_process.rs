@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ez_contract::CONTRACT_VERSION;
 use ez_contract::health::{HealthKind, HealthState, health_field};
+use ez_contract::live::LiveReport;
 use ez_contract::models::{ModelsMeta, ModelsOrigin, models_checksum};
 use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{ConfigEvent, GatewayHeartbeat, SnapshotChange, SnapshotEntry, SnapshotKey, SnapshotMeta};
@@ -52,6 +53,8 @@ struct Tables {
     sweep_counters_at: usize,
     limits: LimitTables,
     gateways: BTreeMap<String, Expiring<GatewayHeartbeat>>,
+    /// By run of a gateway.
+    live: BTreeMap<String, Expiring<LiveReport>>,
     /// By API key, then by [`HealthState::field`].
     health: HashMap<i64, BTreeMap<String, Expiring<HealthState>>>,
     sweep_health_at: usize,
@@ -98,6 +101,7 @@ impl Default for InProcessState {
             sweep_counters_at: SWEEP_COUNTERS_AT,
             limits: LimitTables::default(),
             gateways: BTreeMap::new(),
+            live: BTreeMap::new(),
             health: HashMap::new(),
             sweep_health_at: SWEEP_HEALTH_AT,
             health_changes: VecDeque::new(),
@@ -258,6 +262,22 @@ impl InProcessState {
         let now = Instant::now();
         tables.gateways.retain(|_, report| report.ends_at > now);
         tables.gateways.values().map(|report| report.value.clone()).collect()
+    }
+
+    pub(crate) fn report_live(&self, run: &str, report: &LiveReport, ttl: Duration) {
+        let report = Expiring { value: report.clone(), ends_at: Instant::now() + ttl };
+        self.tables().live.insert(run.to_owned(), report);
+    }
+
+    pub(crate) fn remove_live(&self, run: &str) {
+        self.tables().live.remove(run);
+    }
+
+    pub(crate) fn list_live(&self) -> Vec<LiveReport> {
+        let mut tables = self.tables();
+        let now = Instant::now();
+        tables.live.retain(|_, report| report.ends_at > now);
+        tables.live.values().map(|report| report.value.clone()).collect()
     }
 
     pub(crate) fn put_health(&self, health: &HealthState, ttl: Duration) {

@@ -1,5 +1,5 @@
 //! Shared runtime state behind one closed enum of backends, in-process and Redis: snapshot publication, leases,
-//! counters, heartbeats, notes of jobs. The only crate that knows Redis.
+//! counters, heartbeats, live figures, notes of jobs. The only crate that knows Redis.
 //!
 //! Writers go through [`SharedState::publish`]. Readers do one [`SharedState::read_snapshot`], then wait on a
 //! [`ConfigWatch`] (and on a tick of their own) and follow with [`SharedState::read_changes`], reading everything again

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use ez_contract::health::{HealthKind, HealthState};
+use ez_contract::live::LiveReport;
 use ez_contract::models::{ModelsMeta, ModelsOrigin};
 use ez_contract::response::ResponseOwner;
 use ez_contract::snapshot::{GatewayHeartbeat, SnapshotMeta};
@@ -229,6 +230,36 @@ impl SharedState {
         match self {
             Self::InProcess(state) => Ok(state.list_gateways()),
             Self::Redis(state) => state.list_gateways().await,
+        }
+    }
+
+    /// Tells the live figures of this run of a gateway, in place of those before; forgotten after `ttl` unless told again.
+    pub async fn report_live(&self, run: &str, report: &LiveReport, ttl: Duration) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.report_live(run, report, ttl);
+                Ok(())
+            }
+            Self::Redis(state) => state.report_live(run, report, ttl).await,
+        }
+    }
+
+    /// Forgets the live figures of a run that ends.
+    pub async fn remove_live(&self, run: &str) -> Result<(), StateError> {
+        match self {
+            Self::InProcess(state) => {
+                state.remove_live(run);
+                Ok(())
+            }
+            Self::Redis(state) => state.remove_live(run).await,
+        }
+    }
+
+    /// The live figures of all gateways within their time, by run: one round trip.
+    pub async fn list_live(&self) -> Result<Vec<LiveReport>, StateError> {
+        match self {
+            Self::InProcess(state) => Ok(state.list_live()),
+            Self::Redis(state) => state.list_live().await,
         }
     }
 

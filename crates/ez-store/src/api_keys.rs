@@ -1,14 +1,17 @@
 //! API keys: upstream credentials inside provider groups.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use ez_contract::status::ApiKeyStatus;
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::sea_query::ExprTrait;
+use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use uuid::Uuid;
 
 use crate::error::{Doing, on};
 use crate::listing::any_contains;
 use crate::record::{count_requests, record};
-use crate::stored::Stored;
+use crate::stored::{Stored, load};
 use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
 
 record! {
@@ -70,6 +73,19 @@ pub struct RequestCounts {
 }
 
 count_requests!();
+
+/// What the API keys of one state add up to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiKeyTotals {
+    /// Their state.
+    pub status: ApiKeyStatus,
+    /// How many there are.
+    pub api_keys: u64,
+    /// Calls made with them that succeeded.
+    pub successes: u64,
+    /// Those that failed.
+    pub failures: u64,
+}
 
 /// Which API keys to list.
 #[derive(Debug, Clone, Default)]
@@ -141,8 +157,60 @@ pub async fn delete_by_group(tx: &StoreTx, group_id: i64) -> Result<u64, StoreEr
     Ok(outcome.rows_affected)
 }
 
+/// The provider groups of those of `ids` that exist, by API key. For up to some ten thousand ids.
+pub async fn groups_of(db: &impl Executor, ids: &[i64]) -> Result<BTreeMap<i64, i64>, StoreError> {
+    let rows: Vec<(i64, i64)> = entity::Entity::find()
+        .select_only()
+        .columns([entity::Column::Id, entity::Column::GroupId])
+        .filter(entity::Column::Id.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    Ok(rows.into_iter().collect())
+}
+
+/// What API keys add up to, of one provider group or of all, by state. States that none is in are left out.
+pub async fn totals(db: &impl Executor, group_id: Option<i64>) -> Result<Vec<ApiKeyTotals>, StoreError> {
+    use entity::Column;
+
+    // PostgreSQL's sum of 64-bit integers is a decimal.
+    let sum = |column: Column| column.sum().cast_as("bigint");
+    let rows: Vec<(String, i64, i64, i64)> = entity::Entity::find()
+        .select_only()
+        .column(Column::Status)
+        .column_as(Column::Id.count(), "api_keys")
+        .column_as(sum(Column::SuccessRequests), "successes")
+        .column_as(sum(Column::FailureRequests), "failures")
+        .filter(Condition::all().add_option(group_id.map(|group_id| Column::GroupId.eq(group_id))))
+        .group_by(Column::Status)
+        .order_by_asc(Column::Status)
+        .into_tuple()
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    let totals = rows.into_iter().map(|(status, api_keys, successes, failures)| {
+        let id = status.clone();
+        Ok(ApiKeyTotals {
+            status: load(TABLE, "status", &id, status)?,
+            api_keys: load(TABLE, "id", &id, api_keys)?,
+            successes: load(TABLE, "success_requests", &id, successes)?,
+            failures: load(TABLE, "failure_requests", &id, failures)?,
+        })
+    });
+    totals.collect()
+}
+
 /// How many API keys there are, of one state or of all.
 pub async fn count(db: &impl Executor, status: Option<ApiKeyStatus>) -> Result<u64, StoreError> {
     let condition = Condition::all().add_option(status.map(|status| entity::Column::Status.eq(status.store())));
     count_of(db, condition).await
+}
+
+/// Names of those of `ids` that exist.
+pub async fn names(db: &impl Executor, ids: &[i64]) -> Result<BTreeMap<i64, String>, StoreError> {
+    let among = entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()));
+    let columns = among.select_only().column(entity::Column::Id).column(entity::Column::Name);
+    let rows = columns.into_tuple::<(i64, String)>().all(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
+    Ok(rows.into_iter().collect())
 }

@@ -6,13 +6,16 @@ use chrono::{DateTime, Days, Months, Utc};
 use ez_contract::TokenDigest;
 use ez_contract::status::KeyStatus;
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{Expr, ExprTrait, LockBehavior, LockType};
-use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{
+    Expr, ExprTrait, IntoIden, IntoValueTuple, LockBehavior, LockType, Query, TableRef, UpdateStatement,
+};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
-use crate::record::{latest, record, saturating_sum};
-use crate::stored::Stored;
+use crate::pieces::{padded, pieces};
+use crate::record::{later, record, saturating_sum};
+use crate::stored::{Stored, load};
 use crate::words::{IssuedBy, QuotaReset};
 use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
 
@@ -115,9 +118,22 @@ pub struct KeyUsage {
     pub last_used_at: DateTime<Utc>,
 }
 
+/// How much of its quota a key has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// The key's id.
+    pub key_id: i64,
+    /// Its quota, tokens; more than 0.
+    pub limit: u64,
+    /// What is used of it, tokens.
+    pub used: u64,
+}
+
 /// What use of a key counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct KeyQuota {
+    /// Whose key it is.
+    pub(crate) master_id: i64,
     /// Whether it has a quota.
     pub(crate) is_limited: bool,
     /// When the quota last started anew; none where it never does.
@@ -221,26 +237,59 @@ pub async fn list_quota_due(
     ids(db, Condition::all().add(entity::Column::QuotaResetAt.lte(now.store())), after_id, limit).await
 }
 
+/// Up to `limit` keys in use that have used `percent` of their quota or more, those with the highest part first.
+pub async fn list_quota_used(db: &impl Executor, percent: u64, limit: u64) -> Result<Vec<QuotaUse>, StoreError> {
+    use entity::Column;
+
+    let in_use = [KeyStatus::Active, KeyStatus::Exhausted].map(|status| status.store());
+    // As floats, since what a key has used may be the highest that a column holds.
+    let used = || Expr::col(Column::QuotaUsed).cast_as("double precision");
+    let part = || used().div(Expr::col(Column::QuotaLimit).cast_as("double precision"));
+    let rows: Vec<(i64, i64, i64)> = entity::Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::QuotaLimit, Column::QuotaUsed])
+        .filter(Column::QuotaLimit.is_not_null())
+        .filter(Column::QuotaLimit.gt(0_i64))
+        .filter(Column::Status.is_in(in_use))
+        .filter(part().gte(percent as f64 / 100.0))
+        .order_by(part(), Order::Desc)
+        .limit(limit)
+        .into_tuple()
+        .all(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    let uses = rows.into_iter().map(|(key_id, limit, used)| {
+        Ok(QuotaUse {
+            key_id,
+            limit: load(TABLE, "quota_limit", &key_id, limit)?,
+            used: load(TABLE, "quota_used", &key_id, used)?,
+        })
+    });
+    uses.collect()
+}
+
 /// What use of these child keys counts against, as it stands until the transaction ends; those that are gone are left out.
 /// For up to some ten thousand ids.
 pub(crate) async fn lock_quotas(tx: &StoreTx, among: &[i64]) -> Result<BTreeMap<i64, KeyQuota>, StoreError> {
     use entity::Column;
 
-    let rows: Vec<(i64, Option<i64>, String, Option<i64>)> = entity::Entity::find()
+    /// Id, master, limit, how often it starts anew, and when next.
+    type Row = (i64, i64, Option<i64>, String, Option<i64>);
+    let rows: Vec<Row> = entity::Entity::find()
         .select_only()
-        .columns([Column::Id, Column::QuotaLimit, Column::QuotaReset, Column::QuotaResetAt])
-        .filter(Column::Id.is_in(among.iter().copied()))
+        .columns([Column::Id, Column::MasterId, Column::QuotaLimit, Column::QuotaReset, Column::QuotaResetAt])
+        .filter(Column::Id.is_in(padded(among)))
         .order_by_asc(Column::Id)
         .lock_exclusive()
         .into_tuple()
         .all(tx.transaction())
         .await
         .map_err(on(TABLE, Doing::Read))?;
-    let quotas = rows.into_iter().map(|(id, limit, reset, next)| {
+    let quotas = rows.into_iter().map(|(id, master_id, limit, reset, next)| {
         // A damaged row must not hold up the records of every other key.
         let since = QuotaReset::load(reset).ok().zip(next.and_then(|next| DateTime::load(next).ok()));
         let since = since.and_then(|(reset, next)| quota_start(reset, next));
-        (id, KeyQuota { is_limited: limit.is_some(), since })
+        (id, KeyQuota { master_id, is_limited: limit.is_some(), since })
     });
     Ok(quotas.collect())
 }
@@ -315,18 +364,39 @@ pub async fn delete_by_master(tx: &StoreTx, master_id: i64) -> Result<u64, Store
 
 /// Adds to a key's counters; whether the key was there. Does not touch `updated_at`: use is no change.
 pub async fn add_usage(tx: &StoreTx, id: i64, usage: &KeyUsage) -> Result<bool, StoreError> {
-    use entity::Column;
+    Ok(add_usages(tx, &[(id, *usage)]).await? > 0)
+}
 
-    let outcome = entity::Entity::update_many()
-        .col_expr(Column::QuotaUsed, saturating_sum(Expr::col(Column::QuotaUsed), usage.quota_tokens.store()))
-        .col_expr(Column::UsedTokens, saturating_sum(Expr::col(Column::UsedTokens), usage.tokens.store()))
-        .col_expr(Column::RequestCount, Expr::col(Column::RequestCount).add(usage.requests.store()))
-        .col_expr(Column::LastUsedAt, latest(Column::LastUsedAt, usage.last_used_at.store()))
-        .filter(Column::Id.eq(id))
-        .exec(tx.transaction())
-        .await
-        .map_err(on(TABLE, Doing::Write))?;
-    Ok(outcome.rows_affected > 0)
+/// The same for many keys, each named once; how many of them were there.
+pub(crate) async fn add_usages(tx: &StoreTx, usages: &[(i64, KeyUsage)]) -> Result<u64, StoreError> {
+    let mut counted = 0;
+    for usages in pieces(usages) {
+        let update = counting(usages);
+        let outcome = tx.transaction().execute(&update).await.map_err(on(TABLE, Doing::Write))?;
+        counted += outcome.rows_affected();
+    }
+    Ok(counted)
+}
+
+/// An update of these keys from a list that stands in the statement, whose columns both databases name alike.
+fn counting(usages: &[(i64, KeyUsage)]) -> UpdateStatement {
+    use entity::{Column, Entity};
+
+    let rows = usages.iter().map(|(id, KeyUsage { requests, tokens, quota_tokens, last_used_at })| {
+        (*id, requests.store(), tokens.store(), quota_tokens.store(), last_used_at.store()).into_value_tuple()
+    });
+    let list = TableRef::ValuesList(rows.collect(), "added".into_iden());
+    let counter = |column: Column| Expr::col((Entity, column));
+    let added = |column: &'static str| Expr::col(("added", column));
+    Query::update()
+        .table(Entity)
+        .from(list)
+        .value(Column::RequestCount, counter(Column::RequestCount).add(added("column2")))
+        .value(Column::UsedTokens, saturating_sum(counter(Column::UsedTokens), added("column3")))
+        .value(Column::QuotaUsed, saturating_sum(counter(Column::QuotaUsed), added("column4")))
+        .value(Column::LastUsedAt, later(counter(Column::LastUsedAt), added("column5")))
+        .and_where(counter(Column::Id).eq(added("column1")))
+        .to_owned()
 }
 
 /// Sets what is used of a key's quota; whether the key was there. The next reset is a field like others: `update` sets it.
@@ -352,4 +422,12 @@ async fn ids(db: &impl Executor, condition: Condition, after_id: i64, limit: u64
         .all(&db.executor())
         .await
         .map_err(on(TABLE, Doing::Read))
+}
+
+/// Names of those of `ids` that exist.
+pub async fn names(db: &impl Executor, ids: &[i64]) -> Result<BTreeMap<i64, String>, StoreError> {
+    let among = entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()));
+    let columns = among.select_only().column(entity::Column::Id).column(entity::Column::Name);
+    let rows = columns.into_tuple::<(i64, String)>().all(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
+    Ok(rows.into_iter().collect())
 }

@@ -1,16 +1,18 @@
 //! The store: pools of connections, transactions, migration.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector,
-    TransactionOptions, TransactionTrait,
+    AccessMode, DatabaseConnection, DatabaseTransaction, DbErr, IsolationLevel, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::error::StoreError;
+use crate::logs::KnownDays;
 use crate::migrations;
 
 /// Which database a store runs on.
@@ -29,11 +31,17 @@ pub struct ConnectOptions {
     pub max_connections: u32,
     /// How long a caller waits for a free connection before [`StoreError::Unavailable`].
     pub acquire_timeout: Duration,
+    /// PostgreSQL: how long a statement of a statistic may take ([`StoreError::took_too_long`]).
+    pub question_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { max_connections: 10, acquire_timeout: Duration::from_secs(10) }
+        Self {
+            max_connections: 10,
+            acquire_timeout: Duration::from_secs(10),
+            question_timeout: Duration::from_secs(20),
+        }
     }
 }
 
@@ -46,6 +54,8 @@ pub struct Store {
     writer: DatabaseConnection,
     /// Where reads outside of a transaction run; the writer's pool on PostgreSQL.
     reader: DatabaseConnection,
+    known_days: Arc<KnownDays>,
+    question_timeout: Duration,
 }
 
 /// A transaction that writes. Dropping it rolls back.
@@ -98,6 +108,8 @@ impl Store {
             backend: Backend::Sqlite,
             writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
             reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
+            known_days: Arc::default(),
+            question_timeout: options.question_timeout,
         })
     }
 
@@ -110,7 +122,13 @@ impl Store {
             .await
             .map_err(StoreError::from_driver)?;
         let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-        Ok(Self { backend: Backend::Postgres, writer: pool.clone(), reader: pool })
+        Ok(Self {
+            backend: Backend::Postgres,
+            writer: pool.clone(),
+            reader: pool,
+            known_days: Arc::default(),
+            question_timeout: options.question_timeout,
+        })
     }
 
     /// Brings the schema up to date; everything or nothing. Safe when several processes do it at once.
@@ -143,14 +161,35 @@ impl Store {
         Ok(StoreTx(transaction))
     }
 
+    /// Begins a transaction that only reads, and sees the database as it stood at its first read until it ends. Writers
+    /// don't wait for it.
+    pub(crate) async fn snapshot(&self) -> Result<StoreTx, StoreError> {
+        let is_postgres = self.backend == Backend::Postgres;
+        let options = TransactionOptions {
+            isolation_level: is_postgres.then_some(IsolationLevel::RepeatableRead),
+            access_mode: is_postgres.then_some(AccessMode::ReadOnly),
+            sqlite_transaction_mode: (!is_postgres).then_some(SqliteTransactionMode::Deferred),
+        };
+        let transaction = self.reader.begin_with_options(options).await.map_err(StoreError::from_connection)?;
+        Ok(StoreTx(transaction))
+    }
+
     /// Closes all connections once they are idle; later calls fail with `Unavailable`.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.reader.close_by_ref().await.map_err(StoreError::from_connection)?;
         self.writer.close_by_ref().await.map_err(StoreError::from_connection)
     }
 
+    pub(crate) fn question_timeout(&self) -> Duration {
+        self.question_timeout
+    }
+
     pub(crate) fn reader(&self) -> &DatabaseConnection {
         &self.reader
+    }
+
+    pub(crate) fn known_days(&self) -> &KnownDays {
+        &self.known_days
     }
 }
 

@@ -86,8 +86,28 @@ impl StoreError {
         match self {
             Self::Conflict(_) | Self::Corrupt { .. } => true,
             Self::Unavailable(_) => false,
-            Self::Backend(error) => refusal(error).is_some_and(refuses_values),
+            Self::Backend(error) => !self.misses_partition() && refusal(error).is_some_and(refuses_values),
         }
+    }
+
+    /// Whether PostgreSQL ended a statement because it took longer than it may, or because somebody told it to.
+    pub fn took_too_long(&self) -> bool {
+        let Self::Unavailable(error) = self else { return false };
+        refusal(error).is_some_and(|refusal| {
+            refusal.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
+                && refusal.code().as_deref() == Some("57014")
+        })
+    }
+
+    /// Whether PostgreSQL has no table for the day of a row. It calls that the violation of a check (23514), as it does a
+    /// value that a constraint refuses; a constraint has a name.
+    pub(crate) fn misses_partition(&self) -> bool {
+        let Self::Backend(error) = self else { return false };
+        refusal(error).is_some_and(|refusal| {
+            refusal.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some()
+                && refusal.code().as_deref() == Some("23514")
+                && refusal.constraint().is_none()
+        })
     }
 
     /// Classifies an error that no table stands for: connecting, beginning, committing, migrating.
@@ -187,6 +207,11 @@ fn refusal(error: &DbErr) -> Option<&dyn sqlx::error::DatabaseError> {
     source.as_database_error()
 }
 
+/// Whether PostgreSQL gave up waiting for a lock: after `lock_timeout`, or because those that wait would for ever.
+pub(crate) fn is_lock_refused(error: &DbErr) -> bool {
+    refusal(error).is_some_and(|refusal| matches!(refusal.code().as_deref(), Some("55P03" | "40P01")))
+}
+
 /// Whether the database refuses values for what they are.
 fn refuses_values(refusal: &dyn sqlx::error::DatabaseError) -> bool {
     let code = refusal.code().unwrap_or_default();
@@ -206,6 +231,6 @@ fn asks_to_retry(refusal: &dyn sqlx::error::DatabaseError) -> bool {
         return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13 | 14));
     }
     // PostgreSQL, appendix A: connection exceptions, transaction rollback (serialization, deadlock), insufficient
-    // resources, operator intervention (shutdown, cancelled).
-    ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+    // resources, operator intervention (shutdown, cancelled), a lock that was not to be had in time.
+    ["08", "40", "53", "57", "55P03"].iter().any(|class| code.starts_with(class))
 }

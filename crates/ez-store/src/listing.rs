@@ -80,7 +80,8 @@ pub(crate) fn list_holds<C: IntoColumnRef>(column: C, word: &str) -> Expr {
     Expr::col(column).cast_as("text").like(pattern(&quoted).escape(ESCAPE))
 }
 
-fn contains(backend: DbBackend, column: Expr, term: &str) -> Expr {
+/// Matches rows where `column` contains `term`, upper and lower case being equal (on SQLite for ASCII only).
+pub(crate) fn contains(backend: DbBackend, column: Expr, term: &str) -> Expr {
     match backend {
         // SQLite's LIKE ignores case by itself.
         DbBackend::Sqlite => column.like(pattern(term).escape(ESCAPE)),

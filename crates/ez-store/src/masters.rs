@@ -1,5 +1,7 @@
 //! Masters: the tenants.
 
+use std::collections::BTreeMap;
+
 use ez_contract::TokenDigest;
 use ez_contract::status::RecordStatus;
 use sea_orm::sea_query::Expr;
@@ -7,6 +9,7 @@ use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, Quer
 
 use crate::error::{Doing, on};
 use crate::listing::{any_contains, list_holds};
+use crate::pieces::padded;
 use crate::record::record;
 use crate::stored::Stored;
 use crate::{Executor, Page, Paged, Sort, StoreError, StoreTx};
@@ -125,11 +128,24 @@ pub(crate) async fn list_with_budget(tx: &StoreTx, among: &[i64]) -> Result<Vec<
     entity::Entity::find()
         .select_only()
         .column(entity::Column::Id)
-        .filter(entity::Column::Id.is_in(among.iter().copied()))
+        .filter(entity::Column::Id.is_in(padded(among)))
         .filter(entity::Column::MonthlyBudget.is_not_null())
         .order_by_asc(entity::Column::Id)
         .into_tuple::<i64>()
         .all(tx.transaction())
+        .await
+        .map_err(on(TABLE, Doing::Read))
+}
+
+/// Id and name of those of these masters that there are. For up to a few thousand ids.
+pub async fn list_names(db: &impl Executor, ids: &[i64]) -> Result<Vec<(i64, String)>, StoreError> {
+    entity::Entity::find()
+        .select_only()
+        .columns([entity::Column::Id, entity::Column::Name])
+        .filter(entity::Column::Id.is_in(ids.iter().copied()))
+        .order_by_asc(entity::Column::Id)
+        .into_tuple::<(i64, String)>()
+        .all(&db.executor())
         .await
         .map_err(on(TABLE, Doing::Read))
 }
@@ -143,4 +159,12 @@ pub async fn list_by_namespace(db: &impl Executor, namespace: &str, limit: u64) 
 pub async fn count(db: &impl Executor, status: Option<RecordStatus>) -> Result<u64, StoreError> {
     let condition = Condition::all().add_option(status.map(|status| entity::Column::Status.eq(status.store())));
     count_of(db, condition).await
+}
+
+/// Names of those of `ids` that exist.
+pub async fn names(db: &impl Executor, ids: &[i64]) -> Result<BTreeMap<i64, String>, StoreError> {
+    let among = entity::Entity::find().filter(entity::Column::Id.is_in(ids.iter().copied()));
+    let columns = among.select_only().column(entity::Column::Id).column(entity::Column::Name);
+    let rows = columns.into_tuple::<(i64, String)>().all(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
+    Ok(rows.into_iter().collect())
 }

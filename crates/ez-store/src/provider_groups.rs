@@ -84,6 +84,11 @@ pub async fn list_by_model(db: &impl Executor, model: &str) -> Result<Vec<Provid
     all(db, entity::Entity::find().filter(list_holds(entity::Column::Models, model))).await
 }
 
+/// Those of `names` that exist, by id.
+pub async fn list_by_names(db: &impl Executor, names: &[String]) -> Result<Vec<ProviderGroup>, StoreError> {
+    all(db, entity::Entity::find().filter(entity::Column::Name.is_in(names))).await
+}
+
 /// The provider group of this name.
 pub async fn get_by_name(db: &impl Executor, name: &str) -> Result<Option<ProviderGroup>, StoreError> {
     one(db, entity::Entity::find().filter(entity::Column::Name.eq(name))).await

@@ -1,7 +1,7 @@
 //! What every record of configuration has in common, written once: struct, entity, mapping, and the plain verbs.
 
+use sea_orm::Condition;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, Condition};
 
 /// Defines a record: its public struct, the `New…` struct it is created from, its private SeaORM entity, and
 /// `create`, `get`, `get_for_update`, `list_for_update`, `update`, `delete`, `list_all`, `list_readable`.
@@ -273,35 +273,57 @@ pub(crate) use record;
 /// Defines `add_requests` for a record with request counters: API keys, and their provider groups with the same totals.
 macro_rules! count_requests {
     () => {
-        /// Adds to the request counters; whether the record was there. Does not touch `updated_at`: use is no change.
+        /// Adds to the request counters of these records, each named once; how many of them were there. They are locked in
+        /// the order of ids, so that two callers wait for each other and never deadlock. Does not touch `updated_at`: use is
+        /// no change.
         pub async fn add_requests(
             tx: &$crate::StoreTx,
-            id: i64,
-            counts: &RequestCounts,
-        ) -> Result<bool, $crate::StoreError> {
-            use entity::Column;
-            use sea_orm::sea_query::{Expr, ExprTrait};
+            counted: &[(i64, RequestCounts)],
+        ) -> Result<u64, $crate::StoreError> {
+            use entity::{Column, Entity};
+            use sea_orm::sea_query::{Expr, ExprTrait, IntoIden, IntoValueTuple, LockType, Query, TableRef};
+            use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-            let (successes, failures) = (counts.successes.store(), counts.failures.store());
-            let outcome = entity::Entity::update_many()
-                .col_expr(Column::TotalRequests, Expr::col(Column::TotalRequests).add(successes).add(failures))
-                .col_expr(Column::SuccessRequests, Expr::col(Column::SuccessRequests).add(successes))
-                .col_expr(Column::FailureRequests, Expr::col(Column::FailureRequests).add(failures))
-                .col_expr(Column::LastUsedAt, $crate::record::latest(Column::LastUsedAt, counts.last_used_at.store()))
-                .filter(Column::Id.eq(id))
-                .exec(tx.transaction())
-                .await
-                .map_err($crate::error::on(TABLE, $crate::error::Doing::Write))?;
-            Ok(outcome.rows_affected > 0)
+            let ids: Vec<i64> = counted.iter().map(|(id, _)| *id).collect();
+            let in_order = Entity::find()
+                .select_only()
+                .column(Column::Id)
+                .filter(Column::Id.is_in($crate::pieces::padded(&ids)))
+                .order_by_asc(Column::Id);
+            // As weak as the update that follows: whoever only refers to a record need not wait for it.
+            let locked = in_order.lock(LockType::NoKeyUpdate).into_tuple::<i64>().all(tx.transaction()).await;
+            locked.map_err($crate::error::on(TABLE, $crate::error::Doing::Read))?;
+            let mut found = 0;
+            for counted in $crate::pieces::pieces(counted) {
+                let rows = counted.iter().map(|(id, counts)| {
+                    (*id, counts.successes.store(), counts.failures.store(), counts.last_used_at.store())
+                        .into_value_tuple()
+                });
+                let counter = |column: Column| Expr::col((Entity, column));
+                let added = |column: &'static str| Expr::col(("added", column));
+                let all = added("column2").add(added("column3"));
+                let update = Query::update()
+                    .table(Entity)
+                    .from(TableRef::ValuesList(rows.collect(), "added".into_iden()))
+                    .value(Column::TotalRequests, counter(Column::TotalRequests).add(all))
+                    .value(Column::SuccessRequests, counter(Column::SuccessRequests).add(added("column2")))
+                    .value(Column::FailureRequests, counter(Column::FailureRequests).add(added("column3")))
+                    .value(Column::LastUsedAt, $crate::record::later(counter(Column::LastUsedAt), added("column4")))
+                    .and_where(counter(Column::Id).eq(added("column1")))
+                    .to_owned();
+                let updated = tx.transaction().execute(&update).await;
+                found += updated.map_err($crate::error::on(TABLE, $crate::error::Doing::Write))?.rows_affected();
+            }
+            Ok(found)
         }
     };
 }
 pub(crate) use count_requests;
 
-/// The later of a time column and `time`, in microseconds: deltas may arrive out of order.
-pub(crate) fn latest<C: ColumnTrait>(column: C, time: i64) -> Expr {
-    let is_later = Condition::any().add(column.is_null()).add(column.lt(time));
-    Expr::case(is_later, time).finally(Expr::col(column)).into()
+/// The later of a time that a record may have and another: deltas may arrive out of order.
+pub(crate) fn later(standing: Expr, other: Expr) -> Expr {
+    let is_later = Condition::any().add(standing.clone().is_null()).add(standing.clone().lt(other.clone()));
+    Expr::case(is_later, other).finally(standing).into()
 }
 
 /// A counter and what is added to it, neither below zero; the highest that a column holds where the sum is above. PostgreSQL

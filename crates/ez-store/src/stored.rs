@@ -2,9 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use ez_contract::TokenDigest;
+use ez_contract::alerts::{AlertSeverity, AlertType};
 use ez_contract::capability::CapabilityOverrides;
 use ez_contract::models::ModelKind;
 use ez_contract::provider::{Protocol, ProviderType};
+use ez_contract::request_body::BodyEncoding;
 use ez_contract::selector::SelectorType;
 use ez_contract::snapshot::ClientGone;
 use ez_contract::status::{ApiKeyStatus, KeyStatus, RecordStatus};
@@ -14,7 +16,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::error::StoreError;
-use crate::words::{ActorKind, IssuedBy, QuotaReset, RecordKind};
+use crate::words::{ActorKind, AlertStatus, DeliveryStatus, FlushKind, IssuedBy, QuotaReset, RecordKind};
 
 /// A value that a column holds in the form `Column`, the same on both databases.
 pub(crate) trait Stored: Sized {
@@ -130,9 +132,11 @@ stored_texts!(
     SelectorType,
     EndedBy,
     UsageSource,
-    ClientGone
+    ClientGone,
+    BodyEncoding
 );
-stored_texts!(RecordKind, ActorKind, IssuedBy, QuotaReset, TokenDigest, Uuid, ModelKind, Decimal);
+stored_texts!(RecordKind, ActorKind, FlushKind, IssuedBy, QuotaReset, TokenDigest, Uuid, ModelKind, Decimal);
+stored_texts!(AlertType, AlertSeverity, AlertStatus, DeliveryStatus);
 
 impl<T: Stored> Stored for Option<T> {
     type Column = Option<T::Column>;

@@ -1,5 +1,6 @@
 //! What usage records add up to: the use of child keys, what masters spent in each month, and whose figures changed since
-//! they were last published. All of it changes in the transaction that stores the records.
+//! they were last published. All of it changes in the transaction that stores the records, or that takes the use of calls
+//! that leave none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +13,9 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, LockBehavior, LockType, OnConflict};
 use sea_orm::{ColumnTrait, Condition, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use crate::child_keys::{self, KeyUsage};
+use crate::child_keys::{self, KeyQuota, KeyUsage};
 use crate::error::{Doing, on};
+use crate::pieces::pieces;
 use crate::record::saturating_sum;
 use crate::stored::Stored;
 use crate::words::RecordKind;
@@ -59,9 +61,62 @@ pub(crate) async fn add_up(tx: &StoreTx, records: &[&UsageRecord]) -> Result<(),
             *month = month.saturating_add(nanos);
         }
     }
-    for (id, usage) in &keys {
-        child_keys::add_usage(tx, *id, usage).await?;
+    count(tx, &quotas, keys, spent).await
+}
+
+/// What calls of a child key added up to, as counted elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDelta {
+    /// The child key.
+    pub key_id: i64,
+    /// Calls.
+    pub requests: u64,
+    /// Tokens, input and output.
+    pub tokens: u64,
+    /// Those of them that count against its quota, where the counter knows; else all, unless the quota started anew since
+    /// the last of the calls.
+    pub quota_tokens: Option<u64>,
+    /// When the last of the calls arrived; its month is that of `cost`.
+    pub last_used_at: DateTime<Utc>,
+    /// What the calls cost, US dollars as a decimal, where known.
+    pub cost: Option<String>,
+}
+
+/// Adds use up that no record tells of, as [`crate::logs::ingest_with_bodies`] does with that of records; the child keys that are
+/// gone, in order.
+pub async fn add_deltas(tx: &StoreTx, deltas: &[KeyDelta]) -> Result<Vec<i64>, StoreError> {
+    let ids: BTreeSet<i64> = deltas.iter().map(|delta| delta.key_id).collect();
+    let quotas = child_keys::lock_quotas(tx, &ids.iter().copied().collect::<Vec<_>>()).await?;
+    let mut keys: BTreeMap<i64, KeyUsage> = BTreeMap::new();
+    let mut spent: BTreeMap<(i64, String), u64> = BTreeMap::new();
+    for delta in deltas {
+        let Some(quota) = quotas.get(&delta.key_id) else { continue };
+        let none = KeyUsage { requests: 0, tokens: 0, quota_tokens: 0, last_used_at: delta.last_used_at };
+        let usage = keys.entry(delta.key_id).or_insert(none);
+        let is_of_period = quota.since.is_none_or(|since| delta.last_used_at >= since);
+        let quota_tokens = delta.quota_tokens.unwrap_or(if is_of_period { delta.tokens } else { 0 });
+        usage.requests = usage.requests.saturating_add(delta.requests);
+        usage.tokens = usage.tokens.saturating_add(delta.tokens);
+        usage.quota_tokens = usage.quota_tokens.saturating_add(quota_tokens);
+        usage.last_used_at = std::cmp::max(usage.last_used_at, delta.last_used_at);
+        let nanos = delta.cost.as_deref().map_or(0, nanos_of);
+        if nanos > 0 {
+            let month = spent.entry((quota.master_id, month_of(delta.last_used_at))).or_default();
+            *month = month.saturating_add(nanos);
+        }
     }
+    count(tx, &quotas, keys, spent).await?;
+    Ok(ids.into_iter().filter(|id| !quotas.contains_key(id)).collect())
+}
+
+/// Writes what was added up, and marks whose figures are to be published. `quotas` are locked.
+async fn count(
+    tx: &StoreTx,
+    quotas: &BTreeMap<i64, KeyQuota>,
+    keys: BTreeMap<i64, KeyUsage>,
+    spent: BTreeMap<(i64, String), u64>,
+) -> Result<(), StoreError> {
+    child_keys::add_usages(tx, &keys.iter().map(|(id, usage)| (*id, *usage)).collect::<Vec<_>>()).await?;
     add_spend(tx, &spent).await?;
     let is_limited = |id: &i64| quotas.get(id).is_some_and(|quota| quota.is_limited);
     let keys = keys.into_iter().filter(|(id, usage)| usage.quota_tokens > 0 && is_limited(id)).map(|(id, _)| id);
@@ -155,33 +210,31 @@ pub async fn take_unpublished(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Re
 async fn add_spend(tx: &StoreTx, spent: &BTreeMap<(i64, String), u64>) -> Result<(), StoreError> {
     use spend::{ActiveModel, Column, Entity};
 
-    if spent.is_empty() {
-        return Ok(());
-    }
-    let rows = spent.iter().map(|((master_id, month), nanos)| ActiveModel {
+    let row = |((master_id, month), nanos): &(&(i64, String), &u64)| ActiveModel {
         master_id: Set(*master_id),
         month: Set(month.clone()),
         nanos: Set(nanos.store()),
-    });
+    };
     let add = OnConflict::columns([Column::MasterId, Column::Month])
         .value(Column::Nanos, saturating_sum(Expr::col((Entity, Column::Nanos)), Expr::cust("excluded.nanos")))
         .to_owned();
-    let insert = Entity::insert_many(rows).on_conflict(add);
-    insert.exec_without_returning(tx.transaction()).await.map_err(on(SPEND, Doing::Write))?;
+    for spent in pieces(&spent.iter().collect::<Vec<_>>()) {
+        let insert = Entity::insert_many(spent.iter().map(row)).on_conflict(add.clone());
+        insert.exec_without_returning(tx.transaction()).await.map_err(on(SPEND, Doing::Write))?;
+    }
     Ok(())
 }
 
 async fn mark(tx: &StoreTx, kind: RecordKind, ids: &[i64]) -> Result<(), StoreError> {
     use unpublished::{ActiveModel, Column, Entity};
 
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let rows = ids.iter().map(|id| ActiveModel { kind: Set(kind.store()), record_id: Set(*id) });
+    let row = |id: &i64| ActiveModel { kind: Set(kind.store()), record_id: Set(*id) };
     // Written again where it stands, which holds it: a publication that took it now would not see what is counted here.
     let hold = OnConflict::columns([Column::Kind, Column::RecordId]).update_column(Column::Kind).to_owned();
-    let insert = Entity::insert_many(rows).on_conflict(hold);
-    insert.exec_without_returning(tx.transaction()).await.map_err(on(UNPUBLISHED, Doing::Write))?;
+    for ids in pieces(ids) {
+        let insert = Entity::insert_many(ids.iter().map(row)).on_conflict(hold.clone());
+        insert.exec_without_returning(tx.transaction()).await.map_err(on(UNPUBLISHED, Doing::Write))?;
+    }
     Ok(())
 }
 

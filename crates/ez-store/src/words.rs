@@ -112,3 +112,39 @@ word_set! {
         Monthly => "monthly",
     }
 }
+
+word_set! {
+    /// What a flush counts.
+    FlushKind {
+        /// Attempts made with API keys.
+        ApiKeys => "api_keys",
+        /// Use of child keys.
+        Keys => "keys",
+    }
+}
+
+word_set! {
+    /// Where an alert stands. The first two are open, the others final.
+    AlertStatus {
+        /// Nobody has looked at it.
+        Active => "active",
+        /// Somebody has.
+        Acknowledged => "acknowledged",
+        /// Its cause is gone.
+        Resolved => "resolved",
+        /// It was none.
+        Dismissed => "dismissed",
+    }
+}
+
+word_set! {
+    /// State of a webhook's delivery.
+    DeliveryStatus {
+        /// It is to be sent, again or for the first time.
+        Pending => "pending",
+        /// The receiver took it.
+        Delivered => "delivered",
+        /// It is not tried any more.
+        Failed => "failed",
+    }
+}

@@ -16,7 +16,7 @@ pub const GATEWAY_FIRST_BYTE_SECONDS: &str = "ez_gateway_first_byte_seconds";
 /// Time from the first byte of a stream to its end for each output token but the first, seconds. Labels: `protocol`,
 /// `operation`.
 pub const GATEWAY_OUTPUT_TOKEN_SECONDS: &str = "ez_gateway_output_token_seconds";
-/// Spans that the collector did not take in time.
+/// Spans that were dropped: the collector did not take them, or too many waited for it.
 pub const SPANS_DROPPED: &str = "ez_spans_dropped_total";
 /// Calls refused because nobody knows the key. They leave no usage record.
 pub const GATEWAY_UNKNOWN_KEYS: &str = "ez_gateway_unknown_keys_total";
@@ -76,10 +76,45 @@ pub const SNAPSHOT_VERSION: &str = "ez_snapshot_version";
 pub const SNAPSHOT_AGE: &str = "ez_snapshot_age_seconds";
 /// 1 while the gateway serves from the snapshot saved on its disk, because it has not reached the shared state yet.
 pub const SNAPSHOT_FROM_DISK: &str = "ez_snapshot_from_disk";
+/// Answers of the control plane. Labels: `route` (its pattern; `unmatched` where there is none), `method`, `status` (its
+/// class).
+pub const CONTROL_REQUESTS: &str = "ez_control_requests_total";
+/// Arrival to the head of the answer, seconds. Labels: `route`, `method`.
+pub const CONTROL_REQUEST_SECONDS: &str = "ez_control_request_duration_seconds";
+/// Attempts to sign in with what nobody has. Label: `door` (`sign-in` of people, `internal` of gateways).
+pub const SIGN_IN_FAILURES: &str = "ez_sign_in_failures_total";
+/// 1 while the database answers. Looked at when metrics are read, as is what follows.
+pub const DATABASE_UP: &str = "ez_database_up";
+/// 1 while the shared state answers.
+pub const SHARED_STATE_UP: &str = "ez_shared_state_up";
+/// Committed changes that are not published yet, as of the last time that the database answered.
+pub const OUTBOX_DEPTH: &str = "ez_outbox_depth";
+/// Age of the oldest of them, seconds.
+pub const OUTBOX_OLDEST: &str = "ez_outbox_oldest_seconds";
+/// Version of the published snapshot, as of the last time that the shared state answered.
+pub const PUBLISHED_VERSION: &str = "ez_published_snapshot_version";
+/// Gateways that were heard of lately, as of then.
+pub const GATEWAYS_SEEN: &str = "ez_gateways_seen";
+/// Usage records that gateways handed in. Label: `outcome` (`accepted`, `duplicate` of those that were there already,
+/// `rejected` of those that will never be taken).
+pub const LOG_RECORDS: &str = "ez_log_records_total";
+/// How long it took to store what was handed in together, seconds.
+pub const LOG_BATCH_SECONDS: &str = "ez_log_batch_duration_seconds";
+/// Usage records that wait to be stored, beside those that are being stored.
+pub const LOG_QUEUE: &str = "ez_log_queue_records";
+/// Batches of gateways that were refused because too many records waited. They are handed in again.
+pub const LOG_QUEUE_REFUSALS: &str = "ez_log_queue_refusals_total";
+/// Answers of the control plane that go on for as long as somebody watches (server-sent events).
+pub const CONTROL_EVENT_STREAMS: &str = "ez_control_event_streams";
 /// Runs of the control plane's jobs. Labels: `job`, `outcome`.
 pub const JOB_RUNS: &str = "ez_job_runs_total";
 /// How long the last run of a job took, seconds. Label: `job`.
 pub const JOB_DURATION: &str = "ez_job_last_duration_seconds";
+/// Attempts to deliver an event to the webhook. Label: `outcome` (`delivered`; `retried`, so that there is another; `failed`,
+/// so that there is none; `dropped`, events that waited too long or among too many).
+pub const WEBHOOK_DELIVERIES: &str = "ez_webhook_deliveries_total";
+/// Alerts that came to be or became worse. Labels: `type`, `severity`.
+pub const ALERTS_RAISED: &str = "ez_alerts_raised_total";
 /// Entries of the published snapshot that were not as they should be and were repaired. Label: `drift`.
 pub const SNAPSHOT_REPAIRS: &str = "ez_snapshot_repairs_total";
 
@@ -118,6 +153,8 @@ impl Metrics {
 
 /// Buckets of whole calls and of first bytes, seconds.
 const CALL_BUCKETS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// Buckets of the control plane's work, seconds.
+const CONTROL_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Buckets of the time of one output token, seconds.
 const TOKEN_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0];
 
@@ -126,6 +163,8 @@ fn builder() -> PrometheusBuilder {
         (GATEWAY_CALL_SECONDS, CALL_BUCKETS),
         (GATEWAY_FIRST_BYTE_SECONDS, CALL_BUCKETS),
         (GATEWAY_OUTPUT_TOKEN_SECONDS, TOKEN_BUCKETS),
+        (CONTROL_REQUEST_SECONDS, CONTROL_BUCKETS),
+        (LOG_BATCH_SECONDS, CONTROL_BUCKETS),
     ];
     buckets.into_iter().fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
         // Only an empty list is refused.
@@ -135,14 +174,34 @@ fn builder() -> PrometheusBuilder {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn every_metric_is_documented_and_no_other() {
+        let source = include_str!("metrics.rs");
+        let constants = source.lines().filter(|line| line.starts_with("pub const "));
+        let names: Vec<&str> = constants.filter_map(|line| line.split('"').nth(1)).collect();
+        let known: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(known.len(), names.len(), "two metrics of one name");
+        let page = include_str!("../../../docs/metrics.md");
+        let rows = page.lines().filter(|line| line.starts_with("| `ez_"));
+        let documented: BTreeSet<&str> = rows
+            .filter_map(|row| row.split('`').nth(1))
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+            .collect();
+        assert_eq!(documented, known, "docs/metrics.md has a row for each metric");
+    }
 
     #[test]
     fn histograms_are_rendered_in_buckets() {
         let recorder = builder().build_recorder();
         let metrics = Metrics(recorder.handle());
         metrics::with_local_recorder(&recorder, || {
-            for name in [GATEWAY_CALL_SECONDS, GATEWAY_FIRST_BYTE_SECONDS, GATEWAY_OUTPUT_TOKEN_SECONDS] {
+            for name in
+                [GATEWAY_CALL_SECONDS, GATEWAY_FIRST_BYTE_SECONDS, GATEWAY_OUTPUT_TOKEN_SECONDS, LOG_BATCH_SECONDS]
+            {
                 metrics::histogram!(name).record(0.02);
             }
         });
@@ -152,6 +211,7 @@ mod tests {
             r#"ez_gateway_call_duration_seconds_bucket{le="0.025"} 1"#,
             r#"ez_gateway_first_byte_seconds_bucket{le="0.01"} 0"#,
             r#"ez_gateway_output_token_seconds_bucket{le="0.02"} 1"#,
+            r#"ez_log_batch_duration_seconds_bucket{le="0.01"} 0"#,
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

@@ -67,6 +67,11 @@ impl TestDatabase {
         done.expect("the statement runs");
     }
 
+    /// The number that a query answers. Panics where there is none.
+    pub async fn count(&self, query: &str) -> i64 {
+        count(&self.url, query).await
+    }
+
     /// Every row of every table as `table: values`, one a line, in an order of its own: equal where nothing changed.
     pub async fn dump(&self) -> String {
         let rows = match &self._owned {
@@ -77,6 +82,22 @@ impl TestDatabase {
         rows.sort_unstable();
         rows.join("\n")
     }
+}
+
+/// The number that a query answers, asked behind the product's back. Panics where there is none.
+pub async fn count(url: &str, query: &str) -> i64 {
+    let query = AssertSqlSafe(query.to_owned());
+    let counted = match url.starts_with("sqlite:") {
+        true => match SqliteConnection::connect(url).await {
+            Ok(mut connection) => sqlx::query_scalar(query).fetch_one(&mut connection).await,
+            Err(error) => Err(error),
+        },
+        false => match PgConnection::connect(url).await {
+            Ok(mut connection) => sqlx::query_scalar(query).fetch_one(&mut connection).await,
+            Err(error) => Err(error),
+        },
+    };
+    counted.expect("the query answers a number")
 }
 
 impl Drop for Owned {

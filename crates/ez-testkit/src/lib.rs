@@ -19,3 +19,4 @@ pub mod postgres_server;
 pub mod redis_server;
 pub mod sandbox;
 pub mod upstream;
+pub mod webhook_receiver;

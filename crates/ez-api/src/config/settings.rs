@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ez_contract::request_body::MAX_KEPT_BYTES;
 use ez_contract::secret::SecretKey;
 use ez_contract::snapshot::ClientGone;
+use ez_control::log_cleaner::LogRetention;
 use ez_control::scheduler::{Job, jobs};
 use ez_gateway::config::{Affinity, GatewayConfig, HealthConfig, UpstreamConfig, UpstreamTls, UsageLogConfig};
 use ez_telemetry::logging::{LogFormat, parse_filter};
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) outbox_batch_size: u64,
     pub(crate) outbox_max_retries: u32,
     pub(crate) job_intervals: BTreeMap<&'static str, Duration>,
+    pub(crate) log_retention: LogRetention,
+    pub(crate) webhook_allow_private: bool,
     pub(crate) drain_timeout: Duration,
     pub(crate) snapshot_max_age: Option<Duration>,
     pub(crate) max_connections: usize,
@@ -129,6 +133,12 @@ impl Reader {
         let outbox_batch_size = self.number("EZ_SYNC_OUTBOX_BATCH_SIZE", 1, 5_000);
         let outbox_max_retries = self.number("EZ_SYNC_OUTBOX_MAX_RETRIES", 0, 1_000);
         let job_intervals = self.job_intervals();
+        let log_retention = self.log_retention();
+        let webhook_allow_private = self.required("EZ_WEBHOOK_ALLOW_PRIVATE", |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("allowed is true or false".to_owned()),
+        });
         let drain_timeout = self.duration("EZ_DRAIN_TIMEOUT", Duration::ZERO, HOUR);
         let snapshot_max_age = self.optional("EZ_SNAPSHOT_MAX_AGE", |text| duration_within(text, MINUTE, 365 * DAY));
         let max_connections = self.number("EZ_MAX_CONNECTIONS", 1, 1_000_000);
@@ -152,6 +162,8 @@ impl Reader {
             outbox_batch_size: outbox_batch_size?,
             outbox_max_retries: u32::try_from(outbox_max_retries?).ok()?,
             job_intervals: job_intervals?,
+            log_retention: log_retention?,
+            webhook_allow_private: webhook_allow_private?,
             drain_timeout: drain_timeout?,
             snapshot_max_age,
             max_connections: usize::try_from(max_connections?).ok()?,
@@ -171,6 +183,16 @@ impl Reader {
         jobs().into_iter().map(read).collect::<Vec<_>>().into_iter().collect()
     }
 
+    /// How long log records are kept; 0 is for ever.
+    fn log_retention(&mut self) -> Option<LogRetention> {
+        const MAX_DAYS: u64 = 36_500;
+        let days = self.number("EZ_LOG_RETENTION_DAYS", 0, MAX_DAYS);
+        let max_records = self.number("EZ_LOG_MAX_RECORDS", 0, 1_000_000_000_000);
+        let rollup_days = self.number("EZ_ROLLUP_RETENTION_DAYS", 0, MAX_DAYS);
+        let limit = |number: u64| (number > 0).then_some(number);
+        Some(LogRetention { days: limit(days?), max_records: limit(max_records?), rollup_days: limit(rollup_days?) })
+    }
+
     /// Lets an interval be given under its other name. Where both are given they must agree.
     fn take_other_name(&mut self, name: &'static str, other_name: &'static str) {
         let (Some(given), Some(other)) = (self.text(name).cloned(), self.text(other_name).cloned()) else { return };
@@ -184,7 +206,7 @@ impl Reader {
     }
 
     fn gateway(&mut self, data_dir: Option<PathBuf>) -> Option<GatewayConfig> {
-        let node_id = self.optional("EZ_NODE_ID", |text| Ok(text.to_owned())).unwrap_or_else(host_name);
+        let node_id = self.optional("EZ_NODE_ID", node_id).unwrap_or_else(host_name);
         let max_body_bytes = self.number("EZ_MAX_BODY_BYTES", 1_024, 1 << 30);
         let max_attempts = self.number("EZ_MAX_ATTEMPTS", 1, 20);
         let connect_timeout = self.duration("EZ_CONNECT_TIMEOUT", 10 * MS, HOUR);
@@ -202,12 +224,10 @@ impl Reader {
         let health = self.health();
         let upstream = self.upstream();
         let trusted_proxies = self.optional("EZ_TRUSTED_PROXIES", networks).unwrap_or_default();
-        let access_log = self.required("EZ_ACCESS_LOG", |text| match text {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            _ => Err("allowed is on or off".to_owned()),
-        });
-        let otlp_traces = self.optional("EZ_OTLP_ENDPOINT", otlp_traces);
+        let access_log = self.required("EZ_ACCESS_LOG", on_or_off);
+        let log_body_max_bytes = self.number("EZ_LOG_BODY_MAX_BYTES", 0, MAX_KEPT_BYTES as u64);
+        let stats_flush_interval = self.duration("EZ_STATS_FLUSH_INTERVAL", 100 * MS, HOUR);
+        let (otlp_traces, otlp_metrics) = self.otlp();
         let fsync_interval = self.duration("EZ_USAGE_LOG_FSYNC", MS, HOUR);
         let max_bytes = self.number("EZ_USAGE_LOG_MAX_BYTES", 1 << 20, 1 << 50);
         let queue_capacity = self.number("EZ_LOG_QUEUE_CAPACITY", 100, 10_000_000);
@@ -239,11 +259,25 @@ impl Reader {
             passes_vendor_objects: passes_vendor_objects?,
             trusted_proxies,
             access_log: access_log?,
+            log_body_max_bytes: usize::try_from(log_body_max_bytes?).ok()?,
+            stats_flush_interval: stats_flush_interval?,
             otlp_traces,
+            otlp_metrics,
             health: health?,
             upstream: upstream?,
             usage_log,
         })
+    }
+
+    /// Where spans go, and metrics.
+    fn otlp(&mut self) -> (Option<http::Uri>, Option<http::Uri>) {
+        let sends_metrics = self.required("EZ_OTLP_METRICS", on_or_off) == Some(true);
+        if sends_metrics && self.text("EZ_OTLP_ENDPOINT").is_none() {
+            let remedy = "give the collector's URL, such as http://collector:4318, or switch EZ_OTLP_METRICS off";
+            self.faults.push(format!("EZ_OTLP_ENDPOINT is missing: EZ_OTLP_METRICS=on sends metrics there; {remedy}"));
+        }
+        let Some(urls) = self.optional("EZ_OTLP_ENDPOINT", otlp_urls) else { return (None, None) };
+        (Some(urls.traces), Some(urls.metrics).filter(|_| sends_metrics))
     }
 
     fn health(&mut self) -> Option<HealthConfig> {
@@ -356,13 +390,43 @@ impl Reader {
     }
 }
 
-/// The URL that spans are posted to: the one given, which is a collector's or already names the signal.
-fn otlp_traces(text: &str) -> Result<http::Uri, String> {
-    const SIGNAL: &str = "/v1/traces";
+/// Where each signal is posted to.
+#[derive(Debug)]
+struct OtlpUrls {
+    traces: http::Uri,
+    metrics: http::Uri,
+}
+
+/// What is given is a collector's URL, or already names the signal of spans.
+fn otlp_urls(text: &str) -> Result<OtlpUrls, String> {
     let base = http_url(text)?;
     let base = base.trim_end_matches('/');
-    let url = if base.ends_with(SIGNAL) { base.to_owned() } else { format!("{base}{SIGNAL}") };
-    url.parse().map_err(|_| "allowed is a URL such as http://collector:4318".to_owned())
+    let base = base.strip_suffix("/v1/traces").unwrap_or(base);
+    let url = |signal: &str| {
+        let url = format!("{base}/v1/{signal}").parse::<http::Uri>();
+        url.map_err(|_| "allowed is a URL such as http://collector:4318".to_owned())
+    };
+    Ok(OtlpUrls { traces: url("traces")?, metrics: url("metrics")? })
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("allowed is on or off".to_owned()),
+    }
+}
+
+/// A name as heartbeats and alerts of this process carry it.
+fn node_id(text: &str) -> Result<String, String> {
+    const MAX_CHARS: usize = 100;
+    let is_long = text.chars().count() > MAX_CHARS;
+    if is_long || text.trim() != text || text.chars().any(char::is_control) {
+        return Err(format!(
+            "allowed are up to {MAX_CHARS} characters, none of them a control character, with no space around"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn host_name() -> String {
@@ -392,12 +456,52 @@ mod tests {
     }
 
     #[test]
+    fn records_are_kept_for_a_while_and_for_ever_with_zero() {
+        let kept = |environment: &[(&str, &str)]| settings(environment, Role::All).map(|all| all.log_retention);
+        let (days, records, rollups) = ("EZ_LOG_RETENTION_DAYS", "EZ_LOG_MAX_RECORDS", "EZ_ROLLUP_RETENTION_DAYS");
+        let expected = LogRetention { days: Some(30), max_records: Some(1_000_000), rollup_days: Some(400) };
+        assert_eq!(kept(&[]), Ok(expected));
+        let expected = LogRetention { days: None, max_records: Some(5), rollup_days: None };
+        assert_eq!(kept(&[(days, "0"), (records, "5"), (rollups, "0")]), Ok(expected));
+        for wrong in [(days, "36501"), (records, "-1"), (rollups, "a year")] {
+            let text = kept(&[wrong]).unwrap_err().join("\n");
+            assert!(text.contains(&format!("{} has a wrong value `{}`", wrong.0, wrong.1)), "{text}");
+        }
+    }
+
+    #[test]
     fn spans_go_to_the_signals_path_of_a_collector() {
         for given in ["http://collector:4318", "http://collector:4318/", "http://collector:4318/v1/traces"] {
             let settings = settings(&[("EZ_OTLP_ENDPOINT", given)], Role::All).unwrap();
             let url = settings.gateway.otlp_traces.map(|url| url.to_string());
             assert_eq!(url.as_deref(), Some("http://collector:4318/v1/traces"), "{given}");
+            assert_eq!(settings.gateway.otlp_metrics, None, "metrics are asked for by themselves");
         }
+    }
+
+    #[test]
+    fn metrics_go_to_the_collector_where_they_are_switched_on() {
+        for given in ["http://collector:4318", "http://collector:4318/v1/traces/"] {
+            let on = settings(&[("EZ_OTLP_ENDPOINT", given), ("EZ_OTLP_METRICS", "on")], Role::All).unwrap();
+            let url = on.gateway.otlp_metrics.map(|url| url.to_string());
+            assert_eq!(url.as_deref(), Some("http://collector:4318/v1/metrics"), "{given}");
+        }
+        let faults = settings(&[("EZ_OTLP_METRICS", "on")], Role::All).unwrap_err();
+        assert!(faults[0].starts_with("EZ_OTLP_ENDPOINT is missing: EZ_OTLP_METRICS=on"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_process_has_a_name_that_alerts_and_heartbeats_can_carry() {
+        let named = |name: &str| settings(&[("EZ_NODE_ID", name)], Role::All).map(|all| all.gateway.node_id);
+        let longest = "\u{e9}".repeat(100);
+        for name in ["gateway-1", "a rack: 7", &longest] {
+            assert_eq!(named(name).as_deref(), Ok(name));
+        }
+        for wrong in [format!("{longest}x"), " gateway".to_owned(), "gateway\t".to_owned(), "a\nb".to_owned()] {
+            let text = named(&wrong).unwrap_err().join("\n");
+            assert!(text.contains("EZ_NODE_ID") && text.contains("up to 100 characters"), "{text}");
+        }
+        assert!(!named("").unwrap().is_empty(), "the host's");
     }
 
     #[test]
@@ -411,6 +515,10 @@ mod tests {
                 ("EZ_SNAPSHOT_MAX_AGE", "5s"),
                 ("EZ_ACCESS_LOG", "yes"),
                 ("EZ_OTLP_ENDPOINT", "collector:4318"),
+                ("EZ_OTLP_METRICS", "true"),
+                ("EZ_STATS_FLUSH_INTERVAL", "1ms"),
+                ("EZ_LOG_BODY_MAX_BYTES", "1048577"),
+                ("EZ_WEBHOOK_ALLOW_PRIVATE", "yes"),
             ],
             Role::All,
         )
@@ -426,6 +534,10 @@ mod tests {
             "EZ_SNAPSHOT_MAX_AGE",
             "EZ_ACCESS_LOG",
             "EZ_OTLP_ENDPOINT",
+            "EZ_OTLP_METRICS",
+            "EZ_STATS_FLUSH_INTERVAL",
+            "EZ_LOG_BODY_MAX_BYTES",
+            "EZ_WEBHOOK_ALLOW_PRIVATE",
         ] {
             assert!(text.contains(expected), "{expected} in {text}");
         }

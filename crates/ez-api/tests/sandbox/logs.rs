@@ -1,5 +1,6 @@
 //! The account of a call: in the database, shown to the admin and to its master, and to nobody else.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ez_testkit::http_client::HttpClient;
@@ -126,7 +127,12 @@ async fn a_revoked_key_stops_at_once(backends: Backends) {
     }
 }
 
-/// A canary in every secret, looked for in everything that the process writes and stores.
+/// A request with a text that is only to be found where request bodies are kept, and one that is no JSON.
+const PROMPT: &str = r#"{"model":"gpt-sim","messages":[{"role":"user","content":"canary-prompt"}]}"#;
+const BROKEN_PROMPT: &str = r#"{"model":"gpt-sim","messages":[canary-prompt]}"#;
+
+/// A canary in every secret, looked for in everything that the process writes and stores, and one in what is asked of a
+/// model, which is kept with its call and told nowhere else.
 async fn secrets_stay_secret(backends: Backends) {
     let upstream = SimUpstream::start(Behaviour::default()).await.unwrap();
     let options = crate::options(backends).set("EZ_LOG_LEVEL", "trace");
@@ -137,20 +143,37 @@ async fn secrets_stay_secret(backends: Backends) {
     };
     let tenant = Tenant::create(&sandbox, &plan).await.unwrap();
     let gateway = sandbox.gateway_as(&tenant.token);
-    let answer = gateway.call(Method::POST, "/v1/chat/completions", PLAIN).await.unwrap();
-    assert!(answer.status.is_success());
-    wait_for_logs(&sandbox, 1).await;
-    let admin = sandbox.admin();
+    let admin = &sandbox.admin();
+    admin.put("/admin/features", &json!({"log_request_body_enabled": true})).await.unwrap();
+    let (gateway, sandbox, calls) = (&gateway, &sandbox, &AtomicUsize::new(0));
+    let kept = sandbox.eventually("the prompt is kept", Duration::from_secs(20), || async move {
+        let answer = gateway.call(Method::POST, "/v1/chat/completions", PROMPT).await?;
+        assert!(answer.status.is_success());
+        let broken = gateway.call(Method::POST, "/v1/chat/completions", BROKEN_PROMPT).await?;
+        assert_eq!(broken.status, http::StatusCode::BAD_REQUEST);
+        let records = wait_for_logs(sandbox, calls.fetch_add(2, Ordering::SeqCst) + 2).await;
+        let path = format!("/admin/logs/{}/body", records[0]["id"].as_str().unwrap());
+        let body = admin.call(Method::GET, &path, "").await?;
+        Ok(body.status.is_success() && body.text().contains("canary-prompt"))
+    });
+    kept.await.unwrap();
     let mut shown = String::new();
     for path in
         ["/admin/api-keys", "/admin/masters", "/admin/keys", "/admin/audit", "/admin/logs", "/admin/sync/status"]
     {
         shown.push_str(&admin.get(path).await.unwrap().to_string());
     }
-    let mut stored = Vec::new();
+    let (mut stored, mut told) = (Vec::new(), Vec::new());
     for entry in walk(sandbox.data_dir()) {
-        stored.extend(std::fs::read(entry).unwrap());
+        let bytes = std::fs::read(&entry).unwrap();
+        let tells = entry.extension().is_some_and(|extension| extension == "log" || extension == "jsonl");
+        told.extend(bytes.iter().filter(|_| tells));
+        stored.extend(bytes);
     }
+    shown.push_str(&sandbox.gateway_process().call(Method::GET, "/metrics", "").await.unwrap().text());
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("TRACE"), "the logs of every level are looked through");
+    assert!(!told.contains("canary-prompt") && !shown.contains("canary-prompt"), "what was asked of a model");
     for secret in ["sk-canary-upstream", &tenant.token, &tenant.master_key, sandbox.admin_token()] {
         assert!(!shown.contains(secret), "shown by the admin API");
         let is_stored = stored.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
 mod agents;
+mod alerts;
+mod attempts;
 mod bad_input;
+mod bodies;
 mod crash;
 mod credentials;
 mod doctor;
@@ -12,17 +15,21 @@ mod fail_points;
 mod fuzz;
 mod gateways;
 mod health;
+mod ingestion;
 mod life;
 mod limits;
 mod logs;
 mod memory;
+mod metrics;
 mod outage;
+mod realtime;
 mod rotation;
 mod sdk;
 mod standstill;
 mod traffic;
 mod transfer;
 mod translated;
+mod webhooks;
 
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
 

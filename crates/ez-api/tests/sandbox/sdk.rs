@@ -87,7 +87,7 @@ pub(crate) async fn run_script(
 }
 
 #[expect(clippy::disallowed_methods, reason = "`make test` tells where it put the SDKs")]
-fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("EZ_TEST_PYTHON")
         .expect("EZ_TEST_PYTHON is not set: run the tests through `make test`, which installs the SDKs")
 }

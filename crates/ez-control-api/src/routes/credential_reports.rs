@@ -82,9 +82,9 @@ pub(crate) struct ReportsTakenResponse {
 #[schema(as = RejectedReport)]
 pub(crate) struct RejectedReportResponse {
     /// Its place among the reports, from 0.
-    index: usize,
+    pub(super) index: usize,
     /// Why not.
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Report on API keys.

@@ -64,7 +64,8 @@ pub(crate) struct HeartbeatRequest {
 /// Hand over usage records.
 ///
 /// Idempotent by record id. A record that breaks a rule, or that the database refuses while it takes others, is rejected by
-/// itself.
+/// itself. Answered when the records are stored. Where too many of all gateways wait for that already, the answer is 503
+/// with the header `Retry-After`, and nothing is taken.
 #[utoipa::path(post, path = "/internal/logs", tag = "internal", operation_id = "ingest_logs",
     request_body = IngestLogsRequest, security(("internal" = [])),
     responses((status = 200, description = "What became of each.", body = IngestLogsResponse)))]

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use ez_contract::usage::{EndedBy, TokenUsage, UsageSource};
 use ez_contract::{Protocol, ProviderType, UsageRecord};
 use ez_control::Tenant;
-use ez_control::logs::{self, LogPage};
-use ez_store::logs::LogFilter;
+use ez_control::logs;
+use ez_store::logs::{LogFilter, LogPage};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -40,6 +40,9 @@ pub(crate) struct LogListQuery {
     /// Only those with this HTTP status, or this class of them.
     #[param(value_type = Option<String>, example = "4xx")]
     status: Option<StatusRange>,
+    /// Only those with this text in their error, in any case of letters.
+    #[param(min_length = 1, max_length = 200)]
+    error: Option<String>,
     /// Only those of this request.
     request_id: Option<String>,
     /// Only those that arrived at this time or later.
@@ -67,6 +70,9 @@ pub(crate) struct OwnLogListQuery {
     /// Only those with this HTTP status, or this class of them.
     #[param(value_type = Option<String>, example = "4xx")]
     status: Option<StatusRange>,
+    /// Only those with this text in their error, in any case of letters.
+    #[param(min_length = 1, max_length = 200)]
+    error: Option<String>,
     /// Only those of this request.
     request_id: Option<String>,
     /// Only those that arrived at this time or later.
@@ -178,6 +184,9 @@ pub(crate) struct CallResponse {
 }
 
 /// List log records, newest first.
+///
+/// One request looks at 50,000 records at most. Where few of them match, `items` is short or empty, and `next_cursor` goes on
+/// after the last that was looked at: only `null` is the end.
 #[utoipa::path(get, path = "/admin/logs", tag = "logs", operation_id = "list_logs", params(LogListQuery),
     security(("admin" = [])),
     responses((status = 200, description = "A stretch of log records.", body = StretchResponse<LogResponse>)))]
@@ -194,6 +203,7 @@ pub(crate) async fn list(
         api_key_id: query.api_key_id,
         model: query.model,
         status: query.status.map(|range| range.0),
+        error: query.error,
         request_id: query.request_id,
         since: query.since.map(Into::into),
         until: query.until.map(Into::into),
@@ -212,6 +222,9 @@ pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<String>) -> Result<Json<Lo
 }
 
 /// List own log records, newest first.
+///
+/// One request looks at 50,000 records at most. Where few of them match, `items` is short or empty, and `next_cursor` goes on
+/// after the last that was looked at: only `null` is the end.
 #[utoipa::path(get, path = "/v1/logs", tag = "self", operation_id = "list_own_logs", params(OwnLogListQuery),
     security(("master" = [])),
     responses((status = 200, description = "A stretch of log records.", body = StretchResponse<OwnLogResponse>)))]
@@ -225,6 +238,7 @@ pub(crate) async fn list_own(
         key_id: query.key_id,
         model: query.model,
         status: query.status.map(|range| range.0),
+        error: query.error,
         request_id: query.request_id,
         since: query.since.map(Into::into),
         until: query.until.map(Into::into),

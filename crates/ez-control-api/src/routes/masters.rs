@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use ez_contract::status::RecordStatus;
+use ez_control::RecordTag;
 use ez_control::credentials::MasterKey;
 use ez_control::limits::LimitChange;
 use ez_control::masters::{self, ChangeMaster, CreateMaster, CreatedMaster};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::DeleteQuery;
+use super::realtime::{self, MasterRealtimeResponse};
 use crate::extract::{AdminCtx, Json, NoBody, Path, Query};
 use crate::listing::{PageResponse, list_query};
 use crate::number::{Amount, Count};
@@ -188,6 +190,17 @@ pub(crate) struct MasterResponse {
     updated_at: DateTime<Utc>,
 }
 
+/// A master, and what it has at present.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = MasterWithRealtime)]
+pub(crate) struct MasterWithRealtimeResponse {
+    /// The record.
+    #[serde(flatten)]
+    master: MasterResponse,
+    /// Live figures, which the tag does not cover; `null` while the shared state cannot be reached.
+    realtime: Option<MasterRealtimeResponse>,
+}
+
 /// A master with its key, which is shown only now.
 #[derive(Serialize, ToSchema)]
 #[schema(as = MasterWithKey)]
@@ -240,10 +253,11 @@ pub(crate) async fn create(
 /// Get a master.
 #[utoipa::path(get, path = "/admin/masters/{id}", tag = "masters", operation_id = "get_master",
     params(("id" = i64, Path, description = "Id of the master.")), security(("admin" = [])),
-    responses((status = 200, description = "The master.", body = MasterResponse)))]
-pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<MasterResponse>, ApiError> {
+    responses((status = 200, description = "The master.", body = MasterWithRealtimeResponse)))]
+pub(crate) async fn get(ctx: AdminCtx, Path(id): Path<i64>) -> Result<Record<MasterWithRealtimeResponse>, ApiError> {
     let master = masters::get(&ctx.control, id).await?;
-    Ok(Record::of(master))
+    let (tag, realtime) = (RecordTag::of(&master), realtime::embedded(&ctx.control, id).await);
+    Ok(Record::tagged(&tag, MasterWithRealtimeResponse { master: master.into(), realtime }))
 }
 
 /// Change a master.

@@ -1,18 +1,26 @@
 //! The routes, one file per resource: what goes in and out, the handlers, and their documentation.
 
 pub(crate) mod access;
+pub(crate) mod alert_reports;
+pub(crate) mod alert_thresholds;
+pub(crate) mod alerts;
 pub(crate) mod api_key_batches;
+pub(crate) mod api_key_stats;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod bindings;
 pub(crate) mod catalogue;
 pub(crate) mod credential_reports;
+pub(crate) mod dashboard;
 pub(crate) mod docs;
 pub(crate) mod features;
+pub(crate) mod flushes;
 pub(crate) mod internal;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod log_bodies;
+pub(crate) mod log_deletion;
 pub(crate) mod logs;
 pub(crate) mod masters;
 pub(crate) mod models;
@@ -20,11 +28,14 @@ pub(crate) mod namespaces;
 pub(crate) mod provider_groups;
 pub(crate) mod providers;
 pub(crate) mod public;
+pub(crate) mod realtime;
 pub(crate) mod resolve;
 pub(crate) mod rotation;
+pub(crate) mod statistics;
 pub(crate) mod sync;
 pub(crate) mod test_call;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 
 use serde::Deserialize;
 

@@ -4,6 +4,7 @@ use axum::extract::{FromRef, FromRequestParts, State};
 use axum::response::{IntoResponse, Response};
 use chrono::SubsecRound;
 use ez_control::sign_in::{self, Principal};
+use ez_control::sync;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use secrecy::{ExposeSecret, SecretString};
@@ -166,6 +167,9 @@ pub(crate) async fn openapi_json() -> Response {
     security(("metrics" = []), ("admin" = [])),
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(state): State<PublicState>, MetricsAccess: MetricsAccess) -> Response {
+    if let Some(control) = &state.control {
+        sync::sample(control).await;
+    }
     let exposition = state.process.metrics.render();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], exposition).into_response()
 }

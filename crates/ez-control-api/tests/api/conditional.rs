@@ -35,6 +35,9 @@ enum About {
     Model,
     Features,
     Catalogue,
+    Webhook,
+    Alert,
+    Thresholds,
 }
 
 /// What tries refer to.
@@ -124,11 +127,37 @@ const TRIES: &[Try] = &[
         about: About::Features,
         body: |world| json!({"log_request_body_enabled": world.turn.is_multiple_of(2)}),
     },
+    Try {
+        route: "PUT /admin/logs/webhook",
+        about: About::Webhook,
+        body: |world| json!({"threshold": 10 + world.turn}),
+    },
+    Try { route: "POST /admin/alerts", about: About::Nothing, body: World::alert },
+    Try { route: "POST /admin/alerts/{id}/ack", about: About::Alert, body: |_| Value::Null },
+    Try { route: "POST /admin/alerts/{id}/resolve", about: About::Alert, body: |_| Value::Null },
+    Try { route: "POST /admin/alerts/{id}/dismiss", about: About::Alert, body: |_| Value::Null },
+    Try {
+        route: "PUT /admin/alerts/thresholds",
+        about: About::Thresholds,
+        body: |world| json!({"global_qps": world.turn}),
+    },
+    Try { route: "DELETE /admin/logs", about: About::Nothing, body: |_| Value::Null },
     Try { route: "POST /admin/sync/snapshot", about: About::Nothing, body: |_| Value::Null },
 ];
 
-/// Routes that sign in, call an upstream or let a job run, and those of gateways, are no writes of this kind.
-const OTHERS: [&str; 3] = ["POST /auth/login", "POST /admin/api-keys/{id}/test", "POST /admin/jobs/{name}/run"];
+/// Parameters without which a route refuses.
+const PARAMETERS: &[(&str, &str)] = &[("DELETE /admin/logs", "?before=2025-12-31T00:00:00Z")];
+
+/// Writes that are done once: what they are done to is final then.
+const FINAL: [&str; 2] = ["POST /admin/alerts/{id}/resolve", "POST /admin/alerts/{id}/dismiss"];
+
+/// Routes that sign in, call elsewhere or let a job run, and those of gateways, are no writes of this kind.
+const OTHERS: [&str; 4] = [
+    "POST /auth/login",
+    "POST /admin/api-keys/{id}/test",
+    "POST /admin/logs/webhook/test",
+    "POST /admin/jobs/{name}/run",
+];
 
 fn catalogue() -> Value {
     json!({"source": "ours", "version": "1", "models": [{"name": "m"}]})
@@ -147,16 +176,23 @@ impl World {
         format!("name-{}", self.turn)
     }
 
+    fn alert(&self) -> Value {
+        json!({"type": "system", "severity": "info", "title": "to be done", "fingerprint": self.name()})
+    }
+
     /// A record for a path: its id, and where it is read.
     async fn make(&mut self, app: &TestApp, about: About) -> (String, String) {
         self.turn += 1;
         let (token, collection, body) = match about {
             About::Nothing => return (String::new(), String::new()),
             About::Features => return (String::new(), "/admin/features".to_owned()),
+            About::Webhook => return (String::new(), "/admin/logs/webhook".to_owned()),
             About::Catalogue => {
                 app.post(ADMIN_TOKEN, "/admin/models/catalogue", catalogue()).await.ok();
                 return (String::new(), "/admin/models/catalogue".to_owned());
             }
+            About::Thresholds => return (String::new(), "/admin/alerts/thresholds".to_owned()),
+            About::Alert => (ADMIN_TOKEN, "/admin/alerts", self.alert()),
             About::Model => (ADMIN_TOKEN, "/admin/models", json!({"name": self.name()})),
             About::Master => (ADMIN_TOKEN, "/admin/masters", json!({"name": self.name()})),
             About::OwnKey => (&*self.master_key, "/v1/tokens", json!({})),
@@ -196,6 +232,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn send(&self, query: &str, header: Option<(&str, &str)>) -> Answer {
+        let query = if self.path.contains('?') { query.replace('?', "&") } else { query.to_owned() };
         let call = self.app.call(self.method.clone(), &format!("{}{query}", self.path)).token(&self.token);
         let call = if self.method == Method::DELETE { call } else { call.json(&self.body) };
         match header {
@@ -296,7 +333,9 @@ async fn check_tags(app: &TestApp, world: &mut World, how: &Try) {
         assert_ne!(changed.header("etag"), tag, "{}", how.route);
         fresh.send("", Some(("If-Match", &tag))).await.problem(StatusCode::PRECONDITION_FAILED);
         let now = changed.header("etag").to_owned();
-        assert!(fresh.send("", Some(("If-Match", &now))).await.status.is_success(), "{}", how.route);
+        let again = fresh.send("", Some(("If-Match", &now))).await.status;
+        let is_final = FINAL.contains(&how.route);
+        assert!(if is_final { again == StatusCode::CONFLICT } else { again.is_success() }, "{}: {again}", how.route);
     }
     let any = attempt(app, world, how).await;
     assert!(any.send("", Some(("If-Match", "*"))).await.status.is_success(), "{}", how.route);
@@ -345,7 +384,9 @@ async fn attempt_and_path<'a>(app: &'a TestApp, world: &mut World, how: &Try) ->
     let (method, pattern) = how.route.split_once(' ').unwrap();
     let token = world.caller(how.route).to_owned();
     let method = method.parse().unwrap();
-    (Attempt { app, method, path: pattern.replace("{id}", &id), token, body: (how.body)(world) }, path)
+    let parameters = PARAMETERS.iter().find(|(route, _)| *route == how.route).map_or("", |(_, parameters)| parameters);
+    let tried = format!("{}{parameters}", pattern.replace("{id}", &id));
+    (Attempt { app, method, path: tried, token, body: (how.body)(world) }, path)
 }
 
 fn takes(operation: &Value, name: &str) -> bool {

@@ -15,7 +15,7 @@ use url::Url;
 use super::document::{self, MAX_DOCUMENT_BYTES};
 use super::{Catalogue, bundled};
 use crate::error::chain;
-use crate::outbound::{self, OutboundRequest, Reach};
+use crate::outbound::{self, OutboundRequest, Reach, Resolver};
 use crate::recorded::Recorded;
 use crate::write::NO_RECORD;
 use crate::{Control, ControlError, Write};
@@ -131,8 +131,9 @@ async fn fetch(url: Url, reach: Reach) -> Result<String, ControlError> {
         body: bytes::Bytes::new(),
         reach,
         tls: None,
+        resolver: Resolver::default(),
         timeout: FETCH_TIMEOUT,
-        max_answer_bytes: MAX_DOCUMENT_BYTES,
+        max_answer_bytes: Some(MAX_DOCUMENT_BYTES),
     };
     let at_url = |message: String| ControlError::invalid_at("/url", message);
     let answer = outbound::send(request).await.map_err(|error| at_url(error.to_string()))?;

@@ -95,6 +95,9 @@ pub(crate) struct KeptReport {
 }
 
 impl Drift {
+    /// Every drift.
+    pub const ALL: [Self; 3] = [Self::Missing, Self::Differs, Self::Surplus];
+
     /// `missing`, `differs` or `surplus`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,13 +5,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Control, ControlError, ban_expiry, key_expiry, publisher, quota_reset, usage_publication};
+use crate::alerts::detector;
+use crate::{
+    Control, ControlError, ban_expiry, key_expiry, log_cleaner, publisher, quota_reset, rollups, usage_publication,
+    webhooks,
+};
 
 /// The job that publishes what was committed. Each commit wakes it.
 pub const SYNC_OUTBOX: &str = "sync-outbox";
 
 /// The job that compares everything published with everything stored.
 pub const FULL_RECONCILE: &str = "full-reconcile";
+
+/// The job that drops log records which are kept no longer. A deletion of log records wants it.
+pub const LOG_CLEANER: &str = "log-cleaner";
 
 /// Every job of the product. A new one is a line here and a row in the binary's table of settings.
 pub fn jobs() -> Vec<Job> {
@@ -23,6 +30,11 @@ pub fn jobs() -> Vec<Job> {
         Job::leased("ban-expiry", 5 * SECOND, async |control| ban_expiry::run_once(&control).await),
         Job::leased("quota-reset", 60 * SECOND, async |control| quota_reset::run_once(&control).await),
         Job::leased("usage-publication", 5 * SECOND, async |control| usage_publication::run_once(&control).await),
+        Job::leased("rollups", 10 * SECOND, async |control| rollups::run_once(&control).await),
+        Job::leased(LOG_CLEANER, 3600 * SECOND, async |control| log_cleaner::run_once(&control).await),
+        Job::leased("alert-detector", 60 * SECOND, async |control| detector::run_once(&control).await),
+        Job::leased("log-webhook", 5 * SECOND, async |control| webhooks::watch_log(&control).await),
+        Job::leased("webhook-delivery", 2 * SECOND, async |control| webhooks::deliver_due(&control).await),
     ]
 }
 
@@ -145,5 +157,15 @@ mod tests {
         assert_eq!(names.len(), jobs.len());
         let outbox = jobs.iter().find(|job| job.name() == SYNC_OUTBOX).unwrap();
         assert_eq!(outbox.setting(), "EZ_JOB_SYNC_OUTBOX_INTERVAL");
+    }
+    #[test]
+    fn every_job_is_documented_and_no_other() {
+        let page = include_str!("../../../../docs/operations.md");
+        let (_, part) = page.split_once("## Jobs").unwrap();
+        let (part, _) = part.split_once("## ").unwrap();
+        let rows = part.lines().filter(|line| line.starts_with("| `"));
+        let documented: BTreeSet<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let jobs = jobs();
+        assert_eq!(documented, jobs.iter().map(Job::name).collect());
     }
 }

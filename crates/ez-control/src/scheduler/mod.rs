@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::chain;
 use crate::{Actor, Control, ControlError, publisher};
 
-pub use job::{FULL_RECONCILE, Job, Ran, SYNC_OUTBOX, jobs};
+pub use job::{FULL_RECONCILE, Job, LOG_CLEANER, Ran, SYNC_OUTBOX, jobs};
 pub use run::{JobOutcome, JobRun};
 
 use job::Sharing;
@@ -129,6 +129,15 @@ impl Scheduler {
             Ok(Ok(run)) => Ok(JobStatus { last_run: Some(run), ..slot.status(None) }),
             Ok(Err(_)) => Err(ControlError::Unavailable("the scheduler stopped meanwhile".into())),
             Err(_) => Ok(slot.status(None)),
+        }
+    }
+
+    /// Lets this process run a job as soon as it can, once more where it is running, and waits for nothing. Where no
+    /// scheduler runs, the job runs when its time comes.
+    pub fn want(&self, name: &str) {
+        for slot in self.0.slots.iter().filter(|slot| slot.job.name == name) {
+            slot.want();
+            slot.asked.notify_one();
         }
     }
 

@@ -23,6 +23,10 @@ struct State {
     /// Whether a loop runs the job when its time comes.
     is_open: bool,
     is_running: bool,
+    /// Whether a run is wanted that has not begun.
+    is_wanted: bool,
+    /// Whether the run under way is one that was wanted.
+    was_wanted: bool,
     /// Who waits for a run that has not begun.
     asker: Option<Asker>,
     last: Option<JobRun>,
@@ -62,8 +66,15 @@ impl Slot {
         Ok(run)
     }
 
+    /// Wants a run; `asked` is to be rung then.
+    pub(super) fn want(&self) {
+        self.state().is_wanted = true;
+    }
+
+    /// Whether someone asked for a run or wants one.
     pub(super) fn is_asked(&self) -> bool {
-        self.state().is_asked()
+        let state = self.state();
+        state.is_wanted || state.is_asked()
     }
 
     pub(super) fn set_next(&self, at: DateTime<Utc>) {
@@ -74,13 +85,16 @@ impl Slot {
     pub(super) fn begin(&self) -> Option<Asker> {
         let mut state = self.state();
         state.is_running = true;
+        state.was_wanted = std::mem::take(&mut state.is_wanted);
         state.asker.take()
     }
 
-    /// The run ended; `is_told` says whether the other processes know of it.
+    /// The run ended; `is_told` says whether the other processes know of it. Where another was at it, it may have begun before
+    /// the run was wanted, which still is wanted then.
     pub(super) fn end(&self, run: JobRun, is_told: bool, asker: Option<Asker>) {
         let mut state = self.state();
         state.is_running = false;
+        state.is_wanted |= state.was_wanted && run.outcome == JobOutcome::Skipped;
         if run.outcome != JobOutcome::Skipped || state.last.is_none() {
             state.last = Some(run.clone());
             state.is_told = is_told;

@@ -118,6 +118,29 @@ async fn several_control_planes_run_a_job_once_an_interval() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_wanted_while_another_is_at_it_comes_after_that() {
+    let planes = Planes::new().await;
+    let runs = Arc::default();
+    let takes = Duration::from_secs(100);
+    let mut job = counting(&runs, takes);
+    job.default_interval = Duration::from_secs(3_600);
+    let one = Scheduler::with_jobs(planes.control().await, vec![job.clone()]);
+    let two = Scheduler::with_jobs(planes.control().await, vec![job]);
+    tokio::time::pause();
+    let (_running, _stop) = start(&[&one]);
+    planes.pass(SPREAD + Duration::from_secs(1)).await;
+    let (_running_too, _stop_too) = start(&[&two]);
+    planes.pass(SPREAD + Duration::from_secs(1)).await;
+    two.want("count");
+    planes.pass(Duration::from_secs(1)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 0, "the first run is still under way");
+    planes.pass(takes + LEASE + takes + Duration::from_secs(10)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2, "what was wanted came after it");
+    planes.pass(takes + LEASE * 2).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 2, "and once");
+}
+
+#[tokio::test]
 async fn a_failure_or_a_panic_is_recorded_and_stops_nothing() {
     let planes = Planes::new().await;
     let runs: Arc<AtomicU32> = Arc::default();

@@ -12,6 +12,7 @@ use ez_contract::status::RecordStatus;
 use ez_store::audit::{self, NewAuditEntry};
 use ez_store::masters::{self, Master};
 use ez_store::{ActorKind, RecordKind};
+use ez_telemetry::metrics::SIGN_IN_FAILURES;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
@@ -27,6 +28,7 @@ use sessions::{Claims, SESSION_LENGTH, Subject};
 /// The doors: failures at one do not count at the other.
 const SIGN_IN: &str = "sign-in";
 const INTERNAL: &str = "internal";
+pub(crate) const DOORS: [&str; 2] = [SIGN_IN, INTERNAL];
 
 const LOGIN_HINT: &str =
     "send `Authorization: Bearer …` with the admin token, a master key, or a session from POST /auth/login";
@@ -99,9 +101,39 @@ pub async fn login(control: &Control, token: &str, origin: &Origin) -> Result<Lo
 /// Errors: `Unauthenticated`; `TooMany` after ten failures within a minute from one address (a valid session is still
 /// good); `Unavailable`.
 pub async fn authenticate(control: &Control, bearer: &str, origin: &Origin) -> Result<Principal, ControlError> {
-    if !Sessions::looks_like_one(bearer) {
-        return sign_in(control, bearer, origin).await;
+    if Sessions::looks_like_one(bearer) {
+        session(control, bearer).await
+    } else {
+        sign_in(control, bearer, origin).await
     }
+}
+
+/// Whether a credential is still good for what it was when a long answer to it began. Neither counted nor audited: it was
+/// no guess. Errors: `Unavailable`.
+pub async fn still_stands(control: &Control, bearer: &str, principal: &Principal) -> Result<bool, ControlError> {
+    let found = if Sessions::looks_like_one(bearer) {
+        session(control, bearer).await
+    } else {
+        let digest = TokenDigest::of(bearer);
+        match is_same(&digest, control.admin_digest()) {
+            true => Ok(Principal::Admin),
+            // A key of an older system has had its digest since it was signed in with.
+            false => match masters::get_by_digest(control.store(), &digest).await? {
+                Some(master) => active(master),
+                None => return Ok(false),
+            },
+        }
+    };
+    match (found, principal) {
+        (Ok(Principal::Admin), Principal::Admin) => Ok(true),
+        (Ok(Principal::Master(now)), Principal::Master(then)) => Ok(now.id == then.id),
+        (Ok(_), _) | (Err(ControlError::Unauthenticated { .. }), _) => Ok(false),
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Tells whose session this is.
+async fn session(control: &Control, bearer: &str) -> Result<Principal, ControlError> {
     // A session cannot be guessed, and consoles go on sending one that has ended: neither counted nor audited.
     let ended = || ControlError::unauthenticated("the session has ended or is not valid; sign in again");
     let claims = control.sessions().verify(bearer, control.now()).ok_or_else(ended)?;
@@ -168,7 +200,8 @@ fn active(master: Master) -> Result<Principal, ControlError> {
 }
 
 /// Counts and audits a failed attempt, and says what to answer.
-async fn fail(control: &Control, door: &str, hint: &str, origin: &Origin) -> ControlError {
+async fn fail(control: &Control, door: &'static str, hint: &str, origin: &Origin) -> ControlError {
+    metrics::counter!(SIGN_IN_FAILURES, "door" => door).increment(1);
     let unauthenticated = ControlError::unauthenticated(format!("the credential is not known here; {hint}"));
     match control.attempts().count(control, door, origin).await {
         // What comes after the limit tells nothing new, and must not fill the audit.

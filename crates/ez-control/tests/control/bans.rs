@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use ez_contract::alerts::AlertType;
 use ez_contract::health::{BreakerState, HealthKind};
 use ez_contract::snapshot::{SnapshotEntry, SnapshotKey};
 use ez_contract::status::ApiKeyStatus;
@@ -55,6 +56,9 @@ pub(crate) async fn a_ban_switches_an_api_key_off_everywhere_and_once(plane: Pla
     let audited = audit::list(&plane.control, None, 1).await.unwrap().items.remove(0).entry;
     assert_eq!((audited.action.as_str(), audited.actor_kind), ("ban", ActorKind::System));
     assert_eq!((audited.record_id, audited.request_id.as_deref()), (Some(banned.id), Some("req-1")));
+    let alert = plane.alerts().await.remove(0);
+    let expected = (AlertType::KeyDisabled, Some(banned.id), reason.to_owned());
+    assert_eq!((alert.alert_type, alert.related_id, alert.message), expected);
 
     plane.publish().await;
     let Some(SnapshotEntry::Provider(provider)) = plane.published(&SnapshotKey::Provider(banned.id)).await else {
@@ -71,6 +75,7 @@ pub(crate) async fn a_ban_switches_an_api_key_off_everywhere_and_once(plane: Pla
     assert_eq!(counts(&plane.report(&reports).await), (0, 3, 1), "again changes nothing");
     assert_eq!(plane.read_api_key(banned.id).await, after);
     assert_eq!(plane.outbox_depth().await, 0);
+    assert_eq!(plane.told_alerts().await, [format!("key_disabled:api_key:{} warning active 1", banned.id)]);
 }
 
 pub(crate) async fn a_ban_is_about_the_api_key_as_it_was(plane: Plane) {

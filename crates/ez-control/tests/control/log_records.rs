@@ -63,7 +63,7 @@ pub(crate) async fn what_is_told_of_a_rejected_record_is_bounded(plane: Plane) {
 }
 
 /// Lets the database refuse rows whose model has this name.
-async fn refuse_model(plane: &Plane, model: &str) {
+pub(crate) async fn refuse_model(plane: &Plane, model: &str) {
     let statements = match plane.control.store().backend() {
         Backend::Sqlite => vec![format!(
             "CREATE TRIGGER refuse BEFORE INSERT ON logs WHEN NEW.model = '{model}'

@@ -3,15 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it stands")]
 
 mod access;
+mod alerts;
 mod api_key_batches;
 mod bans;
 mod deletion;
+mod detecting;
 mod exporting;
 mod features;
+mod flushes;
 mod importing;
+mod ingesting;
 mod large_changes;
 mod legacy;
 mod limits;
+mod log_bodies;
+mod log_cleaning;
 mod log_records;
 mod models;
 mod outages;
@@ -26,10 +32,13 @@ mod rules;
 mod scheduling;
 mod signing_in;
 mod starting;
+mod statistics;
 mod support;
+mod synthetic_day;
 mod test_calls;
 mod together;
 mod used;
+mod webhooks;
 
 /// Runs each case on every pair of backends.
 macro_rules! on_all_backends {
@@ -55,11 +64,52 @@ macro_rules! on_all_backends {
 }
 
 on_all_backends! {
+    log_cleaning::log_records_go_by_their_age,
+    log_cleaning::the_oldest_log_records_beyond_the_maximum_go,
+    log_cleaning::what_is_not_rolled_up_is_kept_until_it_is,
+    log_cleaning::cleaners_at_once_drop_each_record_once,
+    log_cleaning::a_deletion_is_carried_out_by_the_cleaner,
+    log_cleaning::request_bodies_go_with_the_time_of_their_records,
+    log_cleaning::what_may_come_again_stays_for_an_hour,
+    log_cleaning::roll_ups_go_by_their_months,
+    log_cleaning::roll_ups_of_hours_go_before_the_others,
+    log_cleaning::an_empty_log_is_clean,
+    ingesting::those_who_come_at_once_are_stored_together_and_hear_of_their_own,
+    ingesting::a_full_queue_takes_nothing_and_loses_nothing,
+    ingesting::what_is_left_by_one_who_went_away_is_stored,
+    ingesting::bad_records_of_one_gateway_hold_up_no_other,
+    ingesting::what_waits_is_stored_before_the_end,
+    ingesting::a_database_that_stands_still_holds_up_no_end,
+    ingesting::records_of_absurd_times_are_rejected,
+    ingesting::a_clock_that_is_behind_loses_no_records,
+    alerts::a_cause_that_lasts_keeps_its_alert_up_to_date,
+    alerts::a_cause_comes_back_once_it_was_not_seen_for_five_minutes,
+    alerts::replicas_that_see_the_same_at_once_make_one_alert,
+    alerts::batches_of_the_same_causes_at_once_all_get_through,
+    alerts::an_alert_that_cannot_be_read_keeps_no_other_from_being_raised,
+    alerts::thresholds_that_were_damaged_can_be_set_again,
+    alerts::an_alert_that_is_closed_moves_no_more,
+    alerts::what_people_do_at_once_about_one_alert_happens_once,
+    alerts::keys_that_expire_have_an_alert_the_first_hundred_of_them,
+    detecting::each_rule_finds_what_was_planted_and_nothing_else,
+    detecting::calls_count_when_they_end_however_long_they_took,
+    detecting::a_run_that_is_late_misses_no_minute,
+    detecting::where_looking_stopped_is_put_right_after_a_wrong_clock,
+    detecting::a_day_is_judged_with_its_calls_that_ended_after_midnight,
+    detecting::quotas_are_found_once_and_rise,
+    detecting::replicas_detect_at_once_and_raise_once,
+    detecting::a_figure_that_cannot_be_read_stops_no_other_rule,
+    detecting::thresholds_that_were_damaged_are_the_defaults,
     used::gateways_learn_what_was_counted_of_a_quota,
     used::a_key_that_used_its_quota_up_is_marked_exhausted_and_comes_back,
     used::gateways_learn_what_a_master_spent,
     used::use_that_is_not_published_yet_is_no_drift,
     used::two_processes_publish_use_once,
+    synthetic_day::what_is_planted_raises_one_alert_and_figures_are_those_of_the_records,
+    statistics::what_api_keys_did_is_told_between_any_times,
+    statistics::the_dashboards_days_end_with_today,
+    statistics::a_master_adds_up_its_own_calls_alone,
+    statistics::what_takes_too_long_is_told_with_what_to_ask_instead,
     together::a_change_its_audit_entry_and_its_outbox_entry_come_together_or_not_at_all,
     together::a_dry_run_and_an_unmet_expectation_leave_nothing,
     together::secrets_are_in_no_audit_entry_and_no_debug_text,
@@ -157,6 +207,12 @@ on_all_backends! {
     log_records::pages_follow_each_other_within_reach,
     log_records::audit_pages_follow_each_other,
     log_records::sync_status_tells_of_outbox_and_gateways,
+    flushes::flushes_at_once_add_up_and_wait_for_nobody_for_ever,
+    flushes::flushes_and_imports_of_the_same_groups_wait_for_each_other,
+    flushes::a_batch_is_known_for_seven_days,
+    log_bodies::bodies_are_kept_while_the_flag_is_on,
+    log_bodies::a_control_plane_cuts_bodies_to_its_own_bound,
+    log_bodies::who_read_a_body_stands_in_the_audit_and_what_it_said_does_not,
     limits::limits_are_kept_published_and_cleared,
     limits::limits_that_cannot_be_kept_are_refused,
     quotas::a_quota_above_what_is_used_revives_and_one_below_exhausts,
@@ -203,4 +259,16 @@ on_all_backends! {
     importing::counts_at_the_end_of_what_can_be_kept_come_twice,
     exporting::a_renewed_catalogue_is_told_to_be_missing,
     exporting::a_secret_that_cannot_be_opened_is_not_left_out_silently,
+    webhooks::it_is_off_until_it_is_set_and_its_secret_is_shown_once,
+    webhooks::every_fault_of_a_change_is_told_at_once,
+    webhooks::failing_calls_are_told_once_a_cooldown,
+    webhooks::what_is_not_taken_is_sent_again_under_its_id,
+    webhooks::who_wants_no_more_or_never_answers_well_is_left_alone,
+    webhooks::each_attempt_is_made_by_one_process_and_a_lost_one_again,
+    webhooks::a_damaged_setting_stops_nothing_and_is_set_again,
+    webhooks::alerts_are_told_by_their_severity,
+    webhooks::what_waits_is_not_sent_once_it_is_switched_off,
+    webhooks::deliveries_do_not_pile_up,
+    webhooks::a_test_event_tells_what_the_receiver_says,
+    webhooks::an_address_is_checked_when_it_is_set_and_when_it_is_used,
 }

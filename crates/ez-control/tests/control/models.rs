@@ -404,7 +404,8 @@ pub(crate) async fn the_account_names_the_catalogue_that_the_models_were_made_wi
 
 pub(crate) async fn a_write_asks_for_the_catalogue_within_its_own_unit_of_work(plane: Plane) {
     // With a connection to spare for nobody, a second one would never come.
-    let options = ConnectOptions { max_connections: 1, acquire_timeout: Duration::from_secs(3) };
+    let options =
+        ConnectOptions { max_connections: 1, acquire_timeout: Duration::from_secs(3), ..ConnectOptions::default() };
     let store = Store::connect(plane.database.url(), options).await.unwrap();
     let parts = ControlParts { store, ..plane.parts_of_another(config()).await };
     let (control, _) = Control::prepare(parts).await.unwrap();

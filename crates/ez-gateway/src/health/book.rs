@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::breaker::Turn;
 use super::key::KeyHealth;
 use super::outbox::{Outbox, Place};
+use crate::attempts::AttemptCounts;
 use crate::config::HealthConfig;
 use crate::failure::{Blame, Death, USUAL_PAUSE};
 use crate::plan::UpstreamChoice;
@@ -38,6 +39,7 @@ const SHARE_BAN_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct HealthBook {
     config: HealthConfig,
     clock: ClockSeam,
+    attempts: Arc<AttemptCounts>,
     shards: Vec<RwLock<HashMap<i64, Arc<KeyHealth>>>>,
     pub(super) outbox: Outbox,
     bans: Mutex<BTreeMap<i64, BanNote>>,
@@ -84,6 +86,7 @@ impl HealthBook {
     pub(crate) fn new(config: HealthConfig, clock: Arc<dyn Clock>) -> Self {
         Self {
             config,
+            attempts: AttemptCounts::new(clock.clone()),
             clock: ClockSeam(clock),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             outbox: Outbox::default(),
@@ -95,6 +98,11 @@ impl HealthBook {
 
     pub(crate) fn config(&self) -> &HealthConfig {
         &self.config
+    }
+
+    /// What comes of attempts, by API key.
+    pub(crate) fn attempts(&self) -> &Arc<AttemptCounts> {
+        &self.attempts
     }
 
     /// The health of a credential; looked up once per snapshot.

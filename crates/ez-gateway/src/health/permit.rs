@@ -9,6 +9,7 @@ use super::book::{FoundBy, HealthBook};
 use super::breaker::Pass;
 use super::key::KeyHealth;
 use super::slots::Slot;
+use crate::attempts::CountedAttempt;
 use crate::failure::Blame;
 use crate::plan::UpstreamChoice;
 
@@ -21,6 +22,8 @@ pub(crate) struct Permit {
     choice: UpstreamChoice,
     pass: Pass,
     is_open: bool,
+    /// None before anybody was asked.
+    counted: Option<CountedAttempt>,
     _slot: Slot,
 }
 
@@ -29,7 +32,20 @@ impl Permit {
     pub(crate) fn enter(book: &Arc<HealthBook>, choice: &UpstreamChoice, slot: Slot) -> Option<Self> {
         let health = book.of(&choice.upstream).clone();
         let pass = health.enter(&choice.upstream, &choice.upstream_model, Instant::now())?;
-        Some(Self { book: book.clone(), health, choice: choice.clone(), pass, is_open: true, _slot: slot })
+        Some(Self {
+            book: book.clone(),
+            health,
+            choice: choice.clone(),
+            pass,
+            is_open: true,
+            counted: None,
+            _slot: slot,
+        })
+    }
+
+    /// The attempt goes out: from here on it counts among those of its credential.
+    pub(crate) fn count(&mut self) {
+        self.counted = Some(self.book.attempts().begin(self.choice.upstream.snapshot.id));
     }
 
     /// The credential and the model to ask it for.
@@ -59,6 +75,7 @@ impl Permit {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
+        self.count_failure();
         let now = Instant::now();
         let finding = FoundBy { health: &self.health, choice: &self.choice, request_id, now };
         match self.book.take_blame(&finding, blame, pause) {
@@ -68,6 +85,13 @@ impl Permit {
             }
             // What is known by its own name does not count as a failure, and does not decide a trial either.
             false => self.give_back(),
+        }
+    }
+
+    /// The attempt failed, whatever that says of the credential's health.
+    pub(crate) fn count_failure(&mut self) {
+        if let Some(counted) = &mut self.counted {
+            counted.failed();
         }
     }
 

@@ -35,6 +35,10 @@ const TELL_ALONE: Duration = Duration::from_secs(60);
 /// Subjects of one round trip.
 const MAX_SUBJECTS: usize = 128;
 
+/// What a round trip for slices comes to, as metrics name it.
+const LEASED: &str = "leased";
+const FAILED: &str = "failed";
+
 /// What calls need of the background: where it stands, and its ear.
 pub(crate) struct Leasing {
     state: SharedState,
@@ -164,7 +168,7 @@ impl Leasing {
             subject.is_queued.store(false, Ordering::Release);
         }
         let leased = self.lease(subjects, clock).await;
-        let outcome = if leased.is_ok() { "leased" } else { "failed" };
+        let outcome = if leased.is_ok() { LEASED } else { FAILED };
         metrics::counter!(LIMIT_LEASES, "outcome" => outcome).increment(1);
         if let Err(e) = &leased {
             tracing::debug!(error = %e, "limits not leased");
@@ -212,6 +216,9 @@ pub(crate) fn start(state: SharedState, ledger: Ledger, tasks: &TaskTracker, sto
             // Shown before there is anything to tell, so that an alert sees the first.
             metrics::gauge!(LIMITS_ALONE).set(0.0);
             metrics::counter!(LIMIT_ALONE_CALLS).increment(0);
+            for outcome in [LEASED, FAILED] {
+                metrics::counter!(LIMIT_LEASES, "outcome" => outcome).increment(0);
+            }
             let (leasing, queue) = Leasing::new(shared);
             (Some(leasing), Some(queue))
         }

@@ -40,8 +40,11 @@ const MINUTE: i64 = 60;
 const DAY: i64 = 24 * 60 * MINUTE;
 
 impl Limit {
+    /// Every limit.
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Qps, Self::Rpm, Self::Rpd, Self::Tpm, Self::Tpd, Self::Concurrency, Self::Quota, Self::Budget];
     /// How many there are.
-    pub(super) const COUNT: usize = 8;
+    pub(super) const COUNT: usize = Self::ALL.len();
 
     /// As configuration and metrics name it.
     pub(crate) const fn as_str(self) -> &'static str {

@@ -19,6 +19,7 @@ mod tests;
 
 pub(crate) use demand::Demand;
 pub(crate) use leasing::{Ledger, start};
+pub(crate) use limit::{Limit, Scope};
 pub(crate) use limiter::Limiter;
 pub(crate) use refused::Limited;
 pub(crate) use reservation::{Charge, RateHeaders, Reservation};

@@ -1,9 +1,14 @@
 //! Observation: what metrics, the access log and the trace get of a call, once, when it has ended.
 
 mod call_metrics;
+mod gen_ai;
+mod histograms;
+mod metric_export;
 mod otlp;
+mod span_export;
 mod trace;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ez_contract::{Operation, Protocol, ProviderType, UsageRecord};
@@ -14,7 +19,10 @@ use tokio::sync::mpsc;
 use call_metrics::CallMetrics;
 
 pub(crate) use call_metrics::AttemptEnd;
-pub(crate) use otlp::{SpanExporter, export};
+pub(crate) use histograms::GenAiMetrics;
+pub(crate) use metric_export::{MetricExporter, export_metrics};
+pub(crate) use otlp::Collector;
+pub(crate) use span_export::export_spans;
 pub(crate) use trace::{EndedSpan, Trace};
 
 /// Spans that wait for the exporter; beyond it they are dropped and counted, as no call waits for a collector.
@@ -25,11 +33,16 @@ pub(crate) struct Observer {
     metrics: CallMetrics,
     writes_access_log: bool,
     spans: Option<mpsc::Sender<EndedSpan>>,
+    gen_ai: Option<Arc<GenAiMetrics>>,
 }
 
 impl Observer {
-    /// Also returns what an exporter is to send, where there is one.
-    pub(crate) fn new(writes_access_log: bool, exports_spans: bool) -> (Self, Option<mpsc::Receiver<EndedSpan>>) {
+    /// Also returns what an exporter is to send, where there is one. `gen_ai` are the metrics that another one sends.
+    pub(crate) fn new(
+        writes_access_log: bool,
+        exports_spans: bool,
+        gen_ai: Option<Arc<GenAiMetrics>>,
+    ) -> (Self, Option<mpsc::Receiver<EndedSpan>>) {
         let (spans, ended) = match exports_spans {
             true => {
                 let (sender, receiver) = mpsc::channel(SPAN_QUEUE);
@@ -37,7 +50,7 @@ impl Observer {
             }
             false => (None, None),
         };
-        (Self { metrics: CallMetrics::new(), writes_access_log, spans }, ended)
+        (Self { metrics: CallMetrics::new(), writes_access_log, spans, gen_ai }, ended)
     }
 
     /// Calls in flight.
@@ -64,14 +77,20 @@ impl Observer {
     /// Tells of a call that has ended.
     pub(crate) fn ended(&self, record: &UsageRecord, operation: Option<Operation>, trace: Option<&Trace>) {
         self.metrics.ended(record, operation);
+        if let Some(gen_ai) = &self.gen_ai {
+            gen_ai.note(record, operation);
+        }
         if self.writes_access_log {
             write_access_line(record);
         }
         if let (Some(spans), Some(trace)) = (&self.spans, trace)
             && trace.is_sampled()
-            && spans.try_send(EndedSpan { trace: trace.clone(), operation, record: record.clone() }).is_err()
         {
-            self.metrics.span_dropped();
+            // Nothing is copied for a queue that has no room.
+            match spans.try_reserve() {
+                Ok(place) => place.send(EndedSpan { trace: trace.clone(), operation, record: record.clone() }),
+                Err(_) => self.metrics.span_dropped(),
+            }
         }
     }
 }

@@ -16,8 +16,8 @@ pub(crate) struct Trace {
     /// The client's span.
     pub(super) parent_id: Option<u64>,
     is_sampled: bool,
-    /// Host of the last attempt's upstream.
-    pub(super) server_address: Option<String>,
+    /// Host and port of the last attempt's upstream.
+    pub(super) server: Option<(String, u16)>,
 }
 
 /// A span that can be sent.
@@ -42,7 +42,7 @@ impl Trace {
                 (random.random_range(1..=u128::MAX), None, true)
             }
         };
-        let trace = Self { trace_id, span_id, parent_id, is_sampled, server_address: None };
+        let trace = Self { trace_id, span_id, parent_id, is_sampled, server: None };
         if let Ok(value) = HeaderValue::from_str(&trace.context()) {
             headers.insert(TRACEPARENT, value);
         }
@@ -54,8 +54,8 @@ impl Trace {
     }
 
     /// Notes whom the call went to.
-    pub(crate) fn note_server(&mut self, host: &str) {
-        self.server_address = Some(host.to_owned());
+    pub(crate) fn note_server(&mut self, host: &str, port: u16) {
+        self.server = Some((host.to_owned(), port));
     }
 
     fn context(&self) -> String {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use ez_contract::request_body::KEEPS_REQUEST_BODIES;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
     BindingSnapshot, MasterSnapshot, ModelSnapshot, ProviderSnapshot, SnapshotChange, SnapshotEntry, SnapshotKey,
@@ -35,6 +36,8 @@ pub struct RoutingSnapshot {
     upstreams: ShardedMap<i64, Arc<Upstream>>,
     models: ShardedMap<String, Arc<Model>>,
     features: HashMap<String, bool>,
+    /// One of the features, which every call asks for.
+    keeps_request_bodies: bool,
     /// Bindings per namespace: a namespace that no binding names is not known here.
     namespaces: HashMap<String, usize>,
 }
@@ -113,6 +116,7 @@ impl RoutingSnapshot {
             upstreams: ShardedMap::new(),
             models: ShardedMap::new(),
             features: HashMap::new(),
+            keeps_request_bodies: false,
             namespaces: HashMap::new(),
         }
     }
@@ -168,6 +172,11 @@ impl RoutingSnapshot {
         self.models.get(key)
     }
 
+    /// Whether the request bodies of calls are kept with their usage records.
+    pub(crate) fn keeps_request_bodies(&self) -> bool {
+        self.keeps_request_bodies
+    }
+
     pub(crate) fn has_namespace(&self, name: &str) -> bool {
         self.namespaces.contains_key(name)
     }
@@ -214,6 +223,9 @@ impl RoutingSnapshot {
                 self.models.insert(model.name.clone(), Arc::new(Model { snapshot: model, prices, capabilities }));
             }
             (SnapshotEntry::Feature(name, is_on), _) => {
+                if name == KEEPS_REQUEST_BODIES {
+                    self.keeps_request_bodies = is_on;
+                }
                 self.features.insert(name, is_on);
             }
             // Its key is that of a binding.
@@ -236,7 +248,10 @@ impl RoutingSnapshot {
                 }
             }
             SnapshotKey::Model(name) => drop(self.models.remove(name.as_str())),
-            SnapshotKey::Feature(name) => drop(self.features.remove(name)),
+            SnapshotKey::Feature(name) => {
+                self.keeps_request_bodies &= name != KEEPS_REQUEST_BODIES;
+                self.features.remove(name);
+            }
         }
     }
 }

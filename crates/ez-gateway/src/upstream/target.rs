@@ -111,6 +111,12 @@ impl UpstreamTarget {
         self.authority.host()
     }
 
+    /// The port that its calls go to.
+    pub(crate) fn port(&self) -> u16 {
+        let default = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        self.authority.port_u16().unwrap_or(default)
+    }
+
     /// The URL of an endpoint. `client_query` is the client's, as it came; what the vendor does not know stays here.
     pub(crate) fn url(&self, api: Api, upstream_model: &str, client_query: &str) -> Result<Uri, UrlError> {
         let fixed = self.fixed.iter().find(|(fixed, _)| *fixed == api).map(|(_, path)| path);

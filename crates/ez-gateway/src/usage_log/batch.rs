@@ -1,5 +1,6 @@
 //! A batch of usage records on its way to the control plane: the records' own bytes, in the document that carries them.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ const HEAD: &[u8] = br#"{"records":["#;
 const TAIL: &[u8] = b"]}";
 
 /// Usage records as they stand in the log. Nothing of them is read or written anew on the way.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct UsageBatch {
     document: Bytes,
     places: Vec<Range<usize>>,
@@ -36,8 +37,15 @@ impl UsageBatch {
     }
 }
 
+/// Shows no records: they may carry what people ask of a model.
+impl fmt::Debug for UsageBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (records, bytes) = (self.places.len(), self.document.len());
+        f.debug_struct("UsageBatch").field("records", &records).field("bytes", &bytes).finish()
+    }
+}
+
 /// Gathers a batch.
-#[derive(Debug)]
 pub(super) struct BatchBuilder {
     document: Vec<u8>,
     places: Vec<Range<usize>>,
@@ -89,6 +97,8 @@ mod tests {
             let document = format!(r#"{{"records":[{}]}}"#, records[..count].join(","));
             assert_eq!(batch.document(), document);
             assert_eq!((batch.len(), batch.is_empty()), (count, count == 0));
+            let shown = format!("{batch:?}");
+            assert!(shown.contains(&format!("records: {count}")) && !shown.contains('ü'), "{shown}");
         }
     }
 }

@@ -14,15 +14,17 @@ pub(super) const MAX_HELD_RECORDS: usize = 10_000;
 pub(super) struct Held(Mutex<VecDeque<UsageRecord>>);
 
 impl Held {
-    /// Holds a record. Where there is no room it is lost, which is counted and told with all that it says of the cost.
-    pub(super) fn put(&self, record: UsageRecord) {
+    /// Holds a record; whether there was room. Where there is none it is lost, which is told with all that it says of the
+    /// cost.
+    pub(super) fn put(&self, record: UsageRecord) -> bool {
         let mut records = self.records();
         if records.len() >= MAX_HELD_RECORDS {
             report_lost(&record, "too many usage records wait for a disk that cannot be written");
-            return;
+            return false;
         }
         records.push_back(record);
         note_length(&records);
+        true
     }
 
     /// Takes the oldest records out, at most `limit`. Whoever takes them puts back what he could not store.

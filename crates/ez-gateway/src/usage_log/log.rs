@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
+use ez_contract::request_body::RequestBody;
 use ez_telemetry::metrics::{USAGE_LOG_UNRECORDED, USAGE_LOG_WRITE_FAILURES};
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -73,6 +74,25 @@ pub(crate) struct UsageLogStats {
     pub(crate) is_failing: bool,
 }
 
+/// What somebody should look into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UsageLogFaults {
+    /// Whether the disk refuses records at the moment.
+    pub(crate) is_failing: bool,
+    /// Whether so much waits for the control plane that calls are refused.
+    pub(crate) is_full: bool,
+    /// Records that the control plane rejected since the process began.
+    pub(crate) rejected: u64,
+    /// Records that nothing could store since the process began.
+    pub(crate) lost: u64,
+    /// Damaged segments that are kept.
+    pub(crate) damaged_segments: u64,
+    /// Records on disk.
+    pub(crate) records: u64,
+    /// Bytes of the segments on disk.
+    pub(crate) bytes: u64,
+}
+
 /// What writer, syncer and shipper share.
 pub(super) struct Shared {
     pub(super) config: UsageLogConfig,
@@ -86,6 +106,12 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     /// Arrival of the oldest record that waits, Unix milliseconds; 0 where none does.
     oldest_ms: AtomicI64,
+    /// Records that the control plane rejected.
+    pub(super) rejected: AtomicU64,
+    /// Records that nothing could store.
+    pub(super) lost: AtomicU64,
+    /// Damaged segments that are kept.
+    pub(super) damaged_segments: AtomicU64,
     /// Whether the disk refused a write since it last took a trial write.
     is_failing: AtomicBool,
     /// Whether the disk has not ended a write in time, nor since.
@@ -131,8 +157,8 @@ impl UsageLog {
         // Above every number ever used, so that no position of the past points into a segment of the future.
         let active = segments.last().copied().unwrap_or_default().max(position.segment) + 1;
         let committed = Position { segment: active, offset: 0 };
-        segment::note_damaged(dir);
         let waiting = segment::count(dir, position, committed)?;
+        let damaged_segments = AtomicU64::new(segment::note_damaged(dir));
         let bytes =
             segments.iter().map(|n| Ok(fs::metadata(segment::path_of(dir, *n))?.len())).sum::<io::Result<u64>>()?;
         if waiting > 0 {
@@ -154,6 +180,9 @@ impl UsageLog {
             depth: AtomicU64::new(waiting),
             bytes: AtomicU64::new(bytes),
             oldest_ms: AtomicI64::new(0),
+            rejected: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            damaged_segments,
             is_failing: AtomicBool::new(created.is_none()),
             is_stuck: AtomicBool::new(false),
             held: Held::default(),
@@ -204,10 +233,21 @@ impl UsageLog {
     /// but for one case: a write that the disk did not end in time may still end, and then stands there besides what the
     /// caller makes of the failure.
     pub async fn append(&self, record: &UsageRecord) -> Result<(), UsageLogError> {
+        self.append_with_body(record, None).await
+    }
+
+    /// The same with the body of the call's request, in one frame. The body is left out where the log is half full or its
+    /// disk fails: calls must not be refused for want of the room that bodies take.
+    pub async fn append_with_body(
+        &self,
+        record: &UsageRecord,
+        body: Option<&RequestBody>,
+    ) -> Result<(), UsageLogError> {
         if self.shared.is_stuck() {
             return Err(self.shared.stuck());
         }
-        let frame = segment::encode(record).map_err(|e| UsageLogError::Write(e.to_string()))?;
+        let body = body.filter(|_| self.shared.has_room_for_bodies());
+        let frame = segment::encode(record, body).map_err(|e| UsageLogError::Write(e.to_string()))?;
         if let Some(outcome) = self.write_in_place(&frame) {
             return outcome;
         }
@@ -234,10 +274,10 @@ impl UsageLog {
 
     /// Takes the record of a call that was refused before anything was spent on it. While there is no room for such
     /// records they are counted instead, so that refusals cannot take the room that the accounts of calls need.
-    pub(crate) async fn append_refusal(&self, record: &UsageRecord) {
+    pub(crate) async fn append_refusal(&self, record: &UsageRecord, body: Option<&RequestBody>) {
         let has_room = !self.shared.is_failing()
             && self.shared.bytes.load(Ordering::Relaxed) < self.shared.config.max_bytes + HEADROOM_BYTES / 2;
-        if !has_room || self.append(record).await.is_err() {
+        if !has_room || self.append_with_body(record, body).await.is_err() {
             metrics::counter!(USAGE_LOG_UNRECORDED).increment(1);
         }
     }
@@ -247,7 +287,9 @@ impl UsageLog {
         if self.sender.is_closed() {
             return report_lost(&record, "the usage log is closed");
         }
-        self.shared.held.put(record);
+        if !self.shared.held.put(record) {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+        }
         self.shared.written.notify_one();
     }
 
@@ -263,6 +305,19 @@ impl UsageLog {
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             oldest_at: (oldest_ms > 0).then(|| DateTime::from_timestamp_millis(oldest_ms)).flatten(),
             is_failing: self.shared.is_failing(),
+        }
+    }
+
+    pub(crate) fn faults(&self) -> UsageLogFaults {
+        let UsageLogStats { records, bytes, is_failing, .. } = self.stats();
+        UsageLogFaults {
+            is_failing,
+            is_full: self.shared.is_full(),
+            rejected: self.shared.rejected.load(Ordering::Relaxed),
+            lost: self.shared.lost.load(Ordering::Relaxed),
+            damaged_segments: self.shared.damaged_segments.load(Ordering::Relaxed),
+            records,
+            bytes,
         }
     }
 
@@ -326,6 +381,10 @@ impl Shared {
 
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
+    }
+
+    fn has_room_for_bodies(&self) -> bool {
+        !self.is_failing() && self.bytes.load(Ordering::Relaxed) < self.config.max_bytes / 2
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -448,11 +507,25 @@ mod tests {
             log.append(&record()).await.unwrap();
         }
         assert!(matches!(log.check(), Err(UsageLogError::Full { .. })));
+        assert!(log.faults().is_full);
         log.append(&record()).await.expect("the account of a call that was under way still fits");
         let shared = log.shared();
         shared.shipped(log.depth(), shared.committed()).unwrap();
         assert_eq!(log.depth(), 0);
         assert!(log.check().is_ok(), "shipped segments no longer count");
+        assert!(!log.faults().is_full);
+    }
+
+    #[tokio::test]
+    async fn what_nothing_could_store_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _threads) = UsageLog::open(config(dir.path(), 1 << 20)).unwrap();
+        // The writer takes what is held once the disk or the log has recovered, and neither failed here.
+        log.shared.held.put_back(vec![record(); super::super::held::MAX_HELD_RECORDS]);
+        let before = log.faults().lost;
+        log.hold(record());
+        log.hold(record());
+        assert_eq!((before, log.faults().lost), (0, 2));
     }
 
     #[tokio::test]

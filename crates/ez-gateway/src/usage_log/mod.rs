@@ -17,5 +17,6 @@ mod writer;
 
 pub use batch::UsageBatch;
 pub use disk::{Disk, LocalDisk, LogFile};
+pub(crate) use log::UsageLogFaults;
 pub use log::{UsageLog, UsageLogError};
 pub use shipper::ship;

@@ -6,20 +6,25 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
+use ez_contract::request_body::{MAX_JSON_BYTES, RequestBody};
 use ez_telemetry::metrics::{USAGE_LOG_DAMAGE, USAGE_LOG_DAMAGED_BYTES, USAGE_LOG_DAMAGED_SEGMENTS};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::batch::{BatchBuilder, UsageBatch};
 
 /// Bytes before each payload: its length and its CRC-32, both little-endian `u32`.
 const HEADER_BYTES: usize = 8;
-/// No record is near this size; a longer length is damage.
-const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+/// No record is near this size, apart from the body that it may carry.
+const MAX_RECORD_BYTES: usize = 64 << 10;
+/// A longer length is damage.
+const MAX_PAYLOAD_BYTES: usize = MAX_RECORD_BYTES + MAX_JSON_BYTES;
 const MAX_FRAME_BYTES: usize = HEADER_BYTES + MAX_PAYLOAD_BYTES;
 const USUAL_FRAME_BYTES: usize = 1_024;
-/// Read from a segment at once; holds many of the largest records.
+/// Read from a segment at once; holds many of the largest records without bodies.
 const WINDOW_BYTES: u64 = 1 << 20;
-/// Payloads of one batch, bytes; well within what the control plane takes at once.
+/// Read at once where that holds no whole frame: one of the largest, and enough to tell it from damage.
+const LARGE_WINDOW_BYTES: u64 = 2 * MAX_FRAME_BYTES as u64;
+/// Payloads of one batch, bytes, but for the last of them; with that well within what the control plane takes at once.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// Damaged segments kept at most.
 const MAX_DAMAGED_SEGMENTS: u64 = 8;
@@ -53,14 +58,26 @@ impl Batch {
     }
 }
 
-/// A record as it stands on disk.
-pub(super) fn encode(record: &UsageRecord) -> io::Result<Vec<u8>> {
+/// A record as it stands on disk, with the body of its call's request where that is kept.
+pub(super) fn encode(record: &UsageRecord, body: Option<&RequestBody>) -> io::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct WithBody<'r> {
+        #[serde(flatten)]
+        record: &'r UsageRecord,
+        request_body: &'r RequestBody,
+    }
     // Nearly every record fits, so that the frame never grows.
-    let mut frame = Vec::with_capacity(USUAL_FRAME_BYTES);
+    let usual_bytes = USUAL_FRAME_BYTES + body.map_or(0, |body| body.content.len() + body.content.len() / 4);
+    let mut frame = Vec::with_capacity(usual_bytes);
     frame.resize(HEADER_BYTES, 0);
-    serde_json::to_writer(&mut frame, record).map_err(io::Error::other)?;
+    let written = match body {
+        None => serde_json::to_writer(&mut frame, record),
+        Some(request_body) => serde_json::to_writer(&mut frame, &WithBody { record, request_body }),
+    };
+    written.map_err(io::Error::other)?;
     let payload_bytes = frame.len() - HEADER_BYTES;
-    if payload_bytes > MAX_PAYLOAD_BYTES {
+    let max_bytes = if body.is_some() { MAX_PAYLOAD_BYTES } else { MAX_RECORD_BYTES };
+    if payload_bytes > max_bytes {
         return Err(io::Error::other(format!("a usage record of {payload_bytes} bytes is too large")));
     }
     let payload_bytes = u32::try_from(payload_bytes).map_err(io::Error::other)?;
@@ -147,8 +164,9 @@ fn walk_segment(
 ) -> io::Result<(Position, bool)> {
     let mut at = from;
     let segment = from.segment;
+    let mut window_bytes = WINDOW_BYTES;
     loop {
-        let window = read_window(&path_of(dir, segment), at.offset, readable)?;
+        let window = read_window(&path_of(dir, segment), at.offset, readable, window_bytes)?;
         let is_last = at.offset + window.len() as u64 >= readable;
         let mut read_bytes = 0;
         while let Some(Found { skipped_bytes, payload }) = find_frame(&window[read_bytes..], is_last) {
@@ -167,7 +185,11 @@ fn walk_segment(
             report_rest(dir, segment, &window[read_bytes..]);
             return Ok((at, false));
         }
-        if read_bytes == 0 {
+        if read_bytes > 0 {
+            window_bytes = WINDOW_BYTES;
+        } else if window_bytes < LARGE_WINDOW_BYTES {
+            window_bytes = LARGE_WINDOW_BYTES;
+        } else {
             // A whole window of damage; a record may begin in it and end in the next.
             keep_aside(dir, segment, "bytes that are no record");
             at.offset += window.len().saturating_sub(MAX_FRAME_BYTES).max(1) as u64;
@@ -251,12 +273,12 @@ fn keep_aside(dir: &Path, segment: u64, reason: &str) {
     note_damaged(dir);
 }
 
-/// Tells metrics of the damaged segments that are kept.
-pub(super) fn note_damaged(dir: &Path) {
-    if let Ok((segments, bytes)) = damaged(dir) {
-        metrics::gauge!(USAGE_LOG_DAMAGED_SEGMENTS).set(segments as f64);
-        metrics::gauge!(USAGE_LOG_DAMAGED_BYTES).set(bytes as f64);
-    }
+/// Tells metrics of the damaged segments that are kept; how many those are, as far as that can be told.
+pub(super) fn note_damaged(dir: &Path) -> u64 {
+    let Ok((segments, bytes)) = damaged(dir) else { return 0 };
+    metrics::gauge!(USAGE_LOG_DAMAGED_SEGMENTS).set(segments as f64);
+    metrics::gauge!(USAGE_LOG_DAMAGED_BYTES).set(bytes as f64);
+    segments
 }
 
 /// How many damaged segments are kept, and their bytes.
@@ -272,11 +294,11 @@ fn damaged(dir: &Path) -> io::Result<(u64, u64)> {
     Ok((segments, bytes))
 }
 
-fn read_window(path: &Path, offset: u64, end: u64) -> io::Result<Vec<u8>> {
+fn read_window(path: &Path, offset: u64, end: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
-    file.take(end.saturating_sub(offset).min(WINDOW_BYTES)).read_to_end(&mut bytes)?;
+    file.take(end.saturating_sub(offset).min(max_bytes)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -298,6 +320,8 @@ pub(super) fn delete_shipped(dir: &Path, position: Position) -> io::Result<u64> 
 
 #[cfg(test)]
 mod tests {
+    use ez_contract::request_body::MAX_KEPT_BYTES;
+
     use super::*;
 
     const END: Position = Position { segment: u64::MAX, offset: u64::MAX };
@@ -316,10 +340,10 @@ mod tests {
 
     #[test]
     fn a_tail_torn_at_any_byte_costs_no_record_before_it_and_doubles_none() {
-        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n)).unwrap()).collect();
+        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n), None).unwrap()).collect();
         let whole = frames.concat();
         let dir = tempfile::tempdir().unwrap();
-        fs::write(path_of(dir.path(), 2), encode(&record(9)).unwrap()).unwrap();
+        fs::write(path_of(dir.path(), 2), encode(&record(9), None).unwrap()).unwrap();
         for length in 0..=whole.len() {
             fs::write(path_of(dir.path(), 1), &whole[..length]).unwrap();
             let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
@@ -336,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_costs_at_most_the_record_it_stands_in() {
-        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n)).unwrap()).collect();
+        let frames: Vec<Vec<u8>> = (0..3).map(|n| encode(&record(n), None).unwrap()).collect();
         let whole = frames.concat();
         let dir = tempfile::tempdir().unwrap();
         for at in 0..whole.len() {
@@ -356,7 +380,7 @@ mod tests {
     fn damage_larger_than_what_is_read_at_once_costs_no_record_around_it() {
         let dir = tempfile::tempdir().unwrap();
         let damage = vec![0xff; usize::try_from(WINDOW_BYTES).unwrap() * 2];
-        let bytes = [encode(&record(0)).unwrap(), damage, encode(&record(1)).unwrap()].concat();
+        let bytes = [encode(&record(0), None).unwrap(), damage, encode(&record(1), None).unwrap()].concat();
         fs::write(path_of(dir.path(), 1), bytes).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
         assert_eq!(numbers(&batch), [0, 1]);
@@ -366,8 +390,8 @@ mod tests {
     fn a_batch_is_bounded_in_bytes_too() {
         let dir = tempfile::tempdir().unwrap();
         let mut large = record(0);
-        large.model = "a".repeat(MAX_PAYLOAD_BYTES / 2);
-        let frame = encode(&large).unwrap();
+        large.model = "a".repeat(MAX_RECORD_BYTES / 2);
+        let frame = encode(&large, None).unwrap();
         let frames = MAX_BATCH_BYTES / frame.len() + 10;
         fs::write(path_of(dir.path(), 1), frame.repeat(frames)).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 10_000).unwrap();
@@ -379,8 +403,8 @@ mod tests {
     #[test]
     fn a_damaged_record_costs_no_other_and_its_segment_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let frame_bytes = encode(&record(0)).unwrap().len();
-        let mut bytes: Vec<u8> = (0..3).flat_map(|n| encode(&record(n)).unwrap()).collect();
+        let frame_bytes = encode(&record(0), None).unwrap().len();
+        let mut bytes: Vec<u8> = (0..3).flat_map(|n| encode(&record(n), None).unwrap()).collect();
         bytes[frame_bytes + 20] ^= 1;
         fs::write(path_of(dir.path(), 1), bytes).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
@@ -392,20 +416,20 @@ mod tests {
     #[test]
     fn only_the_first_few_damaged_segments_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let mut damaged_bytes = encode(&record(0)).unwrap();
+        let mut damaged_bytes = encode(&record(0), None).unwrap();
         damaged_bytes[20] ^= 1;
         let segments = MAX_DAMAGED_SEGMENTS + 3;
         for segment in 1..=segments {
             fs::write(
                 path_of(dir.path(), segment),
-                [damaged_bytes.clone(), encode(&record(segment)).unwrap()].concat(),
+                [damaged_bytes.clone(), encode(&record(segment), None).unwrap()].concat(),
             )
             .unwrap();
         }
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
         assert_eq!(numbers(&batch), (1..=segments).collect::<Vec<_>>());
         delete_shipped(dir.path(), Position { segment: segments + 1, offset: 0 }).unwrap();
-        let bytes = 2 * encode(&record(0)).unwrap().len() as u64;
+        let bytes = 2 * encode(&record(0), None).unwrap().len() as u64;
         assert_eq!(damaged(dir.path()).unwrap(), (MAX_DAMAGED_SEGMENTS, MAX_DAMAGED_SEGMENTS * bytes));
     }
 
@@ -413,7 +437,7 @@ mod tests {
     fn the_arrival_of_the_oldest_record_is_told() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(read_batch(dir.path(), Position::default(), END, 100).unwrap().oldest_at(), None);
-        fs::write(path_of(dir.path(), 1), encode(&record(0)).unwrap()).unwrap();
+        fs::write(path_of(dir.path(), 1), encode(&record(0), None).unwrap()).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
         assert_eq!(batch.oldest_at(), Some(record(0).created_at));
     }
@@ -421,7 +445,9 @@ mod tests {
     #[test]
     fn zeros_are_damage_and_no_records() {
         let dir = tempfile::tempdir().unwrap();
-        let bytes = [encode(&record(0)).unwrap(), vec![0; 4_096], encode(&record(1)).unwrap(), vec![0; 4_096]].concat();
+        let bytes =
+            [encode(&record(0), None).unwrap(), vec![0; 4_096], encode(&record(1), None).unwrap(), vec![0; 4_096]]
+                .concat();
         fs::write(path_of(dir.path(), 1), bytes).unwrap();
         assert_eq!(count(dir.path(), Position::default(), END).unwrap(), 2);
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
@@ -432,10 +458,10 @@ mod tests {
     #[test]
     fn a_senseless_length_gives_up_the_segment_and_not_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bytes = encode(&record(0)).unwrap();
+        let mut bytes = encode(&record(0), None).unwrap();
         bytes.extend([0xff; 5_000]);
         fs::write(path_of(dir.path(), 1), bytes).unwrap();
-        fs::write(path_of(dir.path(), 2), encode(&record(5)).unwrap()).unwrap();
+        fs::write(path_of(dir.path(), 2), encode(&record(5), None).unwrap()).unwrap();
         let batch = read_batch(dir.path(), Position::default(), END, 100).unwrap();
         assert_eq!(numbers(&batch), [0, 5]);
     }
@@ -443,8 +469,8 @@ mod tests {
     #[test]
     fn what_the_writer_has_not_finished_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
-        let first = encode(&record(0)).unwrap();
-        let both = [first.clone(), encode(&record(1)).unwrap()].concat();
+        let first = encode(&record(0), None).unwrap();
+        let both = [first.clone(), encode(&record(1), None).unwrap()].concat();
         fs::write(path_of(dir.path(), 1), both).unwrap();
         let end = Position { segment: 1, offset: first.len() as u64 };
         let batch = read_batch(dir.path(), Position::default(), end, 100).unwrap();
@@ -455,15 +481,65 @@ mod tests {
     #[test]
     fn a_record_too_large_to_be_read_back_is_not_written() {
         let mut large = record(0);
-        large.model = "a".repeat(MAX_PAYLOAD_BYTES);
-        assert!(encode(&large).is_err());
+        large.model = "a".repeat(MAX_RECORD_BYTES);
+        assert!(encode(&large, None).is_err());
+    }
+
+    #[test]
+    fn bodies_stand_beside_their_records_and_bound_a_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        // As long as any can be in JSON.
+        let largest = RequestBody::of(&vec![b'"'; MAX_KEPT_BYTES], MAX_KEPT_BYTES);
+        let small = RequestBody::of(b"{\"model\":\"m\"}", 5);
+        let frames: Vec<Vec<u8>> = (0..9)
+            .map(|n| {
+                let body = [None, Some(&largest), Some(&small)][(n % 3) as usize];
+                encode(&record(n), body).unwrap()
+            })
+            .collect();
+        fs::write(path_of(dir.path(), 1), frames.concat()).unwrap();
+        let (mut position, mut batches, mut seen) = (Position::default(), 0, Vec::new());
+        while seen.len() < 9 {
+            let batch = read_batch(dir.path(), position, END, 100).unwrap();
+            let document = batch.records.document();
+            assert!(document.len() < MAX_BATCH_BYTES + MAX_FRAME_BYTES + 100, "{}", document.len());
+            seen.extend(batch.records.records().map(|record| {
+                let kept: serde_json::Value = serde_json::from_slice(record).unwrap();
+                let body = kept.get("request_body").map(|body| serde_json::from_value::<RequestBody>(body.clone()));
+                (kept["latency_ms"].as_u64().unwrap(), body.map(Result::unwrap))
+            }));
+            (position, batches) = (batch.next, batches + 1);
+        }
+        assert!(batches > 1, "{batches}");
+        let bodies = [None, Some(largest), Some(small)];
+        assert_eq!(seen, (0..9).map(|n| (n, bodies[(n % 3) as usize].clone())).collect::<Vec<_>>());
+        assert_eq!(count(dir.path(), Position::default(), END).unwrap(), 9);
+    }
+
+    #[test]
+    fn damage_beside_the_largest_frames_costs_no_other_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let largest = RequestBody::of(&vec![b'"'; MAX_KEPT_BYTES], MAX_KEPT_BYTES);
+        let mut frames: Vec<Vec<u8>> = (0..5).map(|n| encode(&record(n), Some(&largest)).unwrap()).collect();
+        frames[1][1_000_000] ^= 1;
+        frames[3][0] = 0xff;
+        frames[3][3] = 0xff;
+        fs::write(path_of(dir.path(), 1), frames.concat()).unwrap();
+        let (mut position, mut seen) = (Position::default(), Vec::new());
+        for _ in 0..5 {
+            let batch = read_batch(dir.path(), position, END, 100).unwrap();
+            seen.extend(numbers(&batch));
+            position = batch.next;
+        }
+        assert_eq!(seen, [0, 2, 4]);
+        assert!(path_of(dir.path(), 1).with_extension("damaged").exists());
     }
 
     #[test]
     fn reading_goes_on_where_it_stopped_and_deletes_what_is_done() {
         let dir = tempfile::tempdir().unwrap();
         for segment in 1..=3_u64 {
-            let bytes: Vec<u8> = (0..2).flat_map(|n| encode(&record(segment * 10 + n)).unwrap()).collect();
+            let bytes: Vec<u8> = (0..2).flat_map(|n| encode(&record(segment * 10 + n), None).unwrap()).collect();
             fs::write(path_of(dir.path(), segment), bytes).unwrap();
         }
         let mut position = Position::default();

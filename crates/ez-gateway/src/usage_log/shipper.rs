@@ -8,14 +8,16 @@ use std::time::Duration;
 use ez_contract::UsageRecord;
 use tokio_util::sync::CancellationToken;
 
-use super::batch::BatchBuilder;
+use super::batch::{BatchBuilder, UsageBatch};
 use super::log::{Shared, UsageLog};
 use super::rejected;
 use super::segment::{self, Batch, Position};
-use crate::control_link::ControlLink;
+use crate::control_link::{ControlLink, ControlLinkError, RejectedRecord};
 
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+/// The longest pause that the control plane may ask for.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Ships records until `stop`, then what is left if the control plane takes it at once. What fails is tried again, in
 /// order; ingestion is idempotent by record id, so a batch whose answer was lost does no harm.
@@ -50,7 +52,7 @@ pub async fn ship(log: UsageLog, link: Arc<dyn ControlLink>, stop: CancellationT
                     return;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(backoff) => {}
+                    () = tokio::time::sleep(e.pause().unwrap_or(backoff)) => {}
                     () = stop.cancelled() => {}
                 }
                 backoff = (backoff * 2).min(MAX_BACKOFF);
@@ -72,7 +74,17 @@ enum ShipError {
     #[error("the usage log cannot be read: {0}")]
     Read(#[from] io::Error),
     #[error(transparent)]
-    Link(#[from] crate::control_link::ControlLinkError),
+    Link(#[from] ControlLinkError),
+}
+
+impl ShipError {
+    /// The pause that the control plane asked for, where it did.
+    fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Link(ControlLinkError::Busy { retry_after }) => Some((*retry_after).min(MAX_PAUSE)),
+            Self::Link(_) | Self::Read(_) => None,
+        }
+    }
 }
 
 /// Ships one batch; tells how many records it held.
@@ -90,7 +102,7 @@ async fn ship_batch(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usiz
     let taken = batch.records.len();
     let saving = shared.clone();
     blocking(move || {
-        rejected::keep(saving.dir(), &batch.records, &report.rejected);
+        keep_rejected(&saving, &batch.records, &report.rejected);
         saving.shipped(taken as u64 + batch.unreadable, batch.next)
     })
     .await?;
@@ -114,11 +126,17 @@ async fn ship_held(shared: &Arc<Shared>, link: &dyn ControlLink) -> Result<usize
     let taken = held.are_taken();
     let keeping = shared.clone();
     blocking(move || {
-        rejected::keep(keeping.dir(), &batch, &report.rejected);
+        keep_rejected(&keeping, &batch, &report.rejected);
         Ok(())
     })
     .await?;
     Ok(taken)
+}
+
+fn keep_rejected(shared: &Shared, batch: &UsageBatch, rejected: &[RejectedRecord]) {
+    shared.rejected.fetch_add(rejected.len() as u64, Ordering::Relaxed);
+    let lost = rejected::keep(shared.dir(), batch, rejected);
+    shared.lost.fetch_add(lost, Ordering::Relaxed);
 }
 
 /// Held records on their way; they go back unless they were taken.
@@ -142,6 +160,8 @@ impl Drop for PutsBack<'_> {
 fn read_next(shared: &Shared) -> io::Result<(Position, Batch)> {
     let from = shared.position();
     let batch = segment::read_batch(shared.dir(), from, shared.committed(), shared.config.ship_batch)?;
+    // The walk keeps what is damaged aside; a directory that was just read is read again at no cost worth naming.
+    shared.damaged_segments.store(segment::note_damaged(shared.dir()), Ordering::Relaxed);
     if let Some(oldest_at) = batch.oldest_at() {
         shared.note_oldest(oldest_at);
     }

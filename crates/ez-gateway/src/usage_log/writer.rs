@@ -248,7 +248,7 @@ impl Writer {
     }
 
     fn write_records(&mut self, records: &[UsageRecord]) -> Result<(), UsageLogError> {
-        let frames = records.iter().map(segment::encode).collect::<io::Result<Vec<_>>>();
+        let frames = records.iter().map(|record| segment::encode(record, None)).collect::<io::Result<Vec<_>>>();
         let frames = frames.map_err(|e| UsageLogError::Write(e.to_string()))?.concat();
         self.write(&frames, records.len() as u64)
     }

@@ -8,12 +8,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::DateTime;
 use ez_contract::UsageRecord;
+use ez_contract::alerts::{AlertSeverity, AlertType};
+use ez_contract::snapshot::GatewayHeartbeat;
 use ez_contract::usage::EndedBy;
 use ez_gateway::config::{UpstreamTls, UsageLogConfig};
 use ez_gateway::listener::{self, Bounds, Drain};
 use ez_gateway::usage_log::{Disk, LocalDisk, LogFile, UsageLog, UsageLogError, ship};
-use ez_gateway::{HttpControlLink, LentBody};
+use ez_gateway::{ControlLink, ControlLinkError, HttpControlLink, LentBody};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
@@ -352,13 +355,43 @@ async fn a_write_that_stops_at_any_byte_spoils_no_record_beside_it() {
     }
 }
 
+/// A payload as it stands in a segment.
+fn frame(payload: Vec<u8>) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    [&length.to_le_bytes()[..], &crc32fast::hash(&payload).to_le_bytes(), &payload].concat()
+}
+
+#[tokio::test]
+async fn faults_of_the_usage_log_are_told_to_the_control_plane() {
+    let disk = FaultyDisk::default();
+    let gateway = TestGateway::start_on_with(Arc::new(disk.clone()), |config| {
+        let left = [frame(br#"{"id":"a","of":"another version"}"#.to_vec()), frame(b"no JSON".to_vec())].concat();
+        std::fs::write(config.usage_log.dir.join("0000000000000001.seg"), left).unwrap();
+    })
+    .await;
+    let node = |cause: &str| format!("system:usage_log_{cause}:gateway:");
+    let told = |cause: &str| {
+        let alerts = gateway.records.alerts.lock().unwrap();
+        let of_cause = alerts.iter().filter(|alert| alert.fingerprint.starts_with(&node(cause)));
+        of_cause.inspect(|alert| assert_eq!(alert.alert_type, AlertType::System)).count()
+    };
+    eventually("what was left is told of", || told("rejected") == 1 && told("damage") == 1).await;
+    assert_eq!(told("disk"), 0);
+
+    disk.set(|faults| faults.is_broken = true);
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    eventually("the disk is told of", || told("disk") == 1).await;
+    let alert = gateway.records.alerts.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((alert.severity, alert.related_type.as_deref()), (AlertSeverity::Critical, Some("gateway")));
+    assert!(alert.related_name.is_some_and(|node_id| alert.fingerprint.ends_with(&node_id)));
+    disk.heal();
+    assert_eq!((told("rejected"), told("damage"), told("disk")), (1, 1, 1), "each once");
+    gateway.finish().await;
+}
+
 #[tokio::test]
 async fn records_that_nobody_can_read_are_kept_aside_and_do_not_count_as_waiting_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let frame = |payload: Vec<u8>| {
-        let length = u32::try_from(payload.len()).unwrap();
-        [&length.to_le_bytes()[..], &crc32fast::hash(&payload).to_le_bytes(), &payload].concat()
-    };
     let of_another_version = || frame(br#"{"id":"a","of":"another version"}"#.to_vec());
     let readable = frame(serde_json::to_vec(&record(1)).unwrap());
     let segment = [of_another_version(), readable, of_another_version()].concat();
@@ -405,6 +438,68 @@ async fn a_batch_that_is_rejected_whole_is_understood() {
     assert_eq!(log.depth(), 0, "it does not come again for ever");
     let kept = std::fs::read_to_string(dir.path().join("rejected.jsonl")).unwrap();
     assert_eq!(kept.lines().count(), RECORDS);
+    ended.cancel();
+    serving.close();
+    serving.wait().await;
+}
+
+/// Time passes here as far as nothing else happens.
+#[tokio::test(start_paused = true)]
+async fn a_control_plane_that_is_busy_is_asked_again_when_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _threads) = UsageLog::open(config(dir.path())).unwrap();
+    log.append(&record(1)).await.unwrap();
+    let link = Arc::new(RecordingLink::default());
+    // Longer than it waits where nobody says, and longer than anyone may say.
+    for pause in [Duration::from_secs(20), Duration::from_secs(86_400)] {
+        *link.busy.lock().unwrap() = (2, pause);
+        log.append(&record(2)).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        tasks.spawn(ship(log.clone(), link.clone(), stop.clone()));
+        while log.depth() > 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let asked_at = std::mem::take(&mut *link.asked_at.lock().unwrap());
+        let waited: Vec<u64> = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+        assert_eq!(waited, [pause.as_secs().min(60); 2]);
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+    assert_eq!(ids(&link), ["1", "2", "2"]);
+}
+
+#[tokio::test]
+async fn what_a_control_plane_says_of_being_busy_is_understood() {
+    let answer = |_: SocketAddr, request: Request<LentBody>| async move {
+        let (status, retry_after) = match request.uri().path() {
+            "/internal/heartbeat" => (503, Some("7")),
+            _ => (503, None),
+        };
+        let mut response = Response::builder().status(status);
+        if let Some(seconds) = retry_after {
+            response = response.header("retry-after", seconds);
+        }
+        response.body(Full::new(Bytes::new())).unwrap()
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", tcp.local_addr().unwrap());
+    let (serving, ended) = (TaskTracker::new(), CancellationToken::new());
+    let drain = Drain { stop: ended.clone(), cut_off: CancellationToken::new(), timeout: Duration::from_secs(1) };
+    serving.spawn(listener::serve(tcp, answer, Bounds { name: "control", max_connections: 10 }, drain));
+    let link = HttpControlLink::new(&url, "token-of-the-planes", UpstreamTls::new(None).unwrap()).unwrap();
+    let heartbeat = GatewayHeartbeat {
+        node_id: "g".into(),
+        version: "1".into(),
+        snapshot_version: 1,
+        usage_log_depth: 0,
+        seen_at: DateTime::UNIX_EPOCH,
+    };
+    let busy = link.heartbeat(&heartbeat).await;
+    let Err(ControlLinkError::Busy { retry_after }) = busy else { panic!("{busy:?}") };
+    assert_eq!(retry_after, Duration::from_secs(7));
+    let refused = link.report(&[]).await;
+    assert!(matches!(refused, Err(ControlLinkError::Refused(_))), "{refused:?}");
     ended.cancel();
     serving.close();
     serving.wait().await;

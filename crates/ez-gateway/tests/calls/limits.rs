@@ -67,6 +67,19 @@ async fn each_limit_refuses_with_its_reason_and_leaves_a_record() {
 }
 
 #[tokio::test]
+async fn a_limit_makes_no_model_of_a_name_that_was_made_up() {
+    let gateway = limited(|token, _| token.limits.rpd = Some(0)).await;
+    for model in ["m", "made-up-1", "default.made-up-2"] {
+        let refused = gateway.chat(PLAIN.replace("\"m\"", &format!("\"{model}\""))).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{}", refused.text());
+    }
+    let records = gateway.finish().await;
+    assert!(records.iter().all(|record| (record.status, record.ended_by, record.attempts) == (429, EndedBy::Limit, 0)));
+    let named: Vec<_> = records.iter().map(|record| (record.namespace.as_str(), record.model.as_str())).collect();
+    assert_eq!(named, [("default", "m"), ("", "made-up-1"), ("", "default.made-up-2")]);
+}
+
+#[tokio::test]
 async fn answers_tell_what_is_left_and_the_limit_holds() {
     let gateway =
         limited(|token, _| token.limits = Limits { rpd: Some(2), tpd: Some(100_000), ..Limits::default() }).await;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
 
+mod attempts;
+mod bodies;
 mod bounds;
 mod capabilities;
 mod chat;
@@ -12,6 +14,8 @@ mod gone;
 mod health;
 mod hygiene;
 mod limits;
+mod link;
+mod live;
 mod models;
 mod observability;
 mod odd_answers;

@@ -152,8 +152,9 @@ async fn each_call_leaves_one_access_line_where_that_is_wanted() {
 
 /// A collector that keeps what it is sent.
 struct Collector {
-    url: http::Uri,
-    documents: Arc<Mutex<Vec<Value>>>,
+    url: String,
+    /// Each with the path that it came to.
+    documents: Arc<Mutex<Vec<(String, Value)>>>,
     serving: TaskTracker,
     stop: CancellationToken,
 }
@@ -161,17 +162,18 @@ struct Collector {
 impl Collector {
     async fn start() -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1/traces", tcp.local_addr().unwrap()).parse().unwrap();
-        let documents: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let url = format!("http://{}", tcp.local_addr().unwrap());
+        let documents: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
         let (serving, stop) = (TaskTracker::new(), CancellationToken::new());
         let drain = Drain { stop: stop.clone(), cut_off: CancellationToken::new(), timeout: Duration::from_secs(1) };
         let kept = documents.clone();
         let answer = move |_: SocketAddr, request: Request<LentBody>| {
             let kept = kept.clone();
             async move {
-                assert_eq!(request.uri().path(), "/v1/traces");
+                assert_eq!(request.headers()["content-type"], "application/json");
+                let path = request.uri().path().to_owned();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                kept.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
                 Response::new(Full::new(Bytes::from_static(b"{}")))
             }
         };
@@ -180,14 +182,28 @@ impl Collector {
         Self { url, documents, serving, stop }
     }
 
-    async fn finish(self) -> Vec<Value> {
+    /// Where a signal goes.
+    fn signal(&self, path: &str) -> http::Uri {
+        format!("{}{path}", self.url).parse().unwrap()
+    }
+
+    /// The documents that came to `path`, and no other did.
+    async fn finish(self, path: &str) -> Vec<Value> {
         self.stop.cancel();
         self.serving.close();
         self.serving.wait().await;
-        let documents = self.documents.lock().unwrap();
+        let documents = std::mem::take(&mut *self.documents.lock().unwrap());
+        let of_path = |(came_to, document): (String, Value)| {
+            assert_eq!(came_to, path);
+            document
+        };
+        documents.into_iter().map(of_path).collect()
+    }
+
+    async fn finish_with_spans(self) -> Vec<Value> {
         let spans =
             |document: &Value| document["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
-        documents.iter().flat_map(spans).collect()
+        self.finish("/v1/traces").await.iter().flat_map(spans).collect()
     }
 }
 
@@ -205,7 +221,7 @@ fn any_value(value: &Value) -> &Value {
 #[tokio::test]
 async fn a_call_is_one_span_between_the_clients_and_the_upstreams() {
     let collector = Collector::start().await;
-    let url = collector.url.clone();
+    let url = collector.signal("/v1/traces");
     let gateway = TestGateway::start_with(|config| config.otlp_traces = Some(url)).await;
     let traced = |body: &'static str, parent: &str| {
         let mut request = gateway.request("/v1/chat/completions", body);
@@ -218,8 +234,9 @@ async fn a_call_is_one_span_between_the_clients_and_the_upstreams() {
     gateway.chat(PLAIN).await;
     let told: Vec<String> =
         gateway.upstream.requests().iter().map(|sent| sent.header("traceparent").unwrap().to_owned()).collect();
+    let upstream_port = gateway.upstream.address().port();
     let records = gateway.finish().await;
-    let spans = collector.finish().await;
+    let spans = collector.finish_with_spans().await;
     assert_eq!(spans.len(), 2, "the client did not want the second one: {spans:#?}");
 
     let span = &spans[0];
@@ -239,6 +256,7 @@ async fn a_call_is_one_span_between_the_clients_and_the_upstreams() {
         ("gen_ai.usage.input_tokens", json!(record.tokens.input_tokens.unwrap().to_string())),
         ("gen_ai.usage.output_tokens", json!(record.tokens.output_tokens.unwrap().to_string())),
         ("server.address", json!("127.0.0.1")),
+        ("server.port", json!(upstream_port.to_string())),
         ("http.response.status_code", json!("200")),
     ] {
         assert!(attributes_of_first.contains(&(key, &value)), "{key}={value} in {attributes_of_first:?}");
@@ -250,6 +268,106 @@ async fn a_call_is_one_span_between_the_clients_and_the_upstreams() {
     assert_eq!((&failed["status"]["code"], failed.get("parentSpanId")), (&json!(2), None));
     assert!(attributes(failed).contains(&("error.type", &json!("503"))), "{failed}");
     assert_ne!(failed["traceId"], span["traceId"]);
+}
+
+#[tokio::test]
+async fn spans_tell_of_streams_caches_and_calls_that_no_provider_had() {
+    let collector = Collector::start().await;
+    let url = collector.signal("/v1/traces");
+    let gateway = TestGateway::start_with(|config| config.otlp_traces = Some(url)).await;
+    gateway.upstream.set(Behaviour { cached_tokens: 1, reasoning_tokens: 3, ..Behaviour::default() });
+    let usage = STREAM.replace("\"stream\":true", "\"stream\":true,\"stream_options\":{\"include_usage\":true}");
+    gateway.chat(usage).await;
+    gateway.chat(PLAIN.replace("alias", "unknown")).await;
+    let records = gateway.finish().await;
+    let spans = collector.finish_with_spans().await;
+    let streamed = attributes(&spans[0]);
+    let record = records.iter().find(|record| record.stream).unwrap();
+    for (key, value) in [
+        ("gen_ai.request.stream", json!(true)),
+        ("gen_ai.response.time_to_first_chunk", json!(record.first_byte_ms.unwrap() as f64 / 1_000.0)),
+        ("gen_ai.usage.cache_read.input_tokens", json!("1")),
+        ("gen_ai.usage.reasoning.output_tokens", json!("3")),
+    ] {
+        assert!(streamed.contains(&(key, &value)), "{key}={value} in {streamed:?}");
+    }
+    let refused = attributes(&spans[1]);
+    assert!(refused.contains(&("gen_ai.provider.name", &json!("ez-api"))), "{refused:?}");
+    assert!(!refused.iter().any(|(key, _)| ["gen_ai.request.stream", "server.address"].contains(key)), "{refused:?}");
+}
+
+/// The data points of a metric, with their attributes sorted by name.
+fn points<'d>(document: &'d Value, name: &str) -> Vec<(Vec<(&'d str, &'d Value)>, &'d Value)> {
+    let metrics = document["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap();
+    let metric =
+        metrics.iter().find(|metric| metric["name"] == name).unwrap_or_else(|| panic!("{name} in {document:#}"));
+    assert_eq!(metric["histogram"]["aggregationTemporality"], 2);
+    let points = metric["histogram"]["dataPoints"].as_array().unwrap().iter();
+    points
+        .map(|point| {
+            let buckets = point["bucketCounts"].as_array().unwrap();
+            assert_eq!(buckets.len(), point["explicitBounds"].as_array().unwrap().len() + 1);
+            let counted: u64 = buckets.iter().map(|bucket| bucket.as_str().unwrap().parse::<u64>().unwrap()).sum();
+            assert_eq!(point["count"], counted.to_string());
+            let mut attributes = attributes(point);
+            attributes.sort_by_key(|(name, _)| *name);
+            (attributes, point)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn gen_ai_metrics_go_to_a_collector_where_that_is_wanted() {
+    let collector = Collector::start().await;
+    let url = collector.signal("/v1/metrics");
+    let gateway = TestGateway::start_with(|config| config.otlp_metrics = Some(url)).await;
+    for body in [PLAIN, PLAIN, STREAM] {
+        assert_eq!(gateway.chat(body).await.status, StatusCode::OK);
+    }
+    assert_eq!(gateway.chat(PLAIN.replace("alias", "unknown")).await.status, StatusCode::NOT_FOUND);
+    gateway.upstream.rule(Rule::any(Behaviour::status(503)));
+    assert_eq!(gateway.chat(PLAIN).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let records = gateway.finish().await;
+    let documents = collector.finish("/v1/metrics").await;
+    let document = documents.last().expect("what was counted is told at the end");
+    let instance = attributes(&document["resourceMetrics"][0]["resource"]);
+    assert!(instance.contains(&("service.instance.id", &json!("test"))), "{instance:?}");
+
+    let (chat, openai, alias) = (json!("chat"), json!("openai"), json!("alias"));
+    let (m, upstream_model, failure) = (json!("m"), json!("up-model"), json!("503"));
+    let durations = points(document, "gen_ai.server.request.duration");
+    let shown: Vec<(Vec<(&str, &Value)>, &Value)> =
+        durations.iter().map(|(attributes, point)| (attributes.clone(), &point["count"])).collect();
+    let of = |model, response| {
+        vec![
+            ("gen_ai.operation.name", &chat),
+            ("gen_ai.provider.name", &openai),
+            ("gen_ai.request.model", model),
+            ("gen_ai.response.model", response),
+        ]
+    };
+    let (once, twice) = (json!("1"), json!("2"));
+    let mut failed = of(&alias, &upstream_model);
+    failed.insert(0, ("error.type", &failure));
+    let expected = [(of(&alias, &upstream_model), &twice), (failed, &once), (of(&m, &m), &once)];
+    assert_eq!(shown, expected, "no series of a model that there is not");
+
+    let exact = |direction: fn(&ez_contract::UsageRecord) -> Option<u64>| {
+        let successes = records.iter().filter(|record| record.status == 200);
+        successes.filter_map(direction).sum::<u64>() as f64
+    };
+    let tokens = points(document, "gen_ai.client.token.usage");
+    for (kind, total) in
+        [("input", exact(|record| record.tokens.input_tokens)), ("output", exact(|record| record.tokens.output_tokens))]
+    {
+        let of_kind = tokens.iter().filter(|(attributes, _)| attributes.contains(&("gen_ai.token.type", &json!(kind))));
+        assert_eq!(of_kind.map(|(_, point)| point["sum"].as_f64().unwrap()).sum::<f64>(), total, "{kind}");
+    }
+    for streamed in ["gen_ai.server.time_to_first_token", "gen_ai.server.time_per_output_token"] {
+        let points = points(document, streamed);
+        assert_eq!(points.len(), 1, "{streamed} is of streams");
+        assert_eq!((&points[0].0, &points[0].1["count"]), (&of(&m, &m), &once));
+    }
 }
 
 #[tokio::test]

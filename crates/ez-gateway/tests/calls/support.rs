@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use ez_contract::alerts::AlertFinding;
+use ez_contract::flush::ApiKeyFlush;
 use ez_contract::health::CredentialReport;
 use ez_contract::secret::{SecretKey, SecretPlace};
 use ez_contract::snapshot::{
@@ -29,6 +31,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -57,17 +60,32 @@ pub(crate) struct TestGateway {
 #[derive(Default)]
 pub(crate) struct RecordingLink {
     pub(crate) taken: Mutex<Vec<UsageRecord>>,
+    /// The JSON of these.
+    pub(crate) taken_json: Mutex<Vec<serde_json::Value>>,
     /// The sizes of the batches that it was given.
     pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) heartbeats: Mutex<Vec<GatewayHeartbeat>>,
     pub(crate) reports: Mutex<Vec<CredentialReport>>,
+    pub(crate) alerts: Mutex<Vec<AlertFinding>>,
+    /// Every flush that it was given, also one that it was given before.
+    pub(crate) flushes: Mutex<Vec<ApiKeyFlush>>,
     is_away: AtomicBool,
+    loses_answers: AtomicBool,
+    /// How often it still says that it is busy, and what pause it asks for then.
+    pub(crate) busy: Mutex<(usize, Duration)>,
+    /// When it was handed batches.
+    pub(crate) asked_at: Mutex<Vec<Instant>>,
 }
 
 impl RecordingLink {
     /// Takes nothing, like a control plane that is down, until told otherwise.
     pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
+    }
+
+    /// Takes flushes and does not answer, until told otherwise.
+    pub(crate) fn set_losing_answers(&self, loses_answers: bool) {
+        self.loses_answers.store(loses_answers, Ordering::SeqCst);
     }
 }
 
@@ -89,19 +107,49 @@ impl ControlLink for RecordingLink {
         })
     }
 
+    fn report_alerts<'a>(&'a self, alerts: &'a [AlertFinding]) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("away".into()));
+            }
+            self.alerts.lock().unwrap().extend_from_slice(alerts);
+            Ok(())
+        })
+    }
+
+    fn flush_api_keys<'a>(&'a self, flush: &'a ApiKeyFlush) -> LinkFuture<'a, ()> {
+        Box::pin(async move {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("away".into()));
+            }
+            self.flushes.lock().unwrap().push(flush.clone());
+            if self.loses_answers.load(Ordering::SeqCst) {
+                return Err(ControlLinkError::Unreachable("the answer is lost".into()));
+            }
+            Ok(())
+        })
+    }
+
     /// Takes every record of the known shape, and rejects the others.
     fn ingest<'a>(&'a self, batch: &'a UsageBatch) -> LinkFuture<'a, IngestReport> {
         Box::pin(async move {
             if self.is_away.load(Ordering::SeqCst) {
                 return Err(ControlLinkError::Unreachable("away".into()));
             }
+            self.asked_at.lock().unwrap().push(Instant::now());
+            let (times, retry_after) = *self.busy.lock().unwrap();
+            if times > 0 {
+                self.busy.lock().unwrap().0 -= 1;
+                return Err(ControlLinkError::Busy { retry_after });
+            }
             self.batches.lock().unwrap().push(batch.len());
             let mut report = IngestReport::default();
-            for (index, record) in (0..).zip(batch.records()) {
-                match serde_json::from_slice(record) {
+            for (index, json) in (0..).zip(batch.records()) {
+                match serde_json::from_slice(json) {
                     Ok(record) => {
                         report.accepted += 1;
                         self.taken.lock().unwrap().push(record);
+                        self.taken_json.lock().unwrap().push(serde_json::from_slice(json).unwrap());
                     }
                     Err(e) => {
                         let rejected = RejectedRecord { index, id: String::new(), reason: e.to_string() };
@@ -411,7 +459,10 @@ fn config(usage_dir: &std::path::Path) -> GatewayConfig {
         passes_vendor_objects: false,
         trusted_proxies: Vec::new(),
         access_log: false,
+        log_body_max_bytes: 1_000,
+        stats_flush_interval: Duration::from_millis(20),
         otlp_traces: None,
+        otlp_metrics: None,
         health: HealthConfig::default(),
         upstream: UpstreamConfig { tls: UpstreamTls::new(None).unwrap(), http2: true },
         usage_log: UsageLogConfig {

@@ -203,8 +203,15 @@ async fn what_one_upstream_has_no_words_for_another_may_have() {
     // It says nothing of the credential.
     let (path, body) = call(Protocol::OpenaiChat, "anthropic-messages", false);
     assert_eq!(gateway.call(gateway.request(&path, body)).await.status, StatusCode::OK);
-    let refused = gateway.finish().await.into_iter().find(|record| record.status == 400).unwrap();
+    let (link, asked) = (gateway.records.clone(), gateway.upstream.request_count());
+    let records = gateway.finish().await;
+    let refused = records.iter().find(|record| record.status == 400).unwrap();
     assert_eq!((refused.ended_by, refused.tokens.output_tokens.unwrap_or(0)), (EndedBy::Gateway, 0));
+    // What was never sent is no attempt, of the call as of the API key.
+    assert_eq!((refused.attempts, refused.api_key_id), (0, None));
+    assert_eq!(records.iter().map(|record| u64::from(record.attempts)).sum::<u64>(), asked);
+    let flushes = link.flushes.lock().unwrap();
+    assert_eq!(flushes.iter().flat_map(|flush| &flush.deltas).map(|delta| delta.requests).sum::<u64>(), asked);
 }
 
 #[tokio::test]

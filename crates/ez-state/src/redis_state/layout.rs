@@ -113,6 +113,16 @@ impl Layout {
         self.key("gateways:", node_id)
     }
 
+    /// Hash: the live figures of each run of a gateway; expires.
+    pub(super) fn live(&self) -> String {
+        self.key("stats:", "live")
+    }
+
+    /// Sorted set: when the live figures of each run end, milliseconds of the server; expires.
+    pub(super) fn live_ends(&self) -> String {
+        self.key("stats:", "live_ends")
+    }
+
     /// Hash: the health states of an API key; expires.
     pub(super) fn health(&self, api_key_id: i64) -> String {
         self.key("health:", &api_key_id.to_string())

@@ -6,6 +6,7 @@ mod health;
 mod layout;
 mod limits;
 mod link;
+mod live;
 mod models;
 mod publish;
 mod read;

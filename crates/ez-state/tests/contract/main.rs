@@ -5,6 +5,7 @@
 
 mod backend;
 mod leasing;
+mod live;
 mod outage;
 mod redis_layout;
 mod redis_publication;
@@ -52,6 +53,8 @@ on_both_backends![
     suite::a_released_lease_is_free_and_a_lost_one_is_left_alone,
     suite::counters_count_within_their_window,
     suite::heartbeats_are_listed_until_they_expire,
+    live::figures_stand_for_their_time_and_leave_with_their_gateway,
+    live::the_newest_figures_of_a_run_stand,
     suite::health_states_stand_until_they_pass,
     suite::an_api_key_has_no_endless_health_states,
     suite::changes_of_health_are_announced_and_followed,

@@ -150,6 +150,7 @@ async fn every_key_has_the_prefix_and_no_other_is_seen() {
     backend.state.acquire_lease("job", "cp-1", Duration::from_secs(60)).await.unwrap();
     backend.state.increment("login:ada", Duration::from_secs(60)).await.unwrap();
     backend.state.put_job_note("sync-outbox", "done").await.unwrap();
+    backend.state.report_live("gw-1:run", &crate::live::golden(), Duration::from_secs(60)).await.unwrap();
     assert_eq!(stranger.state.read_snapshot().await.unwrap().entries, [sample::master(1, 1)]);
 
     let mut raw = backend.raw().await;
@@ -169,6 +170,8 @@ async fn every_key_has_the_prefix_and_no_other_is_seen() {
         "meta:models",
         "meta:models_meta",
         "meta:snapshot",
+        "stats:live",
+        "stats:live_ends",
     ]
     .map(|key| backend.key(key));
     let bare = backend.key(&format!("auth:token:{}", TokenDigest::of("bare")));

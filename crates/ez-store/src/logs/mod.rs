@@ -1,123 +1,119 @@
 //! Logs: usage records at rest.
 
+pub mod failing;
+
+mod batches;
+mod cost;
+mod insert;
+mod latency;
+mod listing;
+mod partitions;
+pub mod retention;
 mod row;
 
+pub mod figures;
+
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
 use ez_contract::UsageRecord;
-use sea_orm::sea_query::{Expr, ExprTrait, Func, OnConflict};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::error::{Doing, on};
-use crate::stored::Stored;
-use crate::{Executor, Store, StoreError, StoreTx, usage};
+use crate::log_bodies::{self, LogBody};
+use crate::stored::{Stored, load};
+use crate::{Executor, Store, StoreError, usage};
 
 use row::{Column, Entity};
 
+pub use listing::{LogCursor, LogFilter, LogPage, MAX_EXAMINED, list};
+
+pub(crate) use cost::{CostParts, sum_text as cost_text};
+pub(crate) use latency::{bin_of as latency_bin_of, middle_of as latency_middle_of};
+pub(crate) use partitions::{KnownDays, statements as partition_statements};
+
 const TABLE: &str = "logs";
 
-/// Most rows of an INSERT: with 30 columns each, 7,680 bound values, below SQLite's 32,766 and PostgreSQL's 65,535.
-const ROWS_PER_INSERT: usize = 256;
+/// The condition of the index of failing records, in the words of the schema: neither database sees that anything else
+/// implies it. A record of a call that ended in any other way than complete has an error, or a status of a failure, or both.
+const IS_FAILING: &str = "(status >= 400 OR error IS NOT NULL)";
 
-/// Which log records to list.
-#[derive(Debug, Clone, Default)]
-pub struct LogFilter {
-    /// Only those of this master; a master's own requests must set it.
-    pub master_id: Option<i64>,
-    /// Only those of this child key.
-    pub key_id: Option<i64>,
-    /// Only those whose last attempt went to this provider group.
-    pub group_id: Option<i64>,
-    /// Only those whose last attempt used this API key.
-    pub api_key_id: Option<i64>,
-    /// Only those of this public model.
-    pub model: Option<String>,
-    /// Only those with an HTTP status in this range.
-    pub status: Option<RangeInclusive<u16>>,
-    /// Only those of this request.
-    pub request_id: Option<String>,
-    /// Only those that arrived at this time or later.
-    pub since: Option<DateTime<Utc>>,
-    /// Only those that arrived before this time.
-    pub until: Option<DateTime<Utc>>,
-}
-
-/// A place in the list of log records: right after the record with these values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogCursor {
-    /// When that record's call arrived.
-    pub created_at: DateTime<Utc>,
-    /// That record's id.
-    pub id: String,
-}
-
-/// Stores usage records in one transaction, except those whose id is there already, and adds them up ([`crate::usage`]);
-/// how many were new. Times are kept to the microsecond. All or none: on an error nothing was stored.
-pub async fn ingest(store: &Store, records: &[UsageRecord]) -> Result<u64, StoreError> {
+/// Stores usage records in one transaction, except those whose id is there already, with the request bodies of some of them,
+/// and adds them up ([`crate::usage`]). Tells of each record whether it was new; of those with one id the first may be. Times
+/// are kept to the microsecond. All or none: on an error nothing was stored.
+pub async fn ingest_with_bodies(
+    store: &Store,
+    records: &[UsageRecord],
+    bodies: &[LogBody],
+) -> Result<Vec<bool>, StoreError> {
     // In the order of ids, so that two ingestions of overlapping batches wait for each other and never deadlock.
-    let mut ordered: Vec<&UsageRecord> = records.iter().collect();
-    ordered.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-
-    let tx = store.begin().await?;
-    let mut inserted = HashSet::new();
-    let mut left = ordered.as_slice();
-    while !left.is_empty() {
-        let (rows, after) = left.split_at(rows_of_next(left.len()));
-        inserted.extend(insert(&tx, rows).await?);
-        left = after;
+    let mut ordered: Vec<(usize, &UsageRecord)> = records.iter().enumerate().collect();
+    ordered.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+    let (places, ordered): (Vec<usize>, Vec<&UsageRecord>) = ordered.into_iter().unzip();
+    let stored = match store_ordered(store, &ordered, bodies).await {
+        // Retention dropped a day's table since this process saw it.
+        Err(error) if error.misses_partition() => {
+            store.known_days().forget();
+            store_ordered(store, &ordered, bodies).await?
+        }
+        stored => stored?,
+    };
+    let mut are_new = vec![false; records.len()];
+    for (place, is_new) in places.into_iter().zip(stored) {
+        if let Some(told) = are_new.get_mut(place) {
+            *told = is_new;
+        }
     }
-    let count = inserted.len() as u64;
+    Ok(are_new)
+}
+
+/// Tells of each record, in the order of ids, whether it was new.
+async fn store_ordered(store: &Store, ordered: &[&UsageRecord], bodies: &[LogBody]) -> Result<Vec<bool>, StoreError> {
+    let times = || ordered.iter().map(|record| record.created_at);
+    let (Some(first), Some(last)) = (times().min(), times().max()) else { return Ok(Vec::new()) };
+    partitions::ensure(store, times().map(|time| time.store())).await?;
+    let tx = store.begin().await?;
+    let batch_id = batches::create(&tx, first, last).await?;
+    let mut inserted = insert::insert(&tx, ordered, batch_id).await?;
     // A record that is in the batch twice counts once.
-    let new: Vec<&UsageRecord> = ordered.into_iter().filter(|record| inserted.remove(&record.id)).collect();
+    let are_new: Vec<bool> = ordered.iter().map(|record| inserted.remove(&record.id)).collect();
+    let new: Vec<&UsageRecord> = ordered.iter().zip(&are_new).filter(|(_, is_new)| **is_new).map(|(r, _)| *r).collect();
     if !new.is_empty() {
         usage::add_up(&tx, &new).await?;
+        log_bodies::insert(&tx, &of_these(bodies, &new)).await?;
+        tx.commit().await?;
     }
-    tx.commit().await?;
-    Ok(count)
+    Ok(are_new)
 }
 
-/// How many rows go into the next INSERT. Powers of two, so that there are few statements: each is prepared once, and kept by
-/// the connection, where one of each length would take as long to prepare as to run, and a hundred of them much memory.
-fn rows_of_next(left: usize) -> usize {
-    std::cmp::min(left.checked_ilog2().map_or(0, |log| 1 << log), ROWS_PER_INSERT)
+/// The bodies of these records.
+fn of_these<'b>(bodies: &'b [LogBody], records: &[&UsageRecord]) -> Vec<&'b LogBody> {
+    if bodies.is_empty() {
+        return Vec::new();
+    }
+    let ids: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    bodies.iter().filter(|body| ids.contains(body.log_id.as_str())).collect()
 }
 
-/// Stores the records whose id is not there yet; which these are.
-async fn insert(tx: &StoreTx, records: &[&UsageRecord]) -> Result<Vec<String>, StoreError> {
-    let rows = records.iter().map(|record| row::from_record(record));
-    let keep = OnConflict::column(Column::Id).do_nothing().to_owned();
-    let mut insert = Entity::insert_many(rows).on_conflict(keep).into_query();
-    insert.returning_col(Column::Id);
-    let stored = tx.transaction().query_all(&insert).await.map_err(on(TABLE, Doing::Write))?;
-    stored.iter().map(|row| row.try_get_by_index(0)).collect::<Result<_, _>>().map_err(on(TABLE, Doing::Read))
+/// When the newest record arrived; none where there is none.
+pub async fn newest_at(db: &impl Executor) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let query = Entity::find().select_only().column(Column::CreatedAt);
+    let newest: Option<i64> = query
+        .order_by_desc(Column::CreatedAt)
+        .order_by_desc(Column::Id)
+        .limit(1)
+        .into_tuple()
+        .one(&db.executor())
+        .await
+        .map_err(on(TABLE, Doing::Read))?;
+    newest.map(|at| load(TABLE, "created_at", &"?", at)).transpose()
 }
 
 /// The log record with this id.
 pub async fn get(db: &impl Executor, id: &str) -> Result<Option<UsageRecord>, StoreError> {
     let found = Entity::find_by_id(id).one(&db.executor()).await.map_err(on(TABLE, Doing::Read))?;
     found.map(row::into_record).transpose()
-}
-
-/// Up to `limit` log records, newest first, that come after `cursor` where one is given. The table is never counted:
-/// with the first page of any master, key, request or of all it costs what it returns.
-pub async fn list(
-    db: &impl Executor,
-    filter: &LogFilter,
-    cursor: Option<&LogCursor>,
-    limit: u64,
-) -> Result<Vec<UsageRecord>, StoreError> {
-    let rows = Entity::find()
-        .filter(condition(filter))
-        .filter(Condition::all().add_option(cursor.map(is_after)))
-        .order_by_desc(Column::CreatedAt)
-        .order_by_desc(Column::Id)
-        .limit(limit)
-        .all(&db.executor())
-        .await
-        .map_err(on(TABLE, Doing::Read))?;
-    rows.into_iter().map(row::into_record).collect()
 }
 
 /// Tokens, input and output, of the calls of a child key that arrived at this time or later.
@@ -138,46 +134,4 @@ pub async fn tokens_since(db: &impl Executor, key_id: i64, since: DateTime<Utc>)
         .await
         .map_err(on(TABLE, Doing::Read))?;
     Ok(sum.flatten().unwrap_or_default() as u64)
-}
-
-fn condition(filter: &LogFilter) -> Condition {
-    Condition::all()
-        .add_option(filter.master_id.map(|id| Column::MasterId.eq(id)))
-        .add_option(filter.key_id.map(|id| Column::KeyId.eq(id)))
-        .add_option(filter.group_id.map(|id| Column::GroupId.eq(id)))
-        .add_option(filter.api_key_id.map(|id| Column::ApiKeyId.eq(id)))
-        .add_option(filter.model.as_ref().map(|model| Column::Model.eq(model.as_str())))
-        .add_option(
-            filter.status.as_ref().map(|range| Column::Status.between(range.start().store(), range.end().store())),
-        )
-        .add_option(filter.request_id.as_ref().map(|id| Column::RequestId.eq(id.as_str())))
-        .add_option(filter.since.map(|since| Column::CreatedAt.gte(since.store())))
-        .add_option(filter.until.map(|until| Column::CreatedAt.lt(until.store())))
-}
-
-/// Compares as a pair, which both databases answer from the index.
-fn is_after(cursor: &LogCursor) -> Expr {
-    let place = Expr::tuple([Expr::col(Column::CreatedAt), Expr::col(Column::Id)]);
-    place.lt(Expr::tuple([Expr::val(cursor.created_at.store()), Expr::val(cursor.id.as_str())]))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn batches_of_any_length_need_few_statements() {
-        let mut lengths = BTreeSet::new();
-        for length in 0..2_000 {
-            let mut left = length;
-            while left > 0 {
-                let rows = rows_of_next(left);
-                lengths.insert(rows);
-                left -= rows;
-            }
-        }
-        assert_eq!(Vec::from_iter(lengths), [1, 2, 4, 8, 16, 32, 64, 128, 256]);
-    }
 }

@@ -12,7 +12,8 @@ use sea_orm::entity::prelude::{
 use crate::StoreError;
 use crate::stored::{Stored, load};
 
-use super::TABLE;
+use super::cost::CostParts;
+use super::{TABLE, latency_bin_of};
 
 /// A log record. It refers to records that may be gone by now, so nothing here is a foreign key.
 #[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
@@ -49,6 +50,11 @@ pub struct Model {
     pub client_ip: Option<String>,
     pub request_bytes: i64,
     pub response_bytes: i64,
+    pub batch_id: i64,
+    pub cost_nanos: Option<i64>,
+    pub cost_attos: Option<i64>,
+    pub cost_rest: Option<i64>,
+    pub latency_bin: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
@@ -56,7 +62,8 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-pub(super) fn from_record(record: &UsageRecord) -> ActiveModel {
+pub(super) fn from_record(record: &UsageRecord, batch_id: i64) -> ActiveModel {
+    let cost = record.cost.as_deref().and_then(CostParts::of);
     ActiveModel {
         id: Set(record.id.store()),
         request_id: Set(record.request_id.store()),
@@ -88,6 +95,11 @@ pub(super) fn from_record(record: &UsageRecord) -> ActiveModel {
         client_ip: Set(record.client_ip.store()),
         request_bytes: Set(record.request_bytes.store()),
         response_bytes: Set(record.response_bytes.store()),
+        batch_id: Set(batch_id),
+        cost_nanos: Set(cost.map(|cost| cost.nanos)),
+        cost_attos: Set(cost.map(|cost| cost.attos)),
+        cost_rest: Set(cost.map(|cost| cost.rest)),
+        latency_bin: Set(latency_bin_of(record.latency_ms)),
     }
 }
 

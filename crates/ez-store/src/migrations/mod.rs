@@ -11,6 +11,12 @@ mod m0005_models;
 mod m0006_client_gone;
 mod m0007_usage;
 mod m0008_capabilities;
+mod m0009_log_batches;
+mod m0010_alerts;
+mod m0011_webhook;
+mod m0012_flushes;
+mod m0013_log_bodies;
+mod m0014_rollups;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr};
 use sea_orm_migration::prelude::{ColumnDef, ForeignKey, ForeignKeyAction, ForeignKeyCreateStatement, Index};
@@ -40,6 +46,12 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_client_gone::Migration),
             Box::new(m0007_usage::Migration),
             Box::new(m0008_capabilities::Migration),
+            Box::new(m0009_log_batches::Migration),
+            Box::new(m0010_alerts::Migration),
+            Box::new(m0011_webhook::Migration),
+            Box::new(m0012_flushes::Migration),
+            Box::new(m0013_log_bodies::Migration),
+            Box::new(m0014_rollups::Migration),
         ]
     }
 }

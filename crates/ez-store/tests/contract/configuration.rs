@@ -49,6 +49,9 @@ pub(crate) async fn masters_live_and_die(db: Fixture) {
     assert_eq!(masters::get_by_digest(&db.store, &TokenDigest::of("other")).await.unwrap(), Some(other));
     assert_eq!(masters::count(&db.store, Some(RecordStatus::Active)).await.unwrap(), 1);
     assert_eq!(masters::count(&db.store, None).await.unwrap(), 2);
+    let names = masters::list_names(&db.store, &[999_999, master.id]).await.unwrap();
+    assert_eq!(names, [(master.id, master.name.clone())]);
+    assert_eq!(masters::list_names(&db.store, &[]).await.unwrap(), []);
 
     assert!(db.commit(async |tx| masters::delete(tx, master.id).await).await);
     assert!(!db.commit(async |tx| masters::delete(tx, master.id).await).await);
@@ -202,7 +205,7 @@ pub(crate) async fn provider_groups_live_and_die(db: Fixture) {
     assert_eq!(provider_groups::get_by_name(&db.store, "pg1").await.unwrap().as_ref(), Some(&group));
 
     let counts = RequestCounts { successes: 5, failures: 2, last_used_at: at(3) };
-    assert!(db.commit(async |tx| provider_groups::add_requests(tx, group.id, &counts).await).await);
+    assert_eq!(db.commit(async |tx| provider_groups::add_requests(tx, &[(group.id, counts)]).await).await, 1);
     let counted = provider_groups::get(&db.store, group.id).await.unwrap().unwrap();
     assert_eq!((counted.total_requests, counted.success_requests, counted.failure_requests), (7, 5, 2));
     assert_eq!(counted.last_used_at, Some(at(3)));
@@ -227,8 +230,8 @@ pub(crate) async fn api_keys_live_and_die(db: Fixture) {
     assert_eq!(api_keys::list_by_group(&db.store, group.id + 1).await.unwrap(), []);
 
     let counts = |second| RequestCounts { successes: 1, failures: 1, last_used_at: at(second) };
-    assert!(db.commit(async |tx| api_keys::add_requests(tx, key.id, &counts(8)).await).await);
-    assert!(db.commit(async |tx| api_keys::add_requests(tx, key.id, &counts(4)).await).await);
+    assert_eq!(db.commit(async |tx| api_keys::add_requests(tx, &[(key.id, counts(8))]).await).await, 1);
+    assert_eq!(db.commit(async |tx| api_keys::add_requests(tx, &[(key.id, counts(4))]).await).await, 1);
     assert!(db.commit(async |tx| api_keys::update(tx, &key).await).await);
     let counted = api_keys::get(&db.store, key.id).await.unwrap().unwrap();
     assert_eq!((counted.total_requests, counted.success_requests, counted.failure_requests), (4, 2, 2));

@@ -3,14 +3,25 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "tasks here stand for processes, and are awaited")]
 
+mod alerts;
+mod brute_force;
 mod configuration;
 mod conflicts;
 mod connection;
+mod figures;
 mod fixture;
+mod flushes;
+mod ingestion;
 mod journals;
 mod lists;
+mod log_bodies;
+mod log_lists;
+mod log_retention;
 mod logs;
+mod random;
+mod statistics;
 mod usage;
+mod webhooks;
 
 /// Runs every test on SQLite and on PostgreSQL; the module in its name says which.
 macro_rules! on_both_databases {
@@ -63,6 +74,17 @@ on_both_databases! {
         senseless_counts_stop_at_the_highest_and_block_no_batch,
         spend_that_is_being_counted_is_not_taken_for_published,
     }
+    flushes {
+        a_batch_is_new_once_until_it_is_forgotten,
+        of_one_batch_at_once_one_is_new,
+        use_without_records_counts_like_that_of_records,
+        api_keys_add_up_by_state,
+        many_are_counted_at_once_and_in_any_order,
+    }
+    log_bodies {
+        a_body_comes_with_its_record_and_once,
+        bodies_go_by_their_time,
+    }
     conflicts {
         duplicates_name_the_fields_of_the_rule,
         missing_references_name_the_field,
@@ -97,6 +119,68 @@ on_both_databases! {
         a_nul_in_a_text_does_not_block_its_batch,
         paging_through_equal_times_neither_skips_nor_repeats,
         filters_narrow_the_logs,
+    }
+    log_lists {
+        a_page_looks_at_a_bounded_number_of_records,
+        a_short_page_goes_on_where_it_stopped,
+        a_master_sees_no_place_of_another,
+        a_key_of_a_master_has_records_of_that_master_alone,
+    }
+    log_retention {
+        days_go_at_once_and_others_step_by_step,
+        what_is_not_rolled_up_stays,
+        whoever_is_at_a_day_is_left_alone_and_ingestion_goes_on,
+        a_late_record_of_a_day_that_is_gone_is_taken,
+        days_that_were_left_half_gone_are_removed,
+        the_newest_records_are_told_from_the_others,
+        an_empty_log_has_nothing_to_drop,
+    }
+    ingestion {
+        each_record_is_told_of,
+        texts_of_any_kind_come_back,
+        many_keys_are_counted_at_once,
+        a_day_without_records_may_come_late,
+        days_are_made_by_several_at_once,
+        a_day_is_made_while_others_are_written_to,
+        a_day_that_was_dropped_is_made_again,
+        the_next_day_is_made_ahead,
+        a_table_that_is_locked_is_no_fault_of_the_records,
+    }
+    webhooks {
+        a_delivery_waits_fails_and_arrives,
+        deliveries_are_claimed_by_one_at_a_time,
+        deliveries_are_listed_newest_first_and_go_with_time,
+        failures_are_counted_where_they_ended,
+    }
+    alerts {
+        every_field_comes_back_and_what_may_change_does,
+        of_one_cause_one_alert_is_open,
+        how_bad_open_alerts_are_is_told_by_fingerprint,
+        of_creations_at_once_one_gets_through,
+        paging_through_equal_times_neither_skips_nor_repeats,
+        filters_narrow_the_alerts_and_counts_add_up,
+    }
+    statistics {
+        figures_are_those_of_the_records_whatever_is_rolled_up,
+        minutes_are_read_from_the_records,
+        figures_outlive_the_records,
+        hours_and_old_months_go,
+        a_fold_that_is_cut_off_counts_nothing_twice,
+        a_batch_that_is_too_large_is_taken_in_parts,
+        figures_never_waver_while_records_are_folded,
+        days_of_masters_are_told,
+        nothing_adds_up_to_nothing,
+        figures_outlive_folds_and_drops_of_records,
+        figures_hold_while_records_are_dropped,
+        a_question_that_takes_too_long_is_ended,
+        a_damaged_note_of_what_is_dropped_is_told,
+    }
+    figures {
+        failures_are_counted_for_those_who_are_at_fault,
+        a_call_counts_in_the_window_that_it_ended_in,
+        calls_that_limits_refused_are_counted_without_those_of_a_used_up_quota,
+        traffic_adds_up_by_master,
+        quotas_that_are_used_are_found_the_fullest_first,
     }
     connection {
         concurrent_writers_all_get_through,

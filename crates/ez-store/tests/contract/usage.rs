@@ -8,7 +8,7 @@ use ez_store::{Backend, QuotaReset, RecordKind, child_keys, logs, masters, usage
 use sqlx::Connection;
 
 use crate::fixture::{Fixture, at, new_child_key, new_master};
-use crate::logs::record;
+use crate::logs::{ingest, record};
 
 /// A record of these with so many tokens of output beside 10 of input.
 fn used(number: usize, (master_id, key_id): (i64, i64), output_tokens: u64, cost: Option<&str>) -> UsageRecord {
@@ -43,12 +43,12 @@ pub(crate) async fn records_add_up_once(db: Fixture) {
         used(6, of, 1, Some("0.0000000001")),
     ];
     for _ in 0..3 {
-        logs::ingest(&db.store, &batch).await.unwrap();
+        ingest(&db.store, &batch).await.unwrap();
     }
     let mut twice = vec![used(7, of, 20, Some("1"))];
     twice.push(twice[0].clone());
     twice.push(batch[0].clone());
-    assert_eq!(logs::ingest(&db.store, &twice).await.unwrap(), 1);
+    assert_eq!(ingest(&db.store, &twice).await.unwrap(), 1);
 
     let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
     let tokens = 15 + 10 + 11 + 11 + 11 + 30;
@@ -59,7 +59,7 @@ pub(crate) async fn records_add_up_once(db: Fixture) {
     assert_eq!(unpublished(&db).await, [vec![key.id], vec![master.id]]);
 
     // Whose key or master is gone is stored, too.
-    assert_eq!(logs::ingest(&db.store, &[used(8, (9_000, 9_000), 1, Some("1"))]).await.unwrap(), 1);
+    assert_eq!(ingest(&db.store, &[used(8, (9_000, 9_000), 1, Some("1"))]).await.unwrap(), 1);
     assert_eq!(unpublished(&db).await, [vec![key.id], vec![master.id]]);
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn overlapping_batches_add_up_once(db: Fixture) {
             if gateway % 2 == 1 {
                 batch.reverse();
             }
-            logs::ingest(&store, &batch).await.unwrap()
+            ingest(&store, &batch).await.unwrap()
         })
     });
     for gateway in gateways.collect::<Vec<_>>() {
@@ -107,12 +107,12 @@ pub(crate) async fn only_what_has_a_quota_or_budget_is_to_be_published(db: Fixtu
     let nothing = UsageRecord { tokens: TokenUsage::default(), ..used(3, (unlimited.id, idle.id), 0, None) };
     let records =
         [used(1, (unlimited.id, endless.id), 1, Some("1")), used(2, (unlimited.id, limited.id), 1, None), nothing];
-    logs::ingest(&db.store, &records).await.unwrap();
+    ingest(&db.store, &records).await.unwrap();
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]]);
 
     db.commit(async |tx| usage::take_unpublished(tx, RecordKind::Key, &[limited.id, 77]).await).await;
     assert_eq!(unpublished(&db).await, [Vec::<i64>::new(), Vec::new()]);
-    logs::ingest(&db.store, &[used(4, (unlimited.id, limited.id), 1, None)]).await.unwrap();
+    ingest(&db.store, &[used(4, (unlimited.id, limited.id), 1, None)]).await.unwrap();
     assert_eq!(unpublished(&db).await, [vec![limited.id], vec![]], "marked anew");
 }
 
@@ -131,7 +131,7 @@ pub(crate) async fn months_are_kept_apart(db: Fixture) {
         on(3, "2026-09-30T12:00:00Z", "7"),
         on(4, "2026-11-30T12:00:00Z", "0.5"),
     ];
-    logs::ingest(&db.store, &batch).await.unwrap();
+    ingest(&db.store, &batch).await.unwrap();
     let last_two = [spend("2026-11", "2.5"), spend("2026-10", "5")];
     assert_eq!(usage::spend_of(&db.store, master.id).await.unwrap(), last_two);
     assert_eq!(usage::spend_of(&db.store, other.id).await.unwrap(), []);
@@ -144,7 +144,7 @@ pub(crate) async fn months_are_kept_apart(db: Fixture) {
         on(6, "2026-10-31T12:00:00Z", "1"),
         on(7, "2026-11-30T23:59:59Z", "1"),
     ];
-    logs::ingest(&db.store, &batch).await.unwrap();
+    ingest(&db.store, &batch).await.unwrap();
     let last_two = [spend("2026-12", "0.1"), spend("2026-11", "3.5")];
     assert_eq!(usage::spend_of(&db.store, master.id).await.unwrap(), last_two);
 }
@@ -167,9 +167,9 @@ pub(crate) async fn use_counts_in_the_period_of_a_quota_that_it_was_in(db: Fixtu
         };
         let since = time(since);
         let late = on(0, since - chrono::TimeDelta::microseconds(1), 1_000);
-        logs::ingest(&db.store, std::slice::from_ref(&late)).await.unwrap();
+        ingest(&db.store, std::slice::from_ref(&late)).await.unwrap();
         assert_eq!(unpublished(&db).await[0], Vec::<i64>::new(), "nothing that gateways must hear of");
-        logs::ingest(&db.store, &[late, on(1, since, 20), on(2, time("2026-12-01T00:00:00Z"), 3)]).await.unwrap();
+        ingest(&db.store, &[late, on(1, since, 20), on(2, time("2026-12-01T00:00:00Z"), 3)]).await.unwrap();
         let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
         assert_eq!((counted.quota_used, counted.used_tokens), (43, 1_053), "{reset}");
         assert_eq!(logs::tokens_since(&db.store, key.id, since).await.unwrap(), 43);
@@ -189,7 +189,7 @@ pub(crate) async fn senseless_counts_stop_at_the_highest_and_block_no_batch(db: 
             used(number * 10 + 1, (master.id, key.id), u64::MAX, Some("79228162514264337593543950335")),
             used(number * 10 + 2, (master.id, other.id), 5, None),
         ];
-        assert_eq!(logs::ingest(&db.store, &batch).await.unwrap(), 3);
+        assert_eq!(ingest(&db.store, &batch).await.unwrap(), 3);
     }
     let highest = i64::MAX as u64;
     let counted = child_keys::get(&db.store, key.id).await.unwrap().unwrap();
@@ -207,7 +207,7 @@ pub(crate) async fn spend_that_is_being_counted_is_not_taken_for_published(db: F
     }
     let master = db.master("acme").await;
     let key = db.child_key(master.id, "sk-1").await;
-    logs::ingest(&db.store, &[used(1, (master.id, key.id), 1, Some("1"))]).await.unwrap();
+    ingest(&db.store, &[used(1, (master.id, key.id), 1, Some("1"))]).await.unwrap();
     // An ingestion waits at its very end for as long as someone else holds the lock.
     db.sql(
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
@@ -222,7 +222,7 @@ pub(crate) async fn spend_that_is_being_counted_is_not_taken_for_published(db: F
     let mut holder = sqlx::PgConnection::connect(db.database.url()).await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(7)").execute(&mut holder).await.unwrap();
     let (store, record) = (db.store.clone(), used(2, (master.id, key.id), 1, Some("2")));
-    let counting = tokio::spawn(async move { logs::ingest(&store, &[record]).await });
+    let counting = tokio::spawn(async move { ingest(&store, &[record]).await });
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut holder).await.unwrap() == 0 {

@@ -17,6 +17,7 @@ use crate::redis_server::SharedRedis;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+const RESTART_ATTEMPTS: usize = 5;
 
 /// What processes that share a database must be told alike, the key first; made up for the sandbox.
 const SHARED_SETTINGS: &[(&str, &str)] = &[
@@ -92,6 +93,8 @@ struct Node {
     /// Of its data directory, its log and, among several gateways, of the node: the role, with a number from the second on.
     name: String,
     child: Option<Child>,
+    /// Where its control listener is to be.
+    control_listen: String,
     /// Empty for a control plane of its own.
     gateway_url: String,
     /// Of its own control listener.
@@ -101,7 +104,8 @@ struct Node {
 impl Node {
     fn new(role: &'static str, number: usize) -> Self {
         let name = if number > 1 { format!("{role}-{number}") } else { role.to_owned() };
-        Self { role, name, child: None, gateway_url: String::new(), control_url: String::new() }
+        let control_listen = "127.0.0.1:0".to_owned();
+        Self { role, name, child: None, control_listen, gateway_url: String::new(), control_url: String::new() }
     }
 }
 
@@ -215,6 +219,17 @@ impl Sandbox {
         self.gateways().map(|gateway| HttpClient::new(&gateway.gateway_url, Some(token))).collect()
     }
 
+    /// Starts one more control plane beside the first, where each plane has processes of its own; a client of it, signed in
+    /// as admin.
+    pub async fn add_control(&mut self) -> anyhow::Result<HttpClient> {
+        let number = 1 + self.nodes.iter().filter(|node| node.role == "control").count();
+        let first_url = self.control_url.clone();
+        self.nodes.push(Node::new("control", number));
+        self.spawn(self.nodes.len() - 1).await?;
+        let url = std::mem::replace(&mut self.control_url, first_url);
+        Ok(HttpClient::new(&url, Some(&self.admin_token)))
+    }
+
     /// Kills every process at once, as a crash or `kill -9` does.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         kill(&mut self.nodes).await
@@ -223,6 +238,14 @@ impl Sandbox {
     /// Kills the process that runs the control plane.
     pub async fn kill_control(&mut self) -> anyhow::Result<()> {
         kill(&mut self.nodes[..1]).await
+    }
+
+    /// Kills the process of one gateway, counted from 1.
+    pub async fn kill_gateway(&mut self, number: usize) -> anyhow::Result<()> {
+        let mut gateways = self.nodes.iter_mut().filter(|node| node.role != "control");
+        let gateway =
+            number.checked_sub(1).and_then(|before| gateways.nth(before)).context("there is such a gateway")?;
+        kill(std::slice::from_mut(gateway)).await
     }
 
     /// Sends SIGTERM to the process that runs the gateway.
@@ -256,6 +279,32 @@ impl Sandbox {
             }
         }
         Ok(())
+    }
+
+    /// Starts the process that runs the control plane again, where gateways that still run look for it.
+    pub async fn restart_control(&mut self) -> anyhow::Result<()> {
+        let control = self.nodes.first_mut().context("there is a process")?;
+        control.control_listen = self.control_url.trim_start_matches("http://").to_owned();
+        let mut started = self.spawn(0).await;
+        for _ in 1..RESTART_ATTEMPTS {
+            if started.is_ok() {
+                break;
+            }
+            // Somebody's connection may have got its port meanwhile.
+            sleep(Duration::from_secs(1)).await;
+            started = self.spawn(0).await;
+        }
+        started
+    }
+
+    /// The URL of its database.
+    pub fn database_url(&self) -> String {
+        let set = self.options.settings.iter().find(|(name, _)| name == "EZ_DATABASE_URL");
+        match (set, &self.database) {
+            (Some((_, url)), _) => url.clone(),
+            (None, Some(database)) => database.url().to_owned(),
+            (None, None) => format!("sqlite://{}", self.data_dir.path().join("all/ez-api.db").display()),
+        }
     }
 
     /// A client of the control listener of the process that runs the gateway (the first one, where there are several),
@@ -356,7 +405,7 @@ impl Sandbox {
         if self.options.gateways > 1 {
             command.env("EZ_NODE_ID", &node.name);
         }
-        command.args(["--gateway-listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"]);
+        command.args(["--gateway-listen", "127.0.0.1:0", "--control-listen", &node.control_listen]);
         command
     }
 

@@ -3,7 +3,7 @@
 use ez_state::SharedState;
 use ez_store::{ConnectOptions, Store};
 use ez_testkit::database::TestDatabase;
-use ez_testkit::redis_server::SharedRedis;
+use ez_testkit::redis_server::{RedisServer, SharedRedis};
 
 /// A database and a shared state of their own for one test.
 pub(crate) struct Backends {
@@ -21,6 +21,11 @@ impl Backends {
         let redis = SharedRedis::for_this_test();
         let state = SharedState::connect_redis(&redis.url, &redis.prefix).await.unwrap();
         Self::with(TestDatabase::postgres().await, state).await
+    }
+
+    pub(crate) async fn over(redis: &RedisServer) -> Self {
+        let state = SharedState::connect_redis(&redis.url(), "").await.unwrap();
+        Self::with(TestDatabase::sqlite(), state).await
     }
 
     async fn with(database: TestDatabase, state: SharedState) -> Self {

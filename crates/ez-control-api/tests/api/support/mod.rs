@@ -14,13 +14,15 @@ use chrono::DateTime;
 use ez_contract::secret::SecretKey;
 use ez_control::scheduler::Scheduler;
 use ez_control::{Control, ControlConfig, ControlParts};
-use ez_control_api::{ApiState, BuildInfo, ProcessInfo, Readiness, router};
+use ez_control_api::{ApiState, BuildInfo, EventStreams, ProcessInfo, Readiness, router};
 use ez_telemetry::metrics::Metrics;
 use ez_testkit::clock::FakeClock;
+use ez_testkit::redis_server::RedisServer;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(crate) use answer::Answer;
@@ -38,9 +40,11 @@ pub(crate) struct TestApp {
     pub(crate) clock: FakeClock,
     pub(crate) readiness: Readiness,
     pub(crate) process: ProcessInfo,
+    /// Ends answers that go on.
+    pub(crate) drain: CancellationToken,
     next_client: AtomicU32,
     // Last, so that what is connected to them is gone before they are.
-    backends: Backends,
+    backends: Arc<Backends>,
 }
 
 /// A request under way.
@@ -54,23 +58,26 @@ pub(crate) struct Call<'a> {
 impl TestApp {
     /// On SQLite and in-process state.
     pub(crate) async fn embedded() -> Self {
-        Self::on(Backends::embedded().await).await
+        Self::on(Arc::new(Backends::embedded().await), config()).await
     }
 
     /// On PostgreSQL and Redis.
     pub(crate) async fn scaled_out() -> Self {
-        Self::on(Backends::scaled_out().await).await
+        Self::on(Arc::new(Backends::scaled_out().await), config()).await
     }
 
-    async fn on(backends: Backends) -> Self {
+    /// On SQLite and a Redis that the test may kill.
+    pub(crate) async fn over(redis: &RedisServer) -> Self {
+        Self::on(Arc::new(Backends::over(redis).await), config()).await
+    }
+
+    /// Another process of the same system, configured so.
+    pub(crate) async fn beside(&self, config: ControlConfig) -> Self {
+        Self::on(self.backends.clone(), config).await
+    }
+
+    async fn on(backends: Arc<Backends>, config: ControlConfig) -> Self {
         let clock = FakeClock::at(DateTime::from_timestamp(1_767_225_600, 0).unwrap());
-        let config = ControlConfig {
-            node_id: "control-1".to_owned(),
-            admin_token: Some(ADMIN_TOKEN.into()),
-            jwt_secret: Some("test-jwt-secret-of-thirty-two-bytes".into()),
-            internal_token: Some(INTERNAL_TOKEN.into()),
-            ..ControlConfig::default()
-        };
         let (control, _) = Control::prepare(ControlParts {
             store: backends.store.clone(),
             state: backends.state.clone(),
@@ -97,9 +104,14 @@ impl TestApp {
             served_snapshot: Arc::new(|| None),
         };
         let scheduler = Scheduler::new(control.clone());
-        let router =
-            router(ApiState { control: control.clone(), scheduler: scheduler.clone(), process: process.clone() });
-        Self { router, control, scheduler, clock, readiness, process, next_client: AtomicU32::new(1), backends }
+        let drain = CancellationToken::new();
+        let router = router(ApiState {
+            control: control.clone(),
+            scheduler: scheduler.clone(),
+            process: process.clone(),
+            streams: EventStreams::new(drain.clone()),
+        });
+        Self { router, control, scheduler, clock, readiness, process, drain, next_client: AtomicU32::new(1), backends }
     }
 
     /// A request, of a client of its own where [`Call::from`] does not name one: limits by address stay out of the way.
@@ -130,10 +142,14 @@ impl TestApp {
         self.backends.database.dump().await
     }
 
-    /// How many rows a table has.
-    pub(crate) async fn rows(&self, table: &str) -> usize {
-        let prefix = format!("{table}: ");
-        self.dump().await.lines().filter(|line| line.starts_with(&prefix)).count()
+    /// Runs a statement behind the control plane's back.
+    pub(crate) async fn sql(&self, statement: &str) {
+        self.backends.database.execute(statement).await;
+    }
+
+    /// How many rows a table has. Panics where there is no such table.
+    pub(crate) async fn rows(&self, table: &str) -> i64 {
+        self.backends.database.count(&format!("SELECT count(*) FROM {table}")).await
     }
 
     /// A new master; its id and its key.
@@ -171,12 +187,27 @@ impl Call<'_> {
         Self { client, ..self }
     }
 
-    pub(crate) async fn send(self) -> Answer {
+    /// An answer of which the body is still to come.
+    pub(crate) async fn open(self) -> Response<Body> {
         let mut request = self.request.body(self.body).unwrap();
         request.extensions_mut().insert(ConnectInfo(self.client));
-        let response = self.app.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
+        self.app.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn send(self) -> Answer {
+        let (parts, body) = self.open().await.into_parts();
         Answer::new(parts, body.collect().await.unwrap().to_bytes())
+    }
+}
+
+/// Settings of a control plane of these tests.
+pub(crate) fn config() -> ControlConfig {
+    ControlConfig {
+        node_id: "control-1".to_owned(),
+        admin_token: Some(ADMIN_TOKEN.into()),
+        jwt_secret: Some("test-jwt-secret-of-thirty-two-bytes".into()),
+        internal_token: Some(INTERNAL_TOKEN.into()),
+        ..ControlConfig::default()
     }
 }
 

@@ -16,6 +16,7 @@ use super::super::given::{Field, Given};
 use super::super::plan::{PlannedApiKey, PlannedGroup};
 use super::super::secrets::clear;
 use super::super::summary::{Counts, ImportCounts};
+use super::MAX_LOOKED_UP;
 use crate::{ControlError, Write};
 
 /// Fields of an API key that hold a secret, the one that tells it from its siblings first.
@@ -29,6 +30,7 @@ pub(super) async fn apply(
     counts: &mut ImportCounts,
     findings: &mut Findings,
 ) -> Result<HashMap<String, i64>, ControlError> {
+    lock_standing(write, &planned).await?;
     let mut ids = HashMap::new();
     for PlannedGroup { record, given, api_keys, .. } in planned {
         let name = record.name.clone();
@@ -44,6 +46,21 @@ pub(super) async fn apply(
         }
     }
     Ok(ids)
+}
+
+/// Locks the groups that stand already, by id like everybody else and not in the order of the document, so that whoever
+/// changes or counts several of them waits and nobody deadlocks.
+async fn lock_standing(write: &Write, planned: &[PlannedGroup]) -> Result<(), ControlError> {
+    let names: Vec<String> = planned.iter().map(|group| group.record.name.clone()).collect();
+    let mut ids = Vec::new();
+    for names in names.chunks(MAX_LOOKED_UP) {
+        ids.extend(stored::list_by_names(write.tx(), names).await?.into_iter().map(|group| group.id));
+    }
+    ids.sort_unstable();
+    for ids in ids.chunks(MAX_LOOKED_UP) {
+        stored::list_for_update(write.tx(), ids).await?;
+    }
+    Ok(())
 }
 
 /// The group's id, and whether it was created.

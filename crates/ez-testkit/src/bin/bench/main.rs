@@ -5,8 +5,11 @@
 mod calls;
 mod figures;
 mod idle;
+mod ingestion;
 mod publication;
+mod retention;
 mod stage;
+mod statistics;
 
 use std::path::PathBuf;
 
@@ -51,6 +54,15 @@ struct Args {
     /// Child keys of the measurement of publication.
     #[arg(long, default_value_t = 100_000)]
     keys: usize,
+    /// Log records of the measurement of statistics.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: i64,
+    /// Usage records of the measurement of ingestion.
+    #[arg(long, default_value_t = 100_000)]
+    records: usize,
+    /// Old log records of the measurement of lists and retention.
+    #[arg(long, default_value_t = 300_000)]
+    old_records: usize,
     /// Write the figures of calls and idle streams to this file too, as JSON.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
@@ -64,6 +76,12 @@ enum Part {
     Idle,
     /// Publication of many keys, and lists of them.
     Publication,
+    /// Statistics over many log records, on both databases.
+    Statistics,
+    /// Usage records into the database.
+    Ingestion,
+    /// Lists of log records, and ingestion while old ones are dropped.
+    Retention,
 }
 
 impl Args {
@@ -86,6 +104,15 @@ async fn main() -> anyhow::Result<()> {
     }
     if args.measures(Part::Publication) {
         publication::measure_publication(&args).await?;
+    }
+    if args.measures(Part::Statistics) {
+        statistics::measure_statistics(&args).await?;
+    }
+    if args.measures(Part::Ingestion) {
+        ingestion::measure_ingestion(&args).await?;
+    }
+    if args.measures(Part::Retention) {
+        retention::measure_retention(&args).await?;
     }
     Ok(())
 }
