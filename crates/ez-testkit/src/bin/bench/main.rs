@@ -55,7 +55,7 @@ struct Args {
     #[arg(long, default_value_t = 100_000)]
     keys: usize,
     /// Log records of the measurement of statistics.
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 200_000)]
     rows: i64,
     /// Usage records of the measurement of ingestion.
     #[arg(long, default_value_t = 100_000)]

@@ -183,6 +183,6 @@ async fn make_up(sandbox: &Sandbox, database: &TestDatabase, now: DateTime<Utc>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "records are of now, as the server that takes them sees it")]
-fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     Utc::now()
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use chrono::DateTime;
 use ez_testkit::database::TestDatabase;
 use ez_testkit::http_client::HttpClient;
 use ez_testkit::sandbox::{Backends, Sandbox, SandboxOptions};
@@ -11,11 +12,12 @@ use http::Method;
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::retention::now;
 use crate::{Args, median};
 
-/// 2026-01-01, UTC, in microseconds since 1970; the records are of the 30 days from then on.
-const FIRST_AT: i64 = 1_767_225_600_000_000;
+/// The records are of the last so many whole days, UTC: roll-ups of hours that are older would be dropped meanwhile.
 const DAYS: i64 = 30;
+/// Microseconds.
 const HOUR: i64 = 3_600_000_000;
 
 /// Readings of each question.
@@ -27,23 +29,20 @@ const LARGE_SQLITE_ROWS: i64 = 1_000_000;
 /// Bound on rolling everything up.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
-/// What is asked, and how it is called.
+/// What is asked, and how it is called; `{1}` is the first of the days.
 const QUESTIONS: &[(&str, &str)] = &[
-    ("dashboard, 30 days", "dashboard/summary?since=2026-01-01T00:00:00Z&until=2026-01-31T00:00:00Z"),
+    ("dashboard, 30 days", "dashboard/summary?since={1}T00:00:00Z&until={31}T00:00:00Z"),
     ("dashboard, all time", "dashboard/summary?period=all"),
-    ("dashboard, ends within hours", "dashboard/summary?since=2026-01-02T03:30:00Z&until=2026-01-29T17:20:00Z"),
+    ("dashboard, ends within hours", "dashboard/summary?since={2}T03:30:00Z&until={29}T17:20:00Z"),
     ("by model", "logs/stats?group_by=model"),
     ("by master", "logs/stats?group_by=master"),
-    (
-        "by master, ends within hours",
-        "logs/stats?group_by=master&since=2026-01-02T03:30:00Z&until=2026-01-29T17:20:00Z",
-    ),
+    ("by master, ends within hours", "logs/stats?group_by=master&since={2}T03:30:00Z&until={29}T17:20:00Z"),
     ("by key", "logs/stats?group_by=key"),
-    ("by key, 30 days by day", "logs/stats?group_by=key&since=2026-01-01T00:00:00Z&until=2026-01-31T00:00:00Z"),
+    ("by key, 30 days by day", "logs/stats?group_by=key&since={1}T00:00:00Z&until={31}T00:00:00Z"),
     ("by provider", "logs/stats?group_by=provider"),
     ("by day", "logs/stats?group_by=day"),
-    ("by hour, 30 days", "logs/stats?group_by=hour&since=2026-01-01T00:00:00Z&until=2026-01-31T00:00:00Z"),
-    ("by minute, 6 hours", "logs/stats?group_by=minute&since=2026-01-15T06:00:00Z&until=2026-01-15T12:00:00Z"),
+    ("by hour, 30 days", "logs/stats?group_by=hour&since={1}T00:00:00Z&until={31}T00:00:00Z"),
+    ("by minute, 6 hours", "logs/stats?group_by=minute&since={15}T06:00:00Z&until={15}T12:00:00Z"),
     ("by model, of a master", "logs/stats?group_by=model&master_id=7"),
     ("by day, of a key", "logs/stats?group_by=day&key_id=77"),
     ("by day, of a key and model", "logs/stats?group_by=day&key_id=77&model=model-7"),
@@ -71,14 +70,15 @@ async fn measure(args: &Args, database: &TestDatabase, rows: i64, is_postgres: b
         .set("EZ_LOG_RETENTION_DAYS", "3650")
         .set("EZ_JOB_ROLLUPS_INTERVAL", "24h");
     let sandbox = Sandbox::start(options).await?;
+    let first_at = now().timestamp_micros() / (24 * HOUR) * 24 * HOUR - DAYS * 24 * HOUR;
     let begun = Instant::now();
-    make_up(database, rows, is_postgres).await;
+    make_up(database, first_at, rows, is_postgres).await;
     tell("made up", rows, begun.elapsed());
     let begun = Instant::now();
     roll_up(&sandbox.admin(), rows).await?;
     tell("rolled up", rows, begun.elapsed());
     for (title, path) in QUESTIONS {
-        let path = format!("/admin/{path}");
+        let path = format!("/admin/{}", on_days_from(first_at, path));
         let mut readings = Vec::new();
         for _ in 0..READINGS {
             let begun = Instant::now();
@@ -121,32 +121,40 @@ async fn last_run(admin: &HttpClient) -> anyhow::Result<Value> {
     Ok(jobs.find(|job| job["name"] == "rollups").map_or(Value::Null, |job| job["last_run"].clone()))
 }
 
+/// A question with the dates of its days.
+fn on_days_from(first_at: i64, path: &str) -> String {
+    (1..=DAYS + 1).fold(path.to_owned(), |path, day| {
+        let date = DateTime::from_timestamp_micros(first_at + (day - 1) * 24 * HOUR).unwrap_or_default();
+        path.replace(&format!("{{{day}}}"), &date.format("%Y-%m-%d").to_string())
+    })
+}
+
 fn tell(title: &str, rows: i64, took: Duration) {
     let seconds = took.as_secs_f64();
     println!("    {title:<40} {seconds:>8.1} s, {:.0} records/s", rows as f64 / seconds);
 }
 
 /// Fills the table of log records, each hour of which is a batch that is to be rolled up.
-async fn make_up(database: &TestDatabase, rows: i64, is_postgres: bool) {
+async fn make_up(database: &TestDatabase, first_at: i64, rows: i64, is_postgres: bool) {
     let hours = DAYS * 24;
     for hour in 0..hours {
         let (first, last) = (hour * rows / hours, (hour + 1) * rows / hours);
         if is_postgres && hour % 24 == 0 {
-            let from = FIRST_AT + hour * HOUR;
-            let name = chrono::DateTime::from_timestamp_micros(from).unwrap_or_default().format("%Y%m%d");
+            let from = first_at + hour * HOUR;
+            let name = DateTime::from_timestamp_micros(from).unwrap_or_default().format("%Y%m%d");
             let to = from + 24 * HOUR;
             let partition =
                 format!("CREATE TABLE IF NOT EXISTS logs_{name} PARTITION OF logs FOR VALUES FROM ({from}) TO ({to})");
             database.execute(&partition).await;
         }
-        database.execute(&hour_of_records(hour, first, last)).await;
+        database.execute(&hour_of_records(first_at, hour, first, last)).await;
     }
     database.execute("ANALYZE").await;
 }
 
 /// Statements that store records of these numbers, spread over an hour. What looks random is made of the number.
-fn hour_of_records(hour: i64, first: i64, last: i64) -> String {
-    let begin = FIRST_AT + hour * HOUR;
+fn hour_of_records(first_at: i64, hour: i64, first: i64, last: i64) -> String {
+    let begin = first_at + hour * HOUR;
     let end = begin + HOUR - 1;
     let step = HOUR / (last - first).max(1);
     let doublings: String = (1..=20)
